@@ -1,0 +1,1 @@
+"""Run grids of experiments on GPUs and cores."""
