@@ -1,0 +1,113 @@
+"""What the run loop asks of a place where jobs run. One contract test holds for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, Union
+
+from sf_runner.placement import Placement
+
+StopLevel = Literal["terminate", "kill"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A request to start one attempt. `env` is added to the environment of the runner; `log` receives both streams."""
+
+    job: str
+    attempt: int
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    placement: Placement
+    log: Path
+    exit_record: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """An attempt that the journal believes to hold a slot, to be found again after a restart of the runner."""
+
+    job: str
+    attempt: int
+    handle: Mapping[str, Any] | None
+    """None: it was submitted, and nobody wrote down whether it started."""
+    exit_record: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The attempt runs (or is queued elsewhere). `handle` finds it again after a restart; it is journaled."""
+
+    job: str
+    attempt: int
+    handle: Mapping[str, Any]
+    t: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """The attempt is over and nothing of it is left. `record` is its exit record; None: nobody saw how it ended."""
+
+    job: str
+    attempt: int
+    t: float
+    record: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotStarted:
+    """The attempt could not be started. `permanent`: trying again cannot help (no such program)."""
+
+    job: str
+    attempt: int
+    t: float
+    error: str
+    permanent: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """Something a person should read."""
+
+    text: str
+    job: str = ""
+
+
+Report = Union[Started, Ended, NotStarted, Remark]
+
+
+class Backend(Protocol):
+    """Starts, watches and ends attempts. Never decides, never raises for what a job does.
+
+    Guarantees: every submitted attempt is reported NotStarted, or Started and then Ended, exactly once, also across
+    restarts of the runner (through `adopt`); Ended is reported only when no process of the attempt is left.
+    """
+
+    name: str
+
+    def open(self) -> None:
+        """Get ready. BackendError when it cannot work here."""
+
+    def adopt(self, known: Sequence[Known]) -> list[Report]:
+        """Find attempts of an earlier runner. Those found are watched from now on and reported as if started here;
+        an attempt that never started is reported as Ended without a record."""
+
+    def submit(self, launch: Launch) -> None:
+        """Ask for an attempt; what becomes of it is reported by `poll`."""
+
+    def stop(self, job: str, level: StopLevel, grace_s: float) -> None:
+        """End the attempt of that job: TERM to all of it, KILL after `grace_s`; `kill`: at once. May be repeated."""
+
+    def poll(self, now: float) -> list[Report]:
+        """What happened since; never blocks."""
+
+    def fds(self) -> Sequence[int]:
+        """File descriptors that become readable when `poll` has something to say."""
+
+    def next_wake(self) -> float | None:
+        """Unix time at which `poll` wants to be called even when nothing becomes readable."""
+
+    def close(self, *, detach: bool) -> None:
+        """Let go. With `detach` running attempts go on; without, none is running any more."""

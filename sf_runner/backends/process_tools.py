@@ -1,0 +1,102 @@
+"""Finding and signalling processes by identity: pid, start time and boot, or the environment tag. Linux's /proc."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sf_runner.backends.shepherd import start_ticks
+
+TAG_VARIABLE = "SF_RUNNER_TAG"
+
+
+def boot_id() -> str:
+    """Identifies this boot of this machine: a pid from another boot means nothing. Empty where unknown."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def make_tag(run_id: str, job: str, attempt: int) -> str:
+    """The value of SF_RUNNER_TAG that every process of an attempt inherits."""
+    return f"{run_id}:{attempt}:{job}"
+
+
+def is_alive(handle: Mapping[str, Any], boot: str) -> bool:
+    """Whether the process of a journaled handle (`pid`, `ticks`, `boot`) still exists and is not a zombie."""
+    pid = int(handle.get("pid", 0))
+    if pid <= 0 or handle.get("boot", boot) != boot:
+        return False
+    ticks = start_ticks(pid)
+    if ticks == 0 or (handle.get("ticks") and ticks != handle["ticks"]):
+        return False
+    try:
+        return b") Z" not in Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+
+
+def tagged_processes(wanted: Iterable[str]) -> dict[str, list[int]]:
+    """Live processes by tag, for the wanted tags or tag prefixes ending in ':'. One pass over /proc: milliseconds."""
+    tags = tuple(wanted)
+    prefixes = tuple(tag for tag in tags if tag.endswith(":"))
+    exact = set(tags)
+    found: dict[str, list[int]] = {}
+    own = os.getpid()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == own:
+            continue
+        tag = read_tag(int(entry.name))
+        if tag and (tag in exact or tag.startswith(prefixes)):
+            found.setdefault(tag, []).append(int(entry.name))
+    return found
+
+
+def read_tag(pid: int) -> str:
+    """The environment tag of a process; empty when it has none or may not be looked at."""
+    try:
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return ""
+    prefix = TAG_VARIABLE.encode() + b"="
+    for item in environ.split(b"\0"):
+        if item.startswith(prefix):
+            return os.fsdecode(item[len(prefix) :])
+    return ""
+
+
+def owner_of(pid: int, sessions: Mapping[int, str]) -> str | None:
+    """The job a process belongs to: `sessions` maps the pid of each job's main process to the job."""
+    try:
+        job = sessions.get(os.getsid(pid))
+    except OSError:
+        return None
+    if job is not None:
+        return job
+    _, _, name = read_tag(pid).partition(":")
+    name = name.partition(":")[2]
+    return name if name in sessions.values() else None
+
+
+def signal_group(pgid: int, signum: int) -> bool:
+    """Send to a whole process group; False when there is none."""
+    try:
+        os.killpg(pgid, signum)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    if signum == signal.SIGTERM:  # a stopped process cannot act on TERM
+        signal_group(pgid, signal.SIGCONT)
+    return True
+
+
+def signal_process(pid: int, signum: int) -> None:
+    try:
+        os.kill(pid, signum)
+    except OSError:
+        pass
