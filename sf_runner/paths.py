@@ -1,0 +1,134 @@
+"""Where everything of a run lies on disk. The only module that knows a file name.
+
+<train_dir>/<run_name>/
+  .runner/journal.jsonl  .runner/lock  .runner/history.json  .runner/requests/
+  <base_name>_<suffix>/<experiment_name>/
+    job/attempt_<k>.log  job/exit.json  job/progress.json  job/progress_history.jsonl
+    ...                          everything else in there belongs to the program that runs
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sf_runner.errors import UsageError, did_you_mean
+
+RUNNER_DIR = ".runner"
+_ATTEMPT_LOG = re.compile(r"attempt_(\d+)\.log\Z")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobPaths:
+    """Files of one job. `experiment_dir` is what the program sees as its own folder."""
+
+    experiment_dir: Path
+
+    @property
+    def job_dir(self) -> Path:
+        """The runner's corner of the experiment's folder."""
+        return self.experiment_dir / "job"
+
+    def attempt_log(self, attempt: int) -> Path:
+        """Standard output and error of attempt `attempt`, counted from 1."""
+        return self.job_dir / f"attempt_{attempt}.log"
+
+    def attempt_logs(self) -> list[Path]:
+        """The logs that exist, oldest attempt first."""
+        found: list[tuple[int, Path]] = []
+        try:
+            with os.scandir(self.job_dir) as entries:
+                for entry in entries:
+                    if match := _ATTEMPT_LOG.match(entry.name):
+                        found.append((int(match[1]), Path(entry.path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [path for _, path in sorted(found)]
+
+    @property
+    def exit_record(self) -> Path:
+        """Written atomically when an attempt ends: the truth about how it ended."""
+        return self.job_dir / "exit.json"
+
+    @property
+    def progress(self) -> Path:
+        """The program's latest progress, replaced atomically by the program."""
+        return self.job_dir / "progress.json"
+
+    @property
+    def progress_history(self) -> Path:
+        """Older progress, one JSON object per line, appended by the program."""
+        return self.job_dir / "progress_history.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPaths:
+    """Files of one run. Paths stay relative when `train_dir` is relative."""
+
+    train_dir: Path
+    run_name: str
+
+    @property
+    def root(self) -> Path:
+        return self.train_dir / self.run_name
+
+    @property
+    def runner_dir(self) -> Path:
+        return self.root / RUNNER_DIR
+
+    @property
+    def journal(self) -> Path:
+        """Append-only versioned events, one writer."""
+        return self.runner_dir / "journal.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one live runner."""
+        return self.runner_dir / "lock"
+
+    @property
+    def history(self) -> Path:
+        """Measured durations and peak memory per configuration, for ordering and estimates."""
+        return self.runner_dir / "history.json"
+
+    @property
+    def requests_dir(self) -> Path:
+        """Other terminals drop one file per request here; the live runner takes them in name order."""
+        return self.runner_dir / "requests"
+
+    def job(self, job_id: str) -> JobPaths:
+        """Paths of the job with this id (its folder relative to the run's)."""
+        return JobPaths(experiment_dir=self.root / job_id)
+
+
+def iter_runs(train_dir: Path) -> Iterator[RunPaths]:
+    """Runs directly under `train_dir`, by name."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(train_dir) if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        run = RunPaths(train_dir=train_dir, run_name=name)
+        if run.runner_dir.is_dir():
+            yield run
+
+
+def find_run(run: str, train_dir: Path) -> RunPaths:
+    """The run named `run` under `train_dir`, or the run whose folder is the path `run`.
+
+    Raises:
+        UsageError: no such run; the message names the nearest one.
+    """
+    named = RunPaths(train_dir=train_dir, run_name=run)
+    if run and named.runner_dir.is_dir():
+        return named
+    folder = Path(run)
+    if run and (folder / RUNNER_DIR).is_dir():
+        folder = folder.resolve() if folder.name in {"", ".."} else folder
+        return RunPaths(train_dir=folder.parent, run_name=folder.name)
+    known = [found.run_name for found in iter_runs(train_dir)]
+    hint = did_you_mean(run, known) or " It holds no runs; is --train_dir right?"
+    raise UsageError(f"No run '{run}' under --train_dir={train_dir}.{hint}")
