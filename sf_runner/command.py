@@ -1,4 +1,4 @@
-"""Commands as argument lists: splitting a command line, turning parameter values into text, choosing the interpreter."""
+"""Commands as argument lists: splitting text, giving parameter values a text, choosing the interpreter."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _INTERPRETERS = frozenset({"python", "python3"})
 
 
 def split_command(cmd: str | Sequence[str]) -> tuple[str, ...]:
-    """A command as arguments. Text is split with the quoting rules of a POSIX shell; nothing in it is expanded.
+    """A command as arguments. A list is taken as it is.
 
-    A backslash at the end of a line continues it. A list is taken as it is.
+    Text is split with the quoting rules of a POSIX shell, a backslash at the end of a line continuing it;
+    nothing in it is expanded.
 
     Raises:
         DescriptionError: nothing to run, an open quote, or shell syntax that no shell is there to understand.
@@ -63,12 +64,12 @@ def _split_text(cmd: str) -> tuple[str, ...]:
 def value_text(value: object) -> str:
     """The text of a parameter's value, in the argument `--name=<text>` and in the experiment's name.
 
-    It is `str(value)`: True -> `True`, None -> `None`, 1e-05 -> `1e-05`, '' -> nothing, {'a': 1} -> `{'a': 1}`. An
-    Enum member gives its value, and numpy scalars inside a container give plain numbers. Use `json.dumps` in the
-    description where a program wants JSON.
+    It is `str(value)`: True, None, 1e-05 and {'a': 1} look like that, '' gives nothing. An Enum member gives
+    its value, and numpy scalars inside a container give plain numbers. Use `json.dumps` in the description
+    where a program wants JSON.
 
     Raises:
-        DescriptionError: the text would differ from one start to the next (sets, objects shown by their address).
+        DescriptionError: the text would not be the same at the next start (sets, objects shown by address).
     """
     if isinstance(value, str) and not isinstance(value, Enum):
         return str(value)
@@ -149,7 +150,7 @@ def environment(env_vars: Mapping[str, object] | None) -> dict[str, str]:
 
 
 def runtime_argv(argv: Sequence[str], interpreter: str = sys.executable) -> list[str]:
-    """What is really started: a leading `python` or `python3` becomes the interpreter that runs the runner."""
+    """What is really started: a leading `python` or `python3` becomes the interpreter of the runner."""
     if argv and argv[0] in _INTERPRETERS and interpreter:
         return [interpreter, *argv[1:]]
     return list(argv)

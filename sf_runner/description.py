@@ -1,15 +1,15 @@
 """What a user writes: experiments, and the run that holds them.
 
-The classes keep the shape of Sample Factory's, so that a description written for it needs another import only.
+The classes keep the shape of Sample Factory's, so that a description written for it moves over by its import.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from sf_runner.command import check_argument, environment, split_command, value_text
 from sf_runner.errors import DescriptionError
@@ -23,8 +23,10 @@ _MAX_RUN_NAME_BYTES = 200
 class Resources:
     """What one experiment needs; None leaves it to the run's setting on the command line.
 
-    gpus: whole GPUs, 0 for none. cpus: cores. gpu_memory_mb: MiB on each of its GPUs. timeout_s: seconds an attempt
-    may take.
+    gpus: whole GPUs, 0 for none.
+    cpus: cores.
+    gpu_memory_mb: MiB on each of its GPUs.
+    timeout_s: seconds an attempt may take.
     """
 
     gpus: int | None = None
@@ -58,12 +60,13 @@ class RunDefaults:
 
 
 class Experiment:
-    """One command and the parameter combinations to run it with; no combinations: the command runs once as it is.
+    """One command and the parameter combinations to run it with; without any it runs once as it is.
 
     Args:
         name: base name, part of every experiment's name and folder.
         cmd: text, split like a shell would split it, or a list of arguments. Nothing is expanded.
-        param_generator: any iterable of dicts, read once, here: a `ParamGrid`, what its `generate_params` yields, a list.
+        param_generator: any iterable of dicts: a `ParamGrid`, what its `generate_params` yields, a list. It
+            is read once, here.
         env_vars: added to the environment of every job.
         resources: what each combination needs; default: the run's settings.
 
@@ -132,8 +135,8 @@ class Experiment:
 class Expansion:
     """One combination of one experiment.
 
-    `argv` is `base_argv`, one argument per parameter in order, and the experiment's name; it still lacks the arguments
-    that name directories.
+    `argv` is `base_argv`, one argument per parameter in order, and the experiment's name; it still lacks the
+    arguments that name directories.
     """
 
     experiment: Experiment
@@ -151,21 +154,22 @@ class RunDescription:
     Args:
         run_name: the run's folder under the training directory.
         experiments: `Experiment` objects.
-        experiment_dirs_sf_format: True: the program gets `--train_dir=<train_dir> --experiments_root=<run>/<folder>`;
-            False: it gets `<experiment_dir_arg_name>=<train_dir>/<run>/<folder>`.
-        experiment_arg_name: the argument that carries the experiment's name; None: none is added.
-        experiment_dir_arg_name: see above; None with experiment_dirs_sf_format=False: no directory is passed.
+        experiment_dirs_sf_format: how the program is told its directory. True: by the two arguments
+            `--train_dir=<train_dir> --experiments_root=<run_name>/<folder>`. False: by one,
+            `<experiment_dir_arg_name>=<train_dir>/<run_name>/<folder>`.
+        experiment_arg_name: the argument that carries the experiment's name; None or '': none is added.
+        experiment_dir_arg_name: see above; None or '': no such argument is added.
         customize_experiment_name: False leaves the parameters out of the names.
         param_prefix: put before every parameter's name; '' for Hydra.
-        use_gpus, num_gpus, experiments_per_gpu, max_parallel, pause_between_experiments: defaults that the command line
-            overrides (use_gpus is the older name of num_gpus).
+        use_gpus, num_gpus, experiments_per_gpu, max_parallel, pause_between_experiments: defaults that the
+            command line overrides (use_gpus is the older name of num_gpus; the pause is in seconds).
         seed_param: the parameter that tells repetitions of one configuration apart.
 
     Raises:
         DescriptionError: an argument cannot be used.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  the positional order that existing descriptions use
         self,
         run_name: str,
         experiments: Iterable[Experiment],
@@ -185,8 +189,8 @@ class RunDescription:
         _check_run_name(run_name)
         if not isinstance(experiment_dirs_sf_format, bool):
             raise DescriptionError(
-                f"RunDescription '{run_name}': the third argument is experiment_dirs_sf_format (True or False), got "
-                f"{experiment_dirs_sf_format!r}; pass the later ones by keyword"
+                f"RunDescription '{run_name}': experiment_dirs_sf_format must be True or False, got "
+                f"{experiment_dirs_sf_format!r}; pass the arguments after the second by keyword"
             )
         self.run_name = run_name
         self.experiments = _checked_experiments(run_name, experiments)
@@ -217,25 +221,26 @@ class RunDescription:
 
     def directory_arguments(self, train_dir: str, folder: str) -> tuple[str, ...]:
         """The arguments that tell a program where to put its files."""
-        root_dir = os.path.join(self.run_name, folder)  # noqa: PTH118  keeps a leading ./ as the user wrote it
+        root_dir = f"{self.run_name}/{folder}"
         if self.experiment_dirs_sf_format:
             return (f"--train_dir={train_dir}", f"--experiments_root={root_dir}")
         if not self.experiment_dir_arg_name:
             return ()
-        return (f"{self.experiment_dir_arg_name}={os.path.join(train_dir, root_dir)}",)  # noqa: PTH118
+        return (f"{self.experiment_dir_arg_name}={_join(train_dir, root_dir)}",)
 
     def generate_experiments(
         self, train_dir: str, makedirs: bool = True
     ) -> Iterator[tuple[str, str, str, Mapping[str, object] | None]]:
-        """Yield (command as one shell-quoted line, experiment name, root dir inside train_dir, env_vars) per job.
+        """Yield (command as one shell-quoted line, experiment name, root_dir, env_vars) for every job.
 
-        `makedirs` creates `<train_dir>/<root dir>` where the program is told that directory.
+        `root_dir` is `<run_name>/<folder>`. `makedirs` creates it under `train_dir` where the program is told
+        that directory in one argument, as programs other than Sample Factory rely on it.
         """
         for expansion in self.expand():
             folder = self.folder(expansion.experiment)
-            root_dir = os.path.join(self.run_name, folder)  # noqa: PTH118
+            root_dir = f"{self.run_name}/{folder}"
             if makedirs and not self.experiment_dirs_sf_format:
-                os.makedirs(os.path.join(train_dir, root_dir), exist_ok=True)  # noqa: PTH103, PTH118
+                Path(train_dir, root_dir).mkdir(parents=True, exist_ok=True)
             command = shlex.join((*expansion.argv, *self.directory_arguments(str(train_dir), folder)))
             yield command, expansion.name, root_dir, expansion.experiment.env_vars
 
@@ -256,7 +261,7 @@ class _naming_experiment:  # noqa: N801  reads as a statement
 
 
 def _materialised(generator: object) -> list[dict[str, object]]:
-    """The combinations as a list, so that a generator that can be read only once is read here and nowhere else."""
+    """The combinations as a list: a generator that can be read only once is read here and nowhere else."""
     if generator is None:
         return []
     if isinstance(generator, (str, bytes, Mapping)) or not isinstance(generator, Iterable):
@@ -296,13 +301,18 @@ def _checked_experiments(run_name: str, experiments: object) -> list[Experiment]
     return listed
 
 
+def _join(train_dir: str, root_dir: str) -> str:
+    """Joined as text, so that a leading `./` stays as the user wrote it."""
+    return f"{train_dir}{root_dir}" if train_dir.endswith("/") or not train_dir else f"{train_dir}/{root_dir}"
+
+
 def _check_run_name(run_name: object) -> None:
     if not isinstance(run_name, str) or not run_name.strip():
         raise DescriptionError(f"RunDescription: run_name must be a non-empty text, got {run_name!r}")
     if "/" in run_name or run_name.startswith(".") or not run_name.isprintable():
         raise DescriptionError(
-            f"RunDescription: run_name becomes one folder and must not contain '/' or line breaks or start with '.', "
-            f"got {run_name!r}"
+            "RunDescription: run_name becomes one folder; it must not contain '/' or line breaks or start "
+            f"with '.', got {run_name!r}"
         )
     if len(run_name.encode("utf-8", "surrogatepass")) > _MAX_RUN_NAME_BYTES:
         raise DescriptionError(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class SfRunnerError(Exception):
-    """Root of every error a user can cause or meet. The commands print `str(error)` and exit with `exit_code`."""
+    """Root of every error a user can meet. The commands print `str(error)` and exit with `exit_code`."""
 
     exit_code = 1
 
@@ -39,7 +39,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str], *, max_listed: int = 8) -> str:
-    """A tail for an error about an unknown name, starting with a space: the nearest name, else the known ones."""
+    """The end of a message about an unknown name: a space, then the nearest name, else the known ones."""
     names = list(dict.fromkeys(known))
     nearest = closest(name, names)
     if nearest is not None:

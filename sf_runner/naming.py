@@ -1,7 +1,7 @@
 """Experiment names: the format of Sample Factory, always safe as a file name, never cut into a clash.
 
-`00_basic_see_0_env_doom_basic` is the index within the experiment, the base name, and for every parameter its shortest
-unambiguous abbreviation and its value.
+`00_basic_see_0_env_doom_basic` is the index within the experiment, the base name, and for every parameter its
+shortest unambiguous abbreviation and its value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sf_runner.command import value_text
 from sf_runner.errors import UsageError, did_you_mean
 
 MAX_NAME_LENGTH = 200
-"""File systems allow 255 bytes; programs derive longer names (temporary files, archives) from a folder's name."""
+"""File systems allow 255 bytes; programs derive longer names (temporary files, archives) from a folder."""
 
 _HASH_LENGTH = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.,+=@:-]+")
@@ -27,8 +27,9 @@ _WORD_BREAK = re.compile(r"[._-]")
 def abbreviations(param_names: tuple[str, ...]) -> tuple[str, ...]:
     """One abbreviation per parameter, in order: `batch_size` -> `b.siz`.
 
-    First letters of all words but the last, then the last word's first three letters or as many more as tell it from
-    the abbreviations before it. When even the whole word does not (`n_lr` after `num_lr`), the two stay alike.
+    First letters of all words but the last, then the last word's first three letters or as many more as tell
+    it from the abbreviations before it. When even the whole word does not (`n_lr` after `num_lr`), the two
+    stay alike.
     """
     taken: set[str] = set()
     result = []
@@ -60,7 +61,7 @@ def experiment_name(
 
 
 def safe_name(name: str) -> str:
-    """`name` itself when it is safe as a file name and in a shell, else a safe one that ends in a hash of `name`.
+    """`name` when it is safe as a file name and in a shell, else a safe name that ends in a hash of `name`.
 
     Safe is: 1 to 200 ASCII letters, digits and `_.,+=@:-`, starting with a letter, a digit or `_`.
     """

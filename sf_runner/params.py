@@ -1,7 +1,7 @@
 """Parameter combinations: grids, lists and random samples. Ordered, typed, and the same at every start.
 
-Whatever is drawn or shuffled here depends on the given seed alone, not on the Python version or on how many values are
-asked for: a run that is started again must find the experiments it knows.
+Whatever is drawn or shuffled here depends on the given seed alone, not on the Python version or on how many
+values are asked for: a run that is started again must find the experiments it knows.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, Union
+from typing import Protocol, TypeAlias, TypeVar
 
 from sf_runner.errors import DescriptionError
 
-ParamName = Union[str, Sequence[str]]
+ParamName: TypeAlias = str | Sequence[str]
 """A parameter, or several that move together."""
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ _SEED_COUNT = 9_000_000
 
 
 class ParamGenerator(ABC):
-    """A source of parameter combinations; `Experiment` takes one directly or what `generate_params` yields."""
+    """A source of combinations; `Experiment` takes one directly or what its `generate_params` yields."""
 
     @abstractmethod
     def generate_params(self, randomize: bool = False, *, seed: int = 0) -> Iterator[dict[str, object]]:
@@ -150,10 +150,11 @@ class Choice:
 
 
 class RandomParams(ParamGenerator):
-    """`num_samples` random combinations: `RandomParams([("lr", LogUniform(1e-5, 1e-2)), ...], num_samples=20, seed=1)`.
+    """Random combinations: `RandomParams([("lr", LogUniform(1e-5, 1e-2)), ...], num_samples=20, seed=1)`.
 
-    Sample k of a parameter depends on `seed`, the parameter's name and k alone: more samples extend the list, another
-    parameter leaves the others' values as they were. A tuple of names with `Choice([(a, b), ...])` links parameters.
+    Sample k of a parameter depends on `seed`, the parameter's name and k alone: more samples extend the list,
+    another parameter leaves the others' values as they were. A tuple of names with `Choice([(a, b), ...])`
+    links parameters.
     """
 
     def __init__(

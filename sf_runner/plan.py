@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sf_runner.command import value_text
 from sf_runner.description import Expansion, Experiment, Resources, RunDefaults, RunDescription
 from sf_runner.errors import DescriptionError
 from sf_runner.paths import JobPaths, RunPaths
@@ -20,7 +21,8 @@ class Job:
     job_id: its folder relative to the run's, `<base_name>_<suffix>/<name>`; stable, unique within the run.
     index: position in the plan, from 0.
     name, base_name, params: the experiment's name, its experiment's base name, its combination.
-    argv: the command as written in the description, with all arguments; `command.runtime_argv` chooses the interpreter.
+    argv: the command as written in the description, with all arguments; `command.runtime_argv` chooses the
+        interpreter.
     env: the variables that the description adds to the environment.
     seed: the text of the seed parameter, None when there is none.
     seed_rank: 0 for the first seed met in the plan, 1 for the second, ...; 0 without a seed.
@@ -72,7 +74,8 @@ def make_plan(
 ) -> Plan:
     """Expand a description. Touches no disk.
 
-    `experiment_suffix` (`--experiment_suffix`) is appended to the experiments' folders; None: the description's own.
+    `experiment_suffix` (`--experiment_suffix`) is appended to the experiments' folders; None: the
+    description's own.
 
     Raises:
         DescriptionError: a value cannot become an argument, or two jobs would share a folder.
@@ -112,9 +115,11 @@ class _Builder:
                 f"{_where(first)} and {_where(expansion)} would both be '{job_id}'; "
                 "give the experiments different names"
             )
-        parameters = dict(zip(expansion.params, expansion.argv[len(expansion.base_argv) :]))
-        seed_argument = parameters.pop(self.description.seed_param, None)
-        seed = None if seed_argument is None else seed_argument.partition("=")[2]
+        arguments = expansion.argv[len(expansion.base_argv) :]
+        parameters = dict(zip(expansion.params, arguments, strict=False))
+        seed = None
+        if parameters.pop(self.description.seed_param, None) is not None:
+            seed = value_text(expansion.params[self.description.seed_param])
         env = [f"{key}={value}" for key, value in sorted(expansion.env.items())]
         return Job(
             job_id=job_id,
@@ -146,7 +151,8 @@ class _Builder:
 
 def _where(expansion: Expansion) -> str:
     parameters = ", ".join(f"{name}={value!r}" for name, value in expansion.params.items())
-    return f"combination {expansion.index} of experiment '{expansion.experiment.base_name}' ({parameters or 'no parameters'})"
+    name = expansion.experiment.base_name
+    return f"combination {expansion.index} of experiment '{name}' ({parameters or 'no parameters'})"
 
 
 def _digest(parts: Iterable[str]) -> str:
