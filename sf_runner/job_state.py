@@ -102,8 +102,8 @@ _LEGAL: dict[type, tuple[type, ...]] = {
     Submitted: (Running, Stopping, Waiting, Succeeded, Failed, Cancelled),
     Running: (Stopping, Waiting, Succeeded, Failed, Cancelled),
     Stopping: (Stopping, Waiting, Succeeded, Failed, Cancelled),
-    # An ended job is started again only when somebody asks for it (--retry_failed, the retry key).
-    Succeeded: (),
+    # An ended job is started again only when somebody asks for it (--retry_failed, --changed=rerun, the retry key).
+    Succeeded: (Waiting,),
     Failed: (Waiting,),
     Cancelled: (Waiting,),
 }
@@ -129,6 +129,8 @@ class JobRecord:
     failures: int = 0
     """Attempts that count against --max_retries."""
     oom_failures: int = 0
+    oom_room_mb: int | None = None
+    """GPU memory that could be had where the last out-of-memory happened."""
     elapsed_s: float = 0.0
     """Wall time of all ended attempts."""
 

@@ -6,9 +6,11 @@ Guarantees: events are on their way to disk in the order appended; a line torn b
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -67,6 +69,7 @@ class Journal:
         self._unwritten = b""
         self._lines: list[str] = []
         self._unsynced = False
+        self._syncing: threading.Thread | None = None
         self.trouble = ""
         """Why the last flush could not write everything; empty when it could."""
 
@@ -114,20 +117,22 @@ class Journal:
         self.trouble = ""
         return True
 
-    def sync(self) -> None:
-        """Ask the operating system to put everything written on the disk (survives a power cut)."""
-        if self._unsynced:
+    def sync_soon(self) -> None:
+        """Have everything written so far put on the disk (to survive a power cut) without waiting for it."""
+        if self._unsynced and (self._syncing is None or not self._syncing.is_alive()):
             self._unsynced = False
-            try:
-                os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
-            except OSError as exc:
-                if exc.errno not in _DISK_TROUBLE:
-                    raise
-                self.trouble = exc.strerror or str(exc)
+            self._syncing = threading.Thread(target=self._sync, name="journal-sync", daemon=True)
+            self._syncing.start()
+
+    def _sync(self) -> None:
+        with contextlib.suppress(OSError):  # a write will meet the same trouble and tell it
+            (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(self._fd)
 
     def close(self) -> None:
         self.flush()
-        self.sync()
+        if self._syncing is not None:
+            self._syncing.join()
+        self._sync()
         os.close(self._fd)
 
 

@@ -238,6 +238,8 @@ class RunState:
             record.failures += 1
             if event.cause is not None and event.cause.kind == "gpu_oom":
                 record.oom_failures += 1
+                if isinstance(record.state, ACTIVE):
+                    record.oom_room_mb = record.state.placement.get("room_mb")
         self._move(record, _after(event, event.cause))
         if event.verdict == "succeeded":
             self.succeeded_this_session += 1

@@ -91,7 +91,8 @@ class OrphanWatch:
 
     def _main_process(self, known: Known, tagged: Sequence[int]) -> int | None:
         if known.handle is not None:
-            return int(known.handle["pid"]) if is_alive(known.handle, self._boot) else None
+            pid = int(known.handle["pid"])
+            return pid if is_alive(known.handle, self._boot) or _is_unreaped_child(pid) else None
         for pid in tagged:
             try:
                 if os.getsid(pid) == pid:
@@ -144,6 +145,8 @@ class OrphanWatch:
     def _settled(self, orphan: _Orphan, now: float) -> bool:
         """Nothing of it is left, and its record is here or will never come."""
         left = tagged_processes([orphan.tag]).get(orphan.tag, [])
+        if orphan.pid is not None:
+            _reap_group(orphan.pid)
         group = orphan.pid is not None and signal_group(orphan.pid, 0)
         if left or group:
             self._end_leftovers(orphan, left, now)
@@ -186,3 +189,20 @@ class OrphanWatch:
     def close(self) -> None:
         for orphan in self._orphans.values():
             self._unwatch(orphan)
+
+
+def _is_unreaped_child(pid: int) -> bool:
+    """A zombie that became ours when its shepherd was killed: its status can still be had."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except OSError:
+        return False
+
+
+def _reap_group(pgid: int) -> None:
+    """Members of an ended attempt's group that became our children must not linger as zombies."""
+    try:
+        while os.waitpid(-pgid, os.WNOHANG)[0]:
+            pass
+    except OSError:
+        pass

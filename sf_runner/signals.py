@@ -1,0 +1,52 @@
+"""Signals as data: counted when they arrive, read by the run loop, which they wake."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from types import FrameType, TracebackType
+
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class SignalInbox:
+    """Context manager: inside it SIGINT, SIGTERM and SIGHUP are collected instead of acted on.
+
+    A SIGHUP that was ignored when the program started (nohup) stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[int] = []
+        self._old: dict[int, object] = {}
+
+    def __enter__(self) -> SignalInbox:
+        self.fd, self._write_fd = os.pipe()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._write_fd, False)
+        for signum in _HANDLED:
+            if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
+                continue
+            self._old[signum] = signal.signal(signum, self._arrived)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for signum, handler in self._old.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]
+        os.close(self.fd)
+        os.close(self._write_fd)
+
+    def _arrived(self, signum: int, frame: FrameType | None) -> None:
+        self._pending.append(signum)
+        with contextlib.suppress(OSError):
+            os.write(self._write_fd, b"!")
+
+    def take(self) -> list[int]:
+        """Signals that arrived since, in order."""
+        with contextlib.suppress(OSError):
+            while os.read(self.fd, 1024):
+                pass
+        pending, self._pending = self._pending, []
+        return pending
