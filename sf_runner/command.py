@@ -64,7 +64,7 @@ def _split_text(cmd: str) -> tuple[str, ...]:
 def value_text(value: object) -> str:
     """The text of a parameter's value, in the argument `--name=<text>` and in the experiment's name.
 
-    It is `str(value)`: True, None, 1e-05 and {'a': 1} look like that, '' gives nothing. An Enum member gives
+    It is `f"{value}"`: True, None, 1e-05 and {'a': 1} look like that, '' gives nothing. An Enum member gives
     its value, and numpy scalars inside a container give plain numbers. Use `json.dumps` in the description
     where a program wants JSON.
 
@@ -73,7 +73,7 @@ def value_text(value: object) -> str:
     """
     if isinstance(value, str) and not isinstance(value, Enum):
         return str(value)
-    text = str(_checked(value, nested=False))
+    text = format(_checked(value, nested=False))
     if "<" in text and _ADDRESS.search(text):
         raise DescriptionError(
             f"a value of type {_kind(value)} has no stable text ({text!r}); pass text or a number"
@@ -82,7 +82,7 @@ def value_text(value: object) -> str:
 
 
 def _checked(value: object, *, nested: bool) -> object:
-    """The value whose `str` is wanted: Enum members and, inside containers, numpy scalars unwrapped."""
+    """The value whose text is wanted: Enum members and, inside containers, numpy scalars unwrapped."""
     if isinstance(value, Enum):
         return _checked(value.value, nested=nested)
     if isinstance(value, Set):
@@ -101,8 +101,7 @@ def _checked(value: object, *, nested: bool) -> object:
         and hasattr(value, "item")
         and getattr(value, "shape", None) == ()
     ):
-        plain = value.item()
-        return float(str(value)) if isinstance(plain, float) else plain
+        return value.item()
     return value
 
 
