@@ -75,9 +75,7 @@ def value_text(value: object) -> str:
         return str(value)
     text = format(_checked(value, nested=False))
     if "<" in text and _ADDRESS.search(text):
-        raise DescriptionError(
-            f"a value of type {_kind(value)} has no stable text ({text!r}); pass text or a number"
-        )
+        raise DescriptionError(f"a value of type {_kind(value)} has no stable text ({text!r}); pass text or a number")
     return text
 
 
@@ -95,12 +93,7 @@ def _checked(value: object, *, nested: bool) -> object:
         return tuple(_checked(item, nested=True) for item in value)
     if type(value) is dict:
         return {_checked(key, nested=True): _checked(item, nested=True) for key, item in value.items()}
-    if (
-        nested
-        and type(value).__module__ == "numpy"
-        and hasattr(value, "item")
-        and getattr(value, "shape", None) == ()
-    ):
+    if nested and type(value).__module__ == "numpy" and hasattr(value, "item") and getattr(value, "shape", None) == ():
         return value.item()
     return value
 
@@ -121,9 +114,7 @@ def check_argument(argument: str, what: str) -> None:
         except UnicodeEncodeError:
             raise DescriptionError(f"{what} is not valid Unicode: {argument[:80]!r}") from None
     if size > _MAX_ARGUMENT_BYTES:
-        raise DescriptionError(
-            f"{what} is {size} bytes long; an argument can have {_MAX_ARGUMENT_BYTES}. Pass a file."
-        )
+        raise DescriptionError(f"{what} is {size} bytes long; an argument can have {_MAX_ARGUMENT_BYTES}. Pass a file.")
 
 
 def environment(env_vars: Mapping[str, object] | None) -> dict[str, str]:

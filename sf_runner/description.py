@@ -38,15 +38,9 @@ class Resources:
         for name, least in (("gpus", 0), ("cpus", 1), ("gpu_memory_mb", 1)):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
-                raise DescriptionError(
-                    f"Resources: {name} must be a whole number of at least {least}, got {value!r}"
-                )
-        if self.timeout_s is not None and not (
-            isinstance(self.timeout_s, (int, float)) and self.timeout_s > 0
-        ):
-            raise DescriptionError(
-                f"Resources: timeout_s must be a positive number of seconds, got {self.timeout_s!r}"
-            )
+                raise DescriptionError(f"Resources: {name} must be a whole number of at least {least}, got {value!r}")
+        if self.timeout_s is not None and not (isinstance(self.timeout_s, (int, float)) and self.timeout_s > 0):
+            raise DescriptionError(f"Resources: timeout_s must be a positive number of seconds, got {self.timeout_s!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +51,14 @@ class RunDefaults:
     experiments_per_gpu: int | None = None
     max_parallel: int | None = None
     pause_between_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_gpus", "experiments_per_gpu", "max_parallel", "pause_between_s"):
+            value = getattr(self, name)
+            kinds = (int, float) if name == "pause_between_s" else (int,)
+            least = {"max_parallel": 1, "experiments_per_gpu": -1}.get(name, 0)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or value < least):
+                raise DescriptionError(f"RunDescription: {name} must be a number of at least {least}, got {value!r}")
 
 
 class Experiment:
@@ -211,9 +213,7 @@ class RunDescription:
     def expand(self) -> Iterator[Expansion]:
         """Yield every combination of every experiment, in order."""
         for experiment in self.experiments:
-            yield from experiment.expand(
-                self.experiment_arg_name, self.customize_experiment_name, self.param_prefix
-            )
+            yield from experiment.expand(self.experiment_arg_name, self.customize_experiment_name, self.param_prefix)
 
     def folder(self, experiment: Experiment, suffix: str | None = None) -> str:
         """The folder of the experiment's jobs inside the run's folder: `<base_name>_<suffix>`, made safe."""
@@ -265,9 +265,7 @@ def _materialised(generator: object) -> list[dict[str, object]]:
     if generator is None:
         return []
     if isinstance(generator, (str, bytes, Mapping)) or not isinstance(generator, Iterable):
-        raise DescriptionError(
-            f"param_generator must be an iterable of dicts, such as a ParamGrid, got {generator!r}"
-        )
+        raise DescriptionError(f"param_generator must be an iterable of dicts, such as a ParamGrid, got {generator!r}")
     combinations: list[dict[str, object]] = []
     for position, params in enumerate(islice(generator, _MAX_COMBINATIONS + 1)):
         if not isinstance(params, Mapping):
@@ -277,8 +275,11 @@ def _materialised(generator: object) -> list[dict[str, object]]:
             raise DescriptionError(f"combination {position}: a parameter's name must be text, got {bad[0]!r}")
         combinations.append(dict(params))
     if len(combinations) > _MAX_COMBINATIONS:
+        raise DescriptionError(f"param_generator gives more than {_MAX_COMBINATIONS:,} combinations; does it ever end?")
+    if not combinations and isinstance(generator, Iterator):
+        # An empty list means no parameters; an empty generator was read before, or filters too strictly.
         raise DescriptionError(
-            f"param_generator gives more than {_MAX_COMBINATIONS:,} combinations; does it ever end?"
+            "param_generator gives no combinations; was it read before? Leave it out to run cmd as it is"
         )
     return combinations
 
@@ -287,9 +288,7 @@ def _checked_experiments(run_name: str, experiments: object) -> list[Experiment]
     if isinstance(experiments, Experiment):
         return [experiments]
     if isinstance(experiments, (str, Mapping)) or not isinstance(experiments, Iterable):
-        raise DescriptionError(
-            f"RunDescription '{run_name}': experiments must be a list, got {experiments!r}"
-        )
+        raise DescriptionError(f"RunDescription '{run_name}': experiments must be a list, got {experiments!r}")
     listed = list(experiments)
     for experiment in listed:
         if not isinstance(experiment, Experiment):
@@ -315,6 +314,4 @@ def _check_run_name(run_name: object) -> None:
             f"with '.', got {run_name!r}"
         )
     if len(run_name.encode("utf-8", "surrogatepass")) > _MAX_RUN_NAME_BYTES:
-        raise DescriptionError(
-            f"RunDescription: run_name has more than {_MAX_RUN_NAME_BYTES} bytes: {run_name!r}"
-        )
+        raise DescriptionError(f"RunDescription: run_name has more than {_MAX_RUN_NAME_BYTES} bytes: {run_name!r}")

@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Trouble = Literal["library", "driver", "permission", "unsupported", "lost", "pids", "mig", "memory"]
-"""The kinds of trouble a probe tells, each once per device it concerns."""
+Trouble = Literal["library", "driver", "permission", "unsupported", "lost", "back", "pids", "mig", "error"]
+"""The kinds of trouble a probe tells, each once for every device it concerns."""
+
+ComputeMode = Literal["default", "exclusive", "prohibited"]
+"""`exclusive`: one process at a time may use the GPU; `prohibited`: none may."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,9 +42,20 @@ class GpuInfo:
     mig: str | None = None
     """UUID of the GPU this MIG instance is a part of; None for a whole GPU."""
     mig_index: int | None = None
+    mig_alias: str | None = None
+    """The older spelling of a MIG instance's id, `MIG-<GPU UUID>/<GPU instance>/<compute instance>`."""
     numa_node: int | None = None
+    """The memory node its PCI slot hangs on."""
+    compute_mode: ComputeMode | None = None
     lost: bool = False
     """The driver no longer reaches the device; every other value is the last one known or None."""
+
+    @property
+    def usable_mb(self) -> int | None:
+        """Memory that programs can have at most: the total less what the driver keeps for itself."""
+        if self.memory_free_mb is None or self.memory_used_mb is None:
+            return self.memory_total_mb
+        return self.memory_free_mb + self.memory_used_mb
 
     @property
     def label(self) -> str:

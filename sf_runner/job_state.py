@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 StopReason = Literal["cancelled", "timeout", "stalled", "shutdown", "slot_lost", "preempted"]
 """Why the runner ended an attempt that had not ended by itself."""
@@ -91,8 +91,8 @@ class Cancelled:
     attempt: int = 0
 
 
-Active = Union[Submitted, Running, Stopping]
-JobState = Union[Waiting, Submitted, Running, Stopping, Succeeded, Failed, Cancelled]
+Active = Submitted | Running | Stopping
+JobState = Waiting | Submitted | Running | Stopping | Succeeded | Failed | Cancelled
 
 ACTIVE = (Submitted, Running, Stopping)
 ENDED = (Succeeded, Failed, Cancelled)
@@ -137,7 +137,5 @@ class JobRecord:
     def move(self, state: JobState) -> None:
         """Change state; IllegalTransitionError when the states may not follow each other."""
         if not isinstance(state, _LEGAL[type(self.state)]):
-            raise IllegalTransitionError(
-                f"job {self.job_id}: {type(self.state).__name__} -> {type(state).__name__}"
-            )
+            raise IllegalTransitionError(f"job {self.job_id}: {type(self.state).__name__} -> {type(state).__name__}")
         self.state = state

@@ -88,10 +88,16 @@ class Journal:
             journal.append([header])
             if not journal.flush():
                 os.close(fd)
-                raise JournalError(f"cannot write {path}: {journal.trouble}; free some space or choose another --train_dir")
+                raise JournalError(
+                    f"cannot write {path}: {journal.trouble}; free some space or choose another --train_dir"
+                )
         events, _ = read_journal(path)
         if torn:
-            note = Note(t=time.time(), text=f"{path.name}: dropped {torn} bytes of an unfinished last line", level="info")
+            note = Note(
+                t=time.time(),
+                text=f"{path.name}: dropped {torn} bytes of an unfinished last line",
+                level="info",
+            )
             journal.append([note])
             events.append(note)
         return journal, events

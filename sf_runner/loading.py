@@ -91,9 +91,7 @@ def _description_in(module: ModuleType, run: str) -> RunDescription:
             f"--run={run}: {VARIABLE} is one of Sample Factory's; in {_where(module)} change "
             f"'from {kind.__module__} import' to 'from sf_runner import'"
         )
-    raise DescriptionError(
-        f"--run={run}: {VARIABLE} in {_where(module)} must be a RunDescription, not {kind.__name__}"
-    )
+    raise DescriptionError(f"--run={run}: {VARIABLE} in {_where(module)} must be a RunDescription, not {kind.__name__}")
 
 
 def _failed(run: str, error: BaseException) -> DescriptionError:

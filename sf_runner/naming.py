@@ -47,16 +47,12 @@ def abbreviations(param_names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(result)
 
 
-def experiment_name(
-    base_name: str, index: int, params: Mapping[str, object], *, customize: bool = True
-) -> str:
+def experiment_name(base_name: str, index: int, params: Mapping[str, object], *, customize: bool = True) -> str:
     """The name of combination `index` of an experiment; with `customize=False` without its parameters."""
     tokens = [f"{index:02d}", base_name]
     if customize:
         shorts = abbreviations(tuple(params))
-        tokens += [
-            f"{short}_{value_text(value)}" for short, value in zip(shorts, params.values(), strict=True)
-        ]
+        tokens += [f"{short}_{value_text(value)}" for short, value in zip(shorts, params.values(), strict=True)]
     return safe_name("_".join(tokens))
 
 
@@ -95,11 +91,7 @@ def match_jobs(query: str, job_ids: Sequence[str]) -> list[str]:
     ):
         if candidates:
             return candidates
-    started = [
-        job_id
-        for job_id in job_ids
-        if query and (job_id.startswith(query) or _last(job_id).startswith(query))
-    ]
+    started = [job_id for job_id in job_ids if query and (job_id.startswith(query) or _last(job_id).startswith(query))]
     if len(started) == 1:
         return started
     if started:

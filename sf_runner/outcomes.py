@@ -22,9 +22,7 @@ def is_completed(paths: JobPaths) -> bool:
     return progress.step is not None and progress.total is not None and progress.step >= progress.total > 0
 
 
-def cause_of(
-    record: JobRecord, report: Ended | NotStarted, paths: JobPaths, policy: Policy
-) -> FailureCause | None:
+def cause_of(record: JobRecord, report: Ended | NotStarted, paths: JobPaths, policy: Policy) -> FailureCause | None:
     """Why the attempt failed; None when it exited with 0."""
     if isinstance(report, NotStarted):
         return make_cause("spawn", report.error, report.error)

@@ -39,9 +39,7 @@ class ParamList(ParamGenerator):
     """Combinations written out one by one."""
 
     def __init__(self, combinations: Iterable[Mapping[str, object]]) -> None:
-        self.combinations = [
-            _combination(given, f"ParamList entry {i}") for i, given in enumerate(combinations)
-        ]
+        self.combinations = [_combination(given, f"ParamList entry {i}") for i, given in enumerate(combinations)]
 
     def generate_params(self, randomize: bool = False, *, seed: int = 0) -> Iterator[dict[str, object]]:
         for combination in _shuffled(self.combinations, seed) if randomize else self.combinations:
@@ -223,9 +221,7 @@ def _names(name: ParamName) -> tuple[str, ...]:
 def _row(names: tuple[str, ...], row: object) -> tuple[object, ...]:
     values = tuple(row) if isinstance(row, Iterable) and not isinstance(row, (str, bytes, Mapping)) else ()
     if len(values) != len(names):
-        raise DescriptionError(
-            f"linked parameters ({', '.join(names)}) need {len(names)} values at once, got {row!r}"
-        )
+        raise DescriptionError(f"linked parameters ({', '.join(names)}) need {len(names)} values at once, got {row!r}")
     return values
 
 

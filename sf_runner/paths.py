@@ -90,6 +90,11 @@ class RunPaths:
         return self.runner_dir / "lock"
 
     @property
+    def lock_holder(self) -> Path:
+        """Who holds the lock, for error messages."""
+        return self.runner_dir / "runner.json"
+
+    @property
     def history(self) -> Path:
         """Measured durations and peak memory per configuration, for ordering and estimates."""
         return self.runner_dir / "history.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,27 +17,63 @@ class Placement:
     cores: tuple[int, ...] = ()
     """Logical CPUs to bind to; empty: not bound."""
     env: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Variables to set for the job. They win over the runner's environment; the job's own `env_vars` win over them."""
+    """Variables to set for the job. They win over the runner's environment, the job's own `env_vars` over them."""
     memory_mb: int = 0
     """GPU memory reserved on each of its GPUs; 0: nothing is known about its need."""
     room_mb: int | None = None
-    """Memory that could be had when it was placed, on the fullest of its GPUs."""
+    """Memory that could be had when it was placed, on the fullest of its GPUs; None: the driver did not tell."""
     others_mb: tuple[int | None, ...] = ()
-    """Per GPU: memory in use that belonged to nobody here when it was placed."""
+    """Per GPU: memory in use that belonged to no job of this run when it was placed."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; fields that say nothing are left out."""
-        raise NotImplementedError
+        data: dict[str, Any] = {}
+        for name in ("gpu_uuids", "gpu_indices", "cores", "others_mb"):
+            if getattr(self, name):
+                data[name] = list(getattr(self, name))
+        if self.env:
+            data["env"] = dict(self.env)
+        if self.memory_mb:
+            data["memory_mb"] = self.memory_mb
+        if self.room_mb is not None:
+            data["room_mb"] = self.room_mb
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Placement:
         """The inverse of `to_json`; unknown keys are ignored, so an older runner reads a newer journal."""
-        raise NotImplementedError
+        if not data:
+            return ANYWHERE
+        return cls(
+            gpu_uuids=tuple(data.get("gpu_uuids", ())),
+            gpu_indices=tuple(data.get("gpu_indices", ())),
+            cores=tuple(data.get("cores", ())),
+            env=dict(data.get("env", {})),
+            memory_mb=data.get("memory_mb", 0),
+            room_mb=data.get("room_mb"),
+            others_mb=tuple(data.get("others_mb", ())),
+        )
 
     @property
     def label(self) -> str:
         """For people: `GPU 2, cores 0-3`; empty where nothing was assigned."""
-        raise NotImplementedError
+        parts = []
+        if self.gpu_indices:
+            parts.append(("GPU " if len(self.gpu_indices) == 1 else "GPUs ") + ranges(self.gpu_indices))
+        if self.cores:
+            parts.append(("core " if len(self.cores) == 1 else "cores ") + ranges(self.cores))
+        return ", ".join(parts)
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Numbers as the kernel lists CPUs: `0-3,8`."""
+    spans: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
 
 
 ANYWHERE = Placement()

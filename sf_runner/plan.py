@@ -69,9 +69,7 @@ class Plan:
         return {job.job_id: job for job in self.jobs}
 
 
-def make_plan(
-    description: RunDescription, train_dir: str | Path, *, experiment_suffix: str | None = None
-) -> Plan:
+def make_plan(description: RunDescription, train_dir: str | Path, *, experiment_suffix: str | None = None) -> Plan:
     """Expand a description. Touches no disk.
 
     `experiment_suffix` (`--experiment_suffix`) is appended to the experiments' folders; None: the
@@ -133,9 +131,7 @@ class _Builder:
             paths=self.paths.job(job_id),
             seed=seed,
             seed_rank=0 if seed is None else self._seed_ranks.setdefault(seed, len(self._seed_ranks)),
-            config_key=_digest(
-                (experiment.base_name, *expansion.base_argv, "", *parameters.values(), "", *env)
-            ),
+            config_key=_digest((experiment.base_name, *expansion.base_argv, "", *parameters.values(), "", *env)),
             fingerprint=_digest((*expansion.argv, "", *env)),
         )
 

@@ -148,9 +148,7 @@ def _refuse_changes(different: Sequence[str], changed: ChangedPolicy, state: Run
         )
     live = [job for job in different if isinstance(state.jobs[job].state, ACTIVE)]
     if live and changed == "rerun":
-        raise UsageError(
-            f"'{live[0]}' is still running with its old command; cancel it first, or use --changed=keep"
-        )
+        raise UsageError(f"'{live[0]}' is still running with its old command; cancel it first, or use --changed=keep")
 
 
 def _notes(
@@ -172,4 +170,3 @@ def _notes(
         what = "their results are kept" if changed == "keep" else "they run again"
         texts.append(f"{len(different)} experiment(s) have another command now; {what}")
     return [ev.Note(t=now, text=text, level="info") for text in texts]
-

@@ -1,7 +1,7 @@
 """Requests from other terminals to the live runner: one small file each, taken in the order in which they came.
 
-    <run>/.runner/requests/<time>_<pid>_<n>.json        {"version": 1, "action": "cancel", "jobs": [...]}
-    <run>/.runner/requests/<time>_<pid>_<n>.reply       {"text": "..."}, written by the runner
+<run>/.runner/requests/<time>_<pid>_<n>.json        {"version": 1, "action": "cancel", "jobs": [...]}
+<run>/.runner/requests/<time>_<pid>_<n>.reply       {"text": "..."}, written by the runner
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from typing import Literal
 from sf_runner.errors import BackendError, StorageError
 
 Action = Literal["cancel", "kill", "retry", "pause", "resume", "parallel", "drain", "stop", "detach"]
-ACTIONS: tuple[Action, ...] = ("cancel", "kill", "retry", "pause", "resume", "parallel", "drain", "stop", "detach")
+ACTIONS: tuple[Action, ...] = (
+    "cancel",
+    "kill",
+    "retry",
+    "pause",
+    "resume",
+    "parallel",
+    "drain",
+    "stop",
+    "detach",
+)
 _STALE_REPLY_S = 600.0
 _counter = itertools.count()
 

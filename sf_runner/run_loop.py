@@ -120,9 +120,7 @@ class RunLoop:
     def _take_reports(self, reports: Sequence[Report]) -> None:
         for report in reports:
             if isinstance(report, Started):
-                self._emit(
-                    ev.AttemptStarted(t=report.t, job=report.job, attempt=report.attempt, handle=report.handle)
-                )
+                self._emit(ev.AttemptStarted(t=report.t, job=report.job, attempt=report.attempt, handle=report.handle))
             elif isinstance(report, Ended | NotStarted):
                 self._attempt_over(report)
             elif isinstance(report, Remark):
@@ -280,7 +278,10 @@ class RunLoop:
             self._unsent.append(decision)
             self._emit(
                 ev.AttemptSubmitted(
-                    t=now, job=record.job_id, attempt=record.attempts + 1, placement=decision.placement.to_json()
+                    t=now,
+                    job=record.job_id,
+                    attempt=record.attempts + 1,
+                    placement=decision.placement.to_json(),
                 )
             )
         self._give_up_if_stuck(now)

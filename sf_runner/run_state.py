@@ -186,7 +186,11 @@ class RunState:
         waiting = Waiting()
         for entry in event.jobs:
             record = JobRecord(
-                job_id=entry["id"], index=entry["index"], rank=entry["rank"], fingerprint=entry["fp"], info=entry
+                job_id=entry["id"],
+                index=entry["index"],
+                rank=entry["rank"],
+                fingerprint=entry["fp"],
+                info=entry,
             )
             record.state = waiting
             self.jobs[record.job_id] = record
@@ -211,9 +215,7 @@ class RunState:
     def _attempt_submitted(self, event: ev.AttemptSubmitted) -> None:
         record = self.jobs[event.job]
         record.attempts = event.attempt
-        self._move(
-            record, Submitted(attempt=event.attempt, submitted_at=event.t, placement=event.placement)
-        )
+        self._move(record, Submitted(attempt=event.attempt, submitted_at=event.t, placement=event.placement))
 
     def _attempt_started(self, event: ev.AttemptStarted) -> None:
         record = self.jobs[event.job]

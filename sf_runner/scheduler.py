@@ -197,8 +197,7 @@ def overdue(record: JobRecord, policy: Policy, now: float, last_sign_of_life: fl
     timeout_s = record.info.get("timeout_s") or policy.timeout_s
     if timeout_s and now - state.started_at > timeout_s:
         return "timeout"
-    if policy.stall_timeout_s and last_sign_of_life is not None:
-        since = max(last_sign_of_life, state.started_at)
-        if now - since > policy.stall_timeout_s:
-            return "stalled"
+    alive = last_sign_of_life is not None and last_sign_of_life >= state.started_at  # else still starting up
+    if policy.stall_timeout_s and alive and now - (last_sign_of_life or 0) > policy.stall_timeout_s:
+        return "stalled"
     return None

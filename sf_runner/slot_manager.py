@@ -56,7 +56,7 @@ class SlotManager:
         self.table = table
 
     def freed(self, job: str, now: float) -> int | None:
-        """An attempt is over. Cores are free at once, a GPU when its memory is back. Peak GPU memory in MB, if known."""
+        """An attempt is over. Cores are free at once, a GPU when its memory is back. Peak GPU memory in MB."""
         occupant = self._occupants.pop(job, None)
         peak = self._job_peaks.pop(job, None)
         config = self._configs.pop(job, "")
@@ -82,9 +82,7 @@ class SlotManager:
         self._usage = attribute(self.snapshot, lambda pid: owner_of(pid, sessions))
         self._learn()
         for key, (occupant, since) in list(self._freed.items()):
-            back = memory_is_back(
-                occupant, self.snapshot, self._usage, waited_s=now - since, policy=self._setup.policy
-            )
+            back = memory_is_back(occupant, self.snapshot, self._usage, waited_s=now - since, policy=self._setup.policy)
             if back:
                 del self._freed[key]
         self._rebuild()

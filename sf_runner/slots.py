@@ -1,71 +1,45 @@
-"""What can be started where: a snapshot of GPUs and cores, a policy and the jobs that run -> placements. Pure."""
+"""What can be started where: GPUs and cores, a policy and the jobs that run -> placements. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from sf_runner.cores import CpuTopology
-from sf_runner.devices import GpuSnapshot
-from sf_runner.gpu_memory import GpuUsage, LearnedPeaks
+from sf_runner.cores import CpuTopology, pick_cpus
+from sf_runner.devices import GpuInfo, GpuSnapshot
+from sf_runner.gpu_memory import (
+    GpuUsage,
+    LearnedPeaks,
+    claims_on,
+    is_drained,
+    others_mb,
+    room_mb,
+    strangers_on,
+)
 from sf_runner.placement import Placement
+from sf_runner.slot_setup import choose_devices
+from sf_runner.slot_types import LEAVE_ALONE, NoRoom, Occupant, SlotPolicy, SlotRequest
+from sf_runner.visible import visible_devices
 
+__all__ = [
+    "GpuSlot",
+    "NoRoom",
+    "Occupant",
+    "Placed",
+    "SlotPolicy",
+    "SlotRequest",
+    "SlotSetup",
+    "SlotTable",
+    "memory_is_back",
+    "on_lost_gpu",
+]
 
-@dataclass(frozen=True, kw_only=True)
-class SlotPolicy:
-    """How devices and cores are handed out; one field per command line flag, plus what was inherited."""
-
-    num_gpus: int = -1
-    """-1: all that can be used; 0: none."""
-    experiments_per_gpu: int = 1
-    """-1: no placement at all, CUDA_VISIBLE_DEVICES is left alone."""
-    gpus: tuple[str, ...] | None = None
-    """A subset in order of preference: indices, UUIDs or UUID prefixes."""
-    gpu_ids: Literal["uuid", "index"] = "uuid"
-    gpu_exclude_busy: bool = False
-    gpu_memory_mb: int | None = None
-    cpus_per_experiment: int | None = None
-    """None: jobs are not bound to cores."""
-    environ: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """The runner's own environment: inherited CUDA_VISIBLE_DEVICES, thread counts the user set."""
-    release_timeout_s: float = 15.0
-    """A slot whose memory does not come back is reused after this long anyway."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlotRequest:
-    """What one attempt needs. Hashable: equal requests get equal answers from the same table."""
-
-    gpus: int | None = None
-    """None: one where GPUs are handed out, none elsewhere."""
-    gpu_memory_mb: int | None = None
-    cpus: int | None = None
-    config: str | None = None
-    """Key of its learned peak."""
-    roomier_than_mb: int | None = None
-    """Set after an out-of-memory to the failed attempt's `Placement.room_mb`."""
-    user_env: frozenset[tuple[str, str]] = frozenset()
-    """The experiment's own `env_vars`: an own CUDA_VISIBLE_DEVICES narrows the choice, own thread counts win."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoRoom:
-    """Why a request cannot be placed now, in one line."""
-
-    kind: Literal["full", "cores", "memory", "busy", "lost", "never"]
-    """`full`: all slots are taken, no other request of its kind fits either. `lost`: only a GPU that was lost would
-    do. `never`: nothing here can ever hold it."""
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Occupant:
-    """An attempt that holds its slot: running, or ended while its GPU memory is still in use."""
-
-    job: str
-    placement: Placement
-    ended: bool = False
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_NO_GPU = "-1"
+"""Hides all devices like the empty string, and is not mistaken for an unset variable."""
+_BLIND_RELEASE_S = 3.0
+"""How long to wait for memory whose return cannot be seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,23 +48,48 @@ class SlotSetup:
 
     policy: SlotPolicy
     topology: CpuTopology
-    gpu_uuids: tuple[str, ...]
-    """In order of preference; empty: no GPU is handed out."""
-    notes: tuple[str, ...]
+    gpus: tuple[GpuInfo, ...] = ()
+    """In order of preference, as they were at the start; empty: no GPU is handed out."""
+    notes: tuple[str, ...] = ()
     """What the user should be told, once."""
 
     @classmethod
     def create(cls, policy: SlotPolicy, snapshot: GpuSnapshot, topology: CpuTopology) -> SlotSetup:
         """Intersect what is there, what was inherited and what was asked for.
 
-        Raises `UsageError` naming the flag: an unknown GPU, fewer GPUs than `--num_gpus`, a count out of range.
+        Raises `UsageError` naming the flag: an unknown GPU, fewer GPUs than `--num_gpus`, a count out of
+        range.
         """
-        raise NotImplementedError
+        choice = choose_devices(policy, snapshot, topology)
+        return cls(policy=policy, topology=topology, gpus=choice.gpus, notes=choice.notes)
+
+    @cached_property
+    def gpu_uuids(self) -> tuple[str, ...]:
+        """The devices by UUID, in order of preference."""
+        return tuple(gpu.uuid for gpu in self.gpus)
 
     @property
     def default_max_parallel(self) -> int:
-        """Jobs at once unless the user says otherwise."""
-        raise NotImplementedError
+        """Jobs at once unless the user says otherwise: GPU slots, or CPUs over `cpus_per_experiment`."""
+        by_cpu = max(1, self.topology.num_cpus // (self.policy.cpus_per_experiment or 1))
+        if not self.gpus:
+            return by_cpu
+        count = len(self.gpus) if self.policy.num_gpus < 0 else min(len(self.gpus), self.policy.num_gpus)
+        by_gpu = count * self.policy.experiments_per_gpu
+        return min(by_gpu, by_cpu) if self.policy.cpus_per_experiment else by_gpu
+
+    @cached_property
+    def unplaced(self) -> Placement:
+        """What a job gets that needs neither GPU nor cores of its own."""
+        hidden = self.gpus or (self.policy.num_gpus == 0 and self.policy.experiments_per_gpu != LEAVE_ALONE)
+        return Placement(env={"CUDA_VISIBLE_DEVICES": _NO_GPU} if hidden else {})
+
+    def own_devices(self, request: SlotRequest) -> tuple[str, ...] | None:
+        """UUIDs of the devices that the experiment's own CUDA_VISIBLE_DEVICES names; None: it has none."""
+        value = next((v for k, v in request.user_env if k == "CUDA_VISIBLE_DEVICES"), None)
+        if value is None or not self.gpus:
+            return None
+        return tuple(gpu.uuid for gpu in visible_devices(value, self.gpus).gpus)
 
     def table(
         self,
@@ -100,11 +99,56 @@ class SlotSetup:
         usage: GpuUsage | None = None,
         peaks: LearnedPeaks | None = None,
     ) -> SlotTable:
-        """The slots as they are now. Built once per snapshot; between snapshots `place` and `release` update it."""
-        raise NotImplementedError
+        """The slots as they are now. Built once per snapshot; in between `place` and `release` update it."""
+        holders: dict[str, list[tuple[str, Placement, bool]]] = {uuid: [] for uuid in self.gpu_uuids}
+        free = set(self.topology.cpus)
+        for occupant in occupants:
+            if not occupant.ended:
+                free.difference_update(occupant.placement.cores)
+            for uuid in occupant.placement.gpu_uuids:
+                if uuid in holders:
+                    holders[uuid].append((occupant.job, occupant.placement, occupant.ended))
+        now = snapshot.by_uuid()
+        slots = []
+        for gpu in self.gpus:
+            current = now.get(gpu.uuid) or replace(gpu, lost=True)
+            claims = claims_on(gpu.uuid, holders[gpu.uuid], usage)
+            slots.append(
+                GpuSlot(
+                    gpu=current,
+                    jobs=len(claims),
+                    room_mb=room_mb(current, claims),
+                    others_mb=others_mb(current, claims),
+                    stranger=strangers_on(current, claims, usage),
+                )
+            )
+        return SlotTable(
+            setup=self,
+            gpus=tuple(slots),
+            free_cpus=frozenset(free),
+            cpus_taken=len(self.topology.cpus) - len(free),
+            peaks=peaks or LearnedPeaks(),
+        )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuSlot:
+    """One device and what is left of it."""
+
+    gpu: GpuInfo
+    jobs: int = 0
+    room_mb: int | None = None
+    """Memory that can still be promised; None: unknown, only the number of jobs counts."""
+    others_mb: int | None = None
+    stranger: str | None = None
+    """Who else computes there."""
+
+    def holds(self, need_mb: int) -> bool:
+        """Whether it could hold so much if nobody else were there."""
+        return self.gpu.usable_mb is None or self.gpu.usable_mb >= need_mb
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Placed:
     """A placement and the table in which it is taken."""
 
@@ -112,26 +156,240 @@ class Placed:
     table: SlotTable
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SlotTable:
     """Free slots. Immutable: every change is a new table."""
 
+    setup: SlotSetup
+    gpus: tuple[GpuSlot, ...] = ()
+    free_cpus: frozenset[int] = frozenset()
+    cpus_taken: int = 0
+    peaks: LearnedPeaks = LearnedPeaks()
+
     def place(self, request: SlotRequest) -> Placed | NoRoom:
         """The best slot for it: least loaded GPU first, after an out-of-memory the roomiest."""
-        raise NotImplementedError
+        setup = self.setup
+        own = setup.own_devices(request) if request.user_env else None
+        wanted = _gpus_wanted(setup, request, own)
+        cpus = request.cpus if request.cpus is not None else setup.policy.cpus_per_experiment
+        if not wanted and not cpus:
+            return Placed(placement=setup.unplaced, table=self)
+        picked: list[GpuSlot] = []
+        need = self._need_mb(request)
+        if wanted:
+            choice = self._choose(request, wanted, need, own)
+            if isinstance(choice, NoRoom):
+                return choice
+            picked = choice
+        cores: tuple[int, ...] = ()
+        if cpus:
+            near = picked[0].gpu.numa_node if picked else None
+            found = self._choose_cpus(cpus, near)
+            if isinstance(found, NoRoom):
+                return found
+            cores = found
+        placement = self._placement(request, picked, cores, need)
+        return Placed(placement=placement, table=self._with(placement))
 
     def release(self, placement: Placement) -> SlotTable:
-        """The table with this placement's share, cores and reservation given back."""
-        raise NotImplementedError
+        """The table with this placement's share and cores given back, its memory with the next snapshot."""
+        if placement is self.setup.unplaced:
+            return self
+        gpus = tuple(
+            replace(slot, jobs=max(0, slot.jobs - 1)) if slot.gpu.uuid in placement.gpu_uuids else slot
+            for slot in self.gpus
+        )
+        free = self.free_cpus | (self.setup.topology.cpus & set(placement.cores))
+        taken = self.cpus_taken - (len(free) - len(self.free_cpus))
+        return replace(self, gpus=gpus, free_cpus=free, cpus_taken=taken)
+
+    # What it needs
+
+    def _need_mb(self, request: SlotRequest) -> int:
+        asked = request.gpu_memory_mb or self.setup.policy.gpu_memory_mb or 0
+        return max(asked, self.peaks.need_mb(request.config))
+
+    # GPUs
+
+    def _choose(
+        self, request: SlotRequest, wanted: int, need: int, own: tuple[str, ...] | None
+    ) -> list[GpuSlot] | NoRoom:
+        able = [slot for slot in self.gpus if own is None or slot.gpu.uuid in own]
+        if wanted > 1:  # CUDA gives a program one MIG instance at most
+            able = [slot for slot in able if slot.gpu.mig is None]
+        able = [slot for slot in able if slot.holds(need)]
+        reachable = [slot for slot in able if not slot.gpu.lost]
+        if len(reachable) < wanted:
+            return self._impossible(able, wanted, need, own)
+        per_gpu = self.setup.policy.experiments_per_gpu
+        vacant = [slot for slot in reachable if slot.jobs < per_gpu]
+        fitting = self._fitting(vacant, reachable, need, request.roomier_than_mb)
+        welcome = [s for s in fitting if not (self.setup.policy.gpu_exclude_busy and s.stranger)]
+        picked = self._pick(welcome, wanted, roomiest=request.roomier_than_mb is not None)
+        if len(picked) < wanted:
+            return _waiting(wanted, need, vacant=vacant, fitting=fitting, welcome=welcome)
+        return sorted(picked, key=lambda slot: (slot.gpu.index, slot.gpu.mig_index or 0))
+
+    def _fitting(
+        self, vacant: list[GpuSlot], reachable: list[GpuSlot], need: int, roomier_than: int | None
+    ) -> list[GpuSlot]:
+        """Those with enough memory left, after an out-of-memory with more than there was."""
+        enough = [slot for slot in vacant if slot.room_mb is None or slot.room_mb >= need]
+        if roomier_than is None:
+            return enough
+        largest = max((slot.gpu.usable_mb or 0 for slot in reachable), default=0)
+
+        def roomier(slot: GpuSlot) -> bool:
+            # A whole GPU of the largest kind is as good as it gets, however much it had before.
+            best_there_is = slot.jobs == 0 and (slot.gpu.usable_mb or 0) >= largest
+            return best_there_is or (slot.room_mb is not None and slot.room_mb > roomier_than)
+
+        return [slot for slot in enough if roomier(slot)]
+
+    def _pick(self, slots: list[GpuSlot], wanted: int, *, roomiest: bool) -> list[GpuSlot]:
+        def load(slot: GpuSlot) -> tuple[int, int]:
+            room = slot.room_mb if roomiest and slot.room_mb is not None else 0
+            return -room, slot.jobs + (slot.stranger is not None)
+
+        ordered = sorted(slots, key=load)  # stable: ties keep the order of preference
+        limit = self.setup.policy.num_gpus
+        if limit < 0 or not self.setup.policy.gpu_exclude_busy:
+            return ordered[:wanted]
+        unused = limit - sum(slot.jobs > 0 for slot in self.gpus)
+        picked: list[GpuSlot] = []
+        for slot in ordered:
+            if slot.jobs == 0 and unused <= 0:
+                continue
+            unused -= slot.jobs == 0
+            picked.append(slot)
+        return picked[:wanted]
+
+    def _impossible(self, able: list[GpuSlot], wanted: int, need: int, own: tuple[str, ...] | None) -> NoRoom:
+        """Why the devices of this run do not suffice."""
+        if len(able) >= wanted:
+            lost = ", ".join(slot.gpu.label for slot in able if slot.gpu.lost)
+            return NoRoom(kind="lost", reason=f"{lost} was lost and no other GPU of this run can take its place")
+        if own is not None:
+            return NoRoom(kind="never", reason="its CUDA_VISIBLE_DEVICES names GPUs that cannot hold it")
+        whole = [slot for slot in self.gpus if slot.gpu.mig is None]
+        usable = self.gpus if wanted == 1 else whole
+        if len(usable) >= wanted:
+            largest = max(slot.gpu.usable_mb or 0 for slot in usable)
+            count = "" if wanted == 1 else f" on each of {wanted} GPUs"
+            text = f"it needs {need} MB of GPU memory{count}, the largest GPU of this run has {largest} MB"
+            return NoRoom(kind="never", reason=text)
+        mig = " (a MIG instance cannot be one of several)" if len(whole) < len(self.gpus) else ""
+        text = f"it needs {wanted} GPU{'' if wanted == 1 else 's'}, this run has {len(usable)}{mig}"
+        return NoRoom(kind="never", reason=text)
+
+    # CPUs
+
+    def _choose_cpus(self, count: int, near: int | None) -> tuple[int, ...] | NoRoom:
+        topology = self.setup.topology
+        if count > topology.num_cpus:
+            return NoRoom(kind="never", reason=f"it needs {count} CPUs, this run has {topology.num_cpus}")
+        picked = None
+        if self.cpus_taken + count <= topology.num_cpus:
+            picked = pick_cpus(topology, self.free_cpus, count, near=near)
+        if picked is None:
+            left = topology.num_cpus - self.cpus_taken
+            return NoRoom(kind="cores", reason=f"waiting for {count} CPUs, {max(0, left)} are free")
+        return picked
+
+    # The result
+
+    def _placement(self, request: SlotRequest, picked: list[GpuSlot], cores: tuple[int, ...], need: int) -> Placement:
+        rooms = [slot.room_mb for slot in picked if slot.room_mb is not None]
+        room = min(rooms, default=None)
+        if request.roomier_than_mb is not None and room is not None:
+            # It took more than it had: keep neighbours away from that much and a little.
+            need = max(need, min(request.roomier_than_mb + 1, room))
+        env = dict(self.setup.unplaced.env)
+        if picked:
+            env = {"CUDA_VISIBLE_DEVICES": self._ids(picked), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        if cores:
+            env |= thread_variables(len(cores), self.setup.policy.environ, request.user_env)
+        return Placement(
+            gpu_uuids=tuple(slot.gpu.uuid for slot in picked),
+            gpu_indices=tuple(slot.gpu.index for slot in picked),
+            cores=cores,
+            env=env,
+            memory_mb=need if picked else 0,
+            room_mb=room,
+            others_mb=tuple(slot.others_mb for slot in picked),
+        )
+
+    def _ids(self, picked: list[GpuSlot]) -> str:
+        by_index = self.setup.policy.gpu_ids == "index"
+        return ",".join(str(s.gpu.index) if by_index and not s.gpu.mig else s.gpu.uuid for s in picked)
+
+    def _with(self, placement: Placement) -> SlotTable:
+        gpus = self.gpus
+        if placement.gpu_uuids:
+            gpus = tuple(
+                replace(
+                    slot,
+                    jobs=slot.jobs + 1,
+                    room_mb=None if slot.room_mb is None else slot.room_mb - placement.memory_mb,
+                )
+                if slot.gpu.uuid in placement.gpu_uuids
+                else slot
+                for slot in gpus
+            )
+        free = self.free_cpus - set(placement.cores) if placement.cores else self.free_cpus
+        return replace(self, gpus=gpus, free_cpus=free, cpus_taken=self.cpus_taken + len(placement.cores))
+
+
+def _gpus_wanted(setup: SlotSetup, request: SlotRequest, own: tuple[str, ...] | None) -> int:
+    if setup.policy.experiments_per_gpu == LEAVE_ALONE:
+        return 0
+    if own is not None:
+        return len(own)
+    if request.gpus is not None:
+        return request.gpus
+    return 1 if setup.gpus else 0
+
+
+def _waiting(
+    wanted: int, need: int, *, vacant: list[GpuSlot], fitting: list[GpuSlot], welcome: list[GpuSlot]
+) -> NoRoom:
+    """What has to happen before there is room."""
+    if len(vacant) < wanted:
+        return NoRoom(kind="full", reason="all GPU slots are taken")
+    if len(fitting) < wanted:
+        roomiest = max(vacant, key=lambda slot: slot.room_mb or 0)
+        text = f"waiting for {need} MB of GPU memory, at most {max(0, roomiest.room_mb or 0)} MB are left"
+        return NoRoom(kind="memory", reason=f"{text} ({roomiest.gpu.label})")
+    if len(welcome) < wanted:
+        strangers = "; ".join(f"{slot.gpu.label}: {slot.stranger}" for slot in fitting if slot.stranger)
+        return NoRoom(kind="busy", reason=f"others use the GPUs ({strangers}), see --gpu_exclude_busy")
+    return NoRoom(kind="full", reason="all GPUs that --num_gpus allows are taken")
+
+
+def thread_variables(count: int, environ: Mapping[str, str], user_env: frozenset[tuple[str, str]]) -> dict[str, str]:
+    """Thread counts for a job bound to `count` CPUs. Where the user set OMP_NUM_THREADS, theirs rule all."""
+    theirs = {name for name, _ in user_env} | environ.keys()
+    if "OMP_NUM_THREADS" in theirs:
+        return {}
+    return {name: str(count) for name in THREAD_VARIABLES if name not in theirs}
 
 
 def memory_is_back(
     occupant: Occupant, snapshot: GpuSnapshot, usage: GpuUsage, *, waited_s: float, policy: SlotPolicy
 ) -> bool:
-    """Whether an ended attempt's GPU memory was returned (or waiting for it went on long enough)."""
-    raise NotImplementedError
+    """Whether an ended attempt's GPU memory was returned, or waiting for it went on long enough."""
+    if waited_s >= policy.release_timeout_s:
+        return True
+    drained = is_drained(occupant.placement, occupant.job, snapshot, usage)
+    return waited_s >= _BLIND_RELEASE_S if drained is None else drained
 
 
 def on_lost_gpu(occupants: Sequence[Occupant], snapshot: GpuSnapshot) -> tuple[Occupant, ...]:
     """Those whose GPU was lost: their programs cannot go on and should be told why they end."""
-    raise NotImplementedError
+    now = snapshot.by_uuid()
+
+    def lost(uuid: str) -> bool:
+        gpu = now.get(uuid)
+        return gpu is None or gpu.lost
+
+    return tuple(o for o in occupants if any(lost(uuid) for uuid in o.placement.gpu_uuids))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Union
+from typing import Any, Literal, Protocol
 
 from sf_runner.placement import Placement
 
@@ -75,7 +75,7 @@ class Remark:
     job: str = ""
 
 
-Report = Union[Started, Ended, NotStarted, Remark]
+Report = Started | Ended | NotStarted | Remark
 
 
 class Backend(Protocol):

@@ -8,7 +8,7 @@ import selectors
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class _Orphan:
     main_ended_at: float | None = None
     kill_at: float | None = None
     record: dict[str, Any] | None = None
-    shepherds: list[Mapping[str, Any]] = field(default_factory=list)
+    shepherds: Sequence[Mapping[str, Any]] = ()
 
 
 class OrphanWatch:
@@ -104,7 +104,10 @@ class OrphanWatch:
     def _watch(self, orphan: _Orphan, pid: int) -> None:
         try:
             orphan.pidfd = os.pidfd_open(pid)
-        except (OSError, AttributeError):  # it has just ended, or there are no pidfds: the poll interval serves
+        except (
+            OSError,
+            AttributeError,
+        ):  # it has just ended, or there are no pidfds: the poll interval serves
             return
         self._selector.register(orphan.pidfd, selectors.EVENT_READ)
 

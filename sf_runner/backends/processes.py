@@ -39,7 +39,15 @@ from sf_runner.errors import BackendError
 _HANDOVER_TIMEOUT_S = 20.0
 _LEFTOVER_GRACE_S = 5.0
 _MAX_SHEPHERD_DEATHS = 20
-_PERMANENT = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.E2BIG, errno.EPERM, errno.EINVAL, errno.ENOTDIR)
+_PERMANENT = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.ENOEXEC,
+    errno.E2BIG,
+    errno.EPERM,
+    errno.EINVAL,
+    errno.ENOTDIR,
+)
 
 
 class ProcessesBackend:
@@ -106,7 +114,7 @@ class ProcessesBackend:
         return reports
 
     def fds(self) -> Sequence[int]:
-        return (self._selector.fileno(),)  # type: ignore[attr-defined]  # epoll and kqueue both have one
+        return (self._selector.fileno(),)  # epoll and kqueue selectors both have one
 
     def next_wake(self) -> float | None:
         times = [t for t in (self._stopper.next_wake(), self._orphans.next_wake()) if t is not None]
@@ -187,9 +195,7 @@ class ProcessesBackend:
         except OSError:
             return  # the read side will see the end of file
         self._out = self._out[sent:]
-        self._selector.modify(
-            self._sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if self._out else 0)
-        )
+        self._selector.modify(self._sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if self._out else 0))
 
     def _read(self) -> None:
         while self._sock is not None:
@@ -239,7 +245,8 @@ class ProcessesBackend:
 
     def _shepherd_died(self) -> None:
         """It never ends by itself while connected: somebody killed it. Its jobs live on and are now our children."""
-        assert self._sock is not None and self._process is not None
+        assert self._sock is not None
+        assert self._process is not None
         self._selector.unregister(self._sock)
         self._sock.close()
         self._sock = None

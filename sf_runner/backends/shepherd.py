@@ -35,7 +35,7 @@ _PR_SET_NAME = 15
 _TICK_S = 0.05
 _RETRY_RECORD_S = 1.0
 _TAG = "SF_RUNNER_TAG"
-_RESET = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2)]
+_RESET = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2]
 
 
 def make_subreaper() -> bool:

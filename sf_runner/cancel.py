@@ -1,0 +1,49 @@
+"""`python -m sf_runner.cancel RUN [JOB...]`: end experiments of a live run, or of one whose runner is gone."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from sf_runner.cli.common import add_run_arguments, jobs_of, run_paths
+from sf_runner.cli.errors import run_command
+from sf_runner.cli.offline import cancel_offline
+from sf_runner.cli.options import Parser, duration_s
+from sf_runner.requests import Request, send, wait_for_reply
+from sf_runner.run_lock import is_held
+from sf_runner.snapshot import read_run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(_cancel, argv)
+
+
+def _cancel(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python -m sf_runner.cancel", description=__doc__.split(": ", 1)[1], allow_abbrev=False)
+    add_run_arguments(parser)
+    parser.add_argument(
+        "jobs",
+        metavar="JOB",
+        nargs="*",
+        help="name, number or wildcard of an experiment (default: every one not ended)",
+    )
+    parser.add_argument("--kill", action="store_true", help="KILL at once instead of TERM and a grace period")
+    parser.add_argument(
+        "--grace", type=duration_s, default=30.0, metavar="TIME",
+        help="time between TERM and KILL when no runner is at work on the run (default: 30)",
+    )  # fmt: skip
+    options = parser.parse_strictly(argv)
+    paths = run_paths(options.run, options.train_dir)
+    snapshot = read_run(paths)
+    jobs = jobs_of(snapshot, options.jobs) if options.jobs else []
+    if is_held(paths):
+        request = Request(action="kill" if options.kill else "cancel", jobs=jobs)
+        print(wait_for_reply(send(paths.requests_dir, request), timeout_s=15.0))
+    else:
+        print(cancel_offline(paths, jobs, grace_s=0.0 if options.kill else options.grace, now=time.time))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""A run as somebody outside its runner can read it: journal, progress files and lock, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sf_runner.errors import StorageError
+from sf_runner.estimate import Estimate, estimate
+from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
+from sf_runner.journal import read_journal
+from sf_runner.paths import RunPaths
+from sf_runner.placement import Placement
+from sf_runner.progress import Progress, read_progress
+from sf_runner.run_lock import is_held
+from sf_runner.run_state import RunState
+
+STATE_NAMES = {
+    "Waiting": "waiting",
+    "Submitted": "starting",
+    "Running": "running",
+    "Stopping": "ending",
+    "Succeeded": "succeeded",
+    "Failed": "failed",
+    "Cancelled": "cancelled",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSnapshot:
+    """`live`: a runner is at work on it now. `progress` holds what running jobs say of themselves."""
+
+    paths: RunPaths
+    state: RunState
+    live: bool
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+
+    def estimate(self, now: float) -> Estimate | None:
+        if not self.live:
+            return None
+        etas = {job: p.eta_s for job, p in self.progress.items() if p.eta_s is not None}
+        return estimate(self.state, now, etas)
+
+
+def read_run(paths: RunPaths) -> RunSnapshot:
+    """Read a run. StorageError when there is no readable journal."""
+    try:
+        events, _ = read_journal(paths.journal)
+    except FileNotFoundError:
+        raise StorageError(f"run '{paths.run_name}' has no journal yet ({paths.journal})") from None
+    except OSError as exc:
+        raise StorageError(f"cannot read {paths.journal}: {exc.strerror}") from exc
+    state = RunState()
+    state.apply_all(events)
+    progress = {}
+    for job in state.active:
+        found = read_progress(paths.job(job).progress)
+        if found is not None:
+            progress[job] = found
+    return RunSnapshot(paths=paths, state=state, live=is_held(paths), progress=progress)
+
+
+def state_name(record: JobRecord) -> str:
+    """For people: waiting, starting, running, ending, succeeded, failed or cancelled."""
+    state = record.state
+    if isinstance(state, Waiting) and record.attempts:
+        return "retrying"
+    return STATE_NAMES[type(state).__name__]
+
+
+def job_json(snapshot: RunSnapshot, record: JobRecord) -> dict[str, Any]:
+    """One job as `status --json` tells it. Times are unix seconds; absent where not known."""
+    state = record.state
+    body: dict[str, Any] = {
+        "job": record.job_id,
+        "state": state_name(record),
+        "attempts": record.attempts,
+        "directory": str(snapshot.paths.job(record.job_id).experiment_dir),
+        "command": record.info.get("cmd"),
+        "params": record.info.get("params", {}),
+    }
+    if record.attempts:
+        body["log"] = str(snapshot.paths.job(record.job_id).attempt_log(record.attempts))
+    if isinstance(state, ACTIVE):
+        running = state.running if isinstance(state, Stopping) else state
+        body["slot"] = Placement.from_json(state.placement).label
+        if isinstance(running, Running):
+            body["started"] = running.started_at
+            body["handle"] = dict(running.handle)
+    if isinstance(state, Succeeded | Failed):
+        body["ended"] = state.ended_at
+        body["duration_s"] = state.duration_s
+    if isinstance(state, Failed):
+        body["error"] = state.cause.summary
+    if isinstance(state, Waiting) and state.last_cause is not None:
+        body["error"] = state.last_cause.summary
+    progress = snapshot.progress.get(record.job_id)
+    if progress is not None:
+        body["progress"] = {
+            "step": progress.step,
+            "total": progress.total,
+            "fps": progress.fps,
+            "phase": progress.phase,
+            "eta_s": progress.eta_s,
+            "metrics": dict(progress.metrics),
+        }
+    return body
+
+
+def run_json(snapshot: RunSnapshot, now: float) -> dict[str, Any]:
+    """A whole run as `status --json` tells it."""
+    state = snapshot.state
+    guess = snapshot.estimate(now)
+    return {
+        "version": 1,
+        "run": state.run_name,
+        "directory": str(snapshot.paths.root),
+        "live": snapshot.live,
+        "backend": state.opened.backend if state.opened else None,
+        "counts": {STATE_NAMES[name]: count for name, count in state.counts.items() if count},
+        "total": state.total,
+        "started": state.first_opened_at or None,
+        "left_s": round(guess.left_s, 1) if guess else None,
+        "jobs": [job_json(snapshot, record) for record in state.jobs.values() if record.planned],
+    }

@@ -1,0 +1,134 @@
+"""`python -m sf_runner.status [RUN]`: how a run stands, live or long over."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sf_runner.cli.common import add_run_arguments, run_paths
+from sf_runner.cli.errors import run_command
+from sf_runner.cli.options import Parser
+from sf_runner.errors import SfRunnerError
+from sf_runner.estimate import format_duration
+from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
+from sf_runner.paths import iter_runs
+from sf_runner.placement import Placement
+from sf_runner.snapshot import STATE_NAMES, RunSnapshot, read_run, run_json, state_name
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(_status, argv)
+
+
+def _status(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python -m sf_runner.status", description=__doc__.split(": ", 1)[1], allow_abbrev=False)
+    add_run_arguments(parser, run_optional=True)
+    parser.add_argument("--json", action="store_true", help="everything, for programs")
+    parser.add_argument(
+        "--state", action="append", metavar="STATE", choices=sorted({*STATE_NAMES.values(), "retrying"}),
+        help="only experiments in this state, e.g. failed; may be repeated",
+    )  # fmt: skip
+    options = parser.parse_strictly(argv)
+    now = time.time()
+    if options.run is None:
+        lines = list(_all_runs(Path(options.train_dir), options.json, now))
+        print("\n".join(lines) if lines else f"no runs under --train_dir={options.train_dir}")
+        return 0
+    snapshot = read_run(run_paths(options.run, options.train_dir))
+    if options.json:
+        body = run_json(snapshot, now)
+        if options.state:
+            body["jobs"] = [job for job in body["jobs"] if job["state"] in options.state]
+        print(json.dumps(body, indent=1))
+    else:
+        print("\n".join(_table(snapshot, now, options.state)))
+    return 0
+
+
+def _all_runs(train_dir: Path, as_json: bool, now: float) -> Iterator[str]:
+    for paths in iter_runs(train_dir):
+        try:
+            snapshot = read_run(paths)
+        except SfRunnerError as exc:
+            yield f"{paths.run_name}: {exc}"
+            continue
+        if as_json:
+            body = run_json(snapshot, now)
+            del body["jobs"]
+            yield json.dumps(body)
+        else:
+            yield f"{paths.run_name}: {headline(snapshot, now)}"
+
+
+def headline(snapshot: RunSnapshot, now: float) -> str:
+    """One line: counts, whether a runner is at work, time left."""
+    state = snapshot.state
+    parts = [f"{state.count('Succeeded')} of {state.total} succeeded"]
+    for name in ("Failed", "Cancelled"):
+        if state.count(name):
+            parts.append(f"{state.count(name)} {STATE_NAMES[name]}")
+    if state.active:
+        parts.append(f"{len(state.active)} running")
+    if state.count("Waiting"):
+        parts.append(f"{state.count('Waiting')} waiting")
+    guess = snapshot.estimate(now)
+    if guess is not None:
+        parts.append(guess.text)
+    if snapshot.live:
+        parts.append(f"run by pid {state.opened.pid} on {state.opened.host}" if state.opened else "being run")
+    elif not state.finished:
+        parts.append("no runner is at work on it: start the same command again to go on")
+    return ", ".join(parts)
+
+
+def _table(snapshot: RunSnapshot, now: float, only: Sequence[str] | None) -> Iterator[str]:
+    yield f"run {snapshot.state.run_name}: {headline(snapshot, now)}"
+    rows = [("state", "try", "time", "progress", "slot", "experiment")]
+    for record in sorted((r for r in snapshot.state.jobs.values() if r.planned), key=lambda r: r.index):
+        if not only or state_name(record) in only:
+            rows.append(_row(snapshot, record, now))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        yield "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[5]]).rstrip()
+    for note in snapshot.state.notes[-3:]:
+        if note.level != "info":
+            yield f"{note.level}: {note.job + ': ' if note.job else ''}{note.text}"
+
+
+def _row(snapshot: RunSnapshot, record: JobRecord, now: float) -> tuple[str, str, str, str, str, str]:
+    state = record.state
+    elapsed, slot, what = "", "", ""
+    if isinstance(state, ACTIVE):
+        running = state.running if isinstance(state, Stopping) else state
+        slot = Placement.from_json(state.placement).label
+        if isinstance(running, Running):
+            elapsed = format_duration(now - running.started_at)
+    elif isinstance(state, Succeeded | Failed):
+        elapsed = format_duration(state.duration_s)
+    if isinstance(state, Failed):
+        what = f"  ({state.cause.summary})"
+    elif isinstance(state, Waiting) and state.last_cause is not None:
+        what = f"  ({state.last_cause.summary})"
+    tries = str(record.attempts) if record.attempts else ""
+    return state_name(record), tries, elapsed, _progress(snapshot, record), slot, record.job_id + what
+
+
+def _progress(snapshot: RunSnapshot, record: JobRecord) -> str:
+    progress = snapshot.progress.get(record.job_id)
+    if progress is None:
+        return ""
+    parts = []
+    if progress.step is not None and progress.total:
+        parts.append(f"{100 * progress.step / progress.total:.0f} %")
+    elif progress.phase:
+        parts.append(progress.phase)
+    if progress.fps:
+        parts.append(f"{progress.fps:,.0f}/s")
+    return " ".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
