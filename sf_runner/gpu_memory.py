@@ -1,9 +1,9 @@
 """Who uses which GPU memory, and how much of what was promised to jobs has not been taken yet. Pure.
 
-A job holds a promise of R MB on each of its GPUs. As it takes memory, V MB of that become visible in the free
-memory that the driver reports, so only max(0, R - V) must still be kept free for it. Whatever the order in which
-jobs start, grow and end, and however old the snapshot: what is given away never exceeds what there is, as long as
-jobs keep to their R and strangers do not grow.
+A job holds a promise of R MB on each of its GPUs. As it takes memory, V MB of that become visible in the
+free memory that the driver reports, so only max(0, R - V) must still be kept free for it. Whatever the order
+in which jobs start, grow and end, and however old the snapshot: what is given away never exceeds what there
+is, as long as jobs keep to their R and strangers do not grow.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def attribute(
 ) -> GpuUsage:
     """Sort the processes by job. `owner_of(pid)` gives the job's key, or None for somebody else's process.
 
-    A process that `previous` attributed to a job stays that job's while it is listed: one that is dying no longer
-    tells whose it is, yet holds its memory.
+    A process that `previous` attributed to a job stays that job's while it is listed: one that is dying no
+    longer tells whose it is, yet holds its memory.
     """
     before = previous.owners if previous else {}
     owners: dict[tuple[str, int], str] = {}
@@ -122,7 +122,7 @@ def claims_on(gpu_uuid: str, holders: Iterable[tuple[str, Placement, bool]], usa
 
 
 def others_mb(gpu: GpuInfo, claims: Sequence[Claim]) -> int | None:
-    """Memory in use that is no job's: measured where jobs' memory can be told, else as of the first placement."""
+    """Memory in use that is no job's: measured where jobs' memory can be told, else as when they started."""
     used = gpu.memory_used_mb
     if used is None:
         return None
@@ -155,10 +155,9 @@ def room_mb(gpu: GpuInfo, claims: Sequence[Claim]) -> int | None:
 
 def strangers_on(gpu: GpuInfo, claims: Sequence[Claim], usage: GpuUsage | None) -> str | None:
     """Who else computes on the GPU, for people; None: nobody."""
-    if not claims:
-        listed = gpu.processes or ()  # nobody is ours
-    else:
-        listed = usage.others.get(gpu.uuid, ()) if usage else ()
+    listed = usage.others.get(gpu.uuid, ()) if usage else ()
+    if not claims:  # nobody is ours
+        listed = gpu.processes or ()
     if listed:
         pids = ", ".join(str(p.pid) for p in listed if p.pid is not None)
         return f"process {pids}" if pids else f"{len(listed)} processes"

@@ -37,7 +37,7 @@ _NO_START = {
     LIBRARY_NOT_FOUND: "No NVIDIA driver found (libnvidia-ml.so.1 is missing): no GPU is used.",
     DRIVER_NOT_LOADED: "The NVIDIA driver is installed but not loaded (try `nvidia-smi`): no GPU is used.",
     NO_PERMISSION: "No permission to use the NVIDIA driver (see `ls -l /dev/nvidia*`): no GPU is used.",
-    LIB_RM_VERSION_MISMATCH: "The NVIDIA driver was updated but the old one still runs: reboot to use the GPUs.",
+    LIB_RM_VERSION_MISMATCH: "The NVIDIA driver was updated while an older one runs: reboot to use GPUs.",
 }
 
 

@@ -1,7 +1,7 @@
 """Whether the process ids that the GPU driver reports mean anything here.
 
-Inside a container the driver may report the host's ids, or hide every process: attributing memory by them would take
-one's own jobs for somebody else's.
+Inside a container the driver may report the host's ids, or hide every process: attributing memory by them
+would take one's own jobs for somebody else's.
 """
 
 from __future__ import annotations
@@ -15,9 +15,18 @@ from sf_runner.devices import GpuInfo, GpuProcess
 from sf_runner.troubles import TroubleLog
 
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
-"""The kernel's fixed inode number for the namespace that all others descend from (include/linux/proc_ns.h)."""
+"""The kernel's fixed inode number of the first namespace (include/linux/proc_ns.h)."""
 _HIDDEN_PROCESS_MB = 256
 """More in use than this while no process is listed: the processes are hidden from us."""
+
+_HOST_IDS = (
+    "The GPU driver reports process ids of the host, not of this container: whose GPU memory it is cannot be "
+    "told, so it is estimated from how much is in use."
+)
+_HIDDEN = (
+    "The processes on the GPUs are hidden from this container: whose GPU memory it is cannot be told, so it is "
+    "estimated from how much is in use."
+)
 
 
 def in_pid_namespace() -> bool:
@@ -75,17 +84,9 @@ class PidTrust:
 
     def _check(self, gpu: GpuInfo, troubles: TroubleLog) -> GpuInfo:
         if self._foreign_ids and gpu.processes:
-            text = (
-                "The GPU driver reports process ids of the host, not of this container: whose memory it is cannot be "
-                "told, so it is estimated from each GPU's total."
-            )
-            troubles.note("pids", text)
+            troubles.note("pids", _HOST_IDS)
             return replace(gpu, processes=tuple(GpuProcess(pid=None, memory_mb=p.memory_mb) for p in gpu.processes))
         if gpu.processes == () and (gpu.memory_used_mb or 0) > _HIDDEN_PROCESS_MB:
-            text = (
-                "The processes on the GPUs are hidden from this container: whose memory it is cannot be told, so it is "
-                "estimated from each GPU's total."
-            )
-            troubles.note("pids", text)
+            troubles.note("pids", _HIDDEN)
             return replace(gpu, processes=None)
         return gpu

@@ -17,11 +17,11 @@ class Placement:
     cores: tuple[int, ...] = ()
     """Logical CPUs to bind to; empty: not bound."""
     env: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Variables to set for the job. They win over the runner's environment, the job's own `env_vars` over them."""
+    """Variables to set. They win over the runner's environment, the job's own `env_vars` over them."""
     memory_mb: int = 0
     """GPU memory reserved on each of its GPUs; 0: nothing is known about its need."""
     room_mb: int | None = None
-    """Memory that could be had when it was placed, on the fullest of its GPUs; None: the driver did not tell."""
+    """Memory that could be had when it was placed, on the fullest of its GPUs; None: not known."""
     others_mb: tuple[int | None, ...] = ()
     """Per GPU: memory in use that belonged to no job of this run when it was placed."""
 

@@ -55,9 +55,7 @@ def _check_counts(policy: SlotPolicy, topology: CpuTopology) -> None:
         raise UsageError(f"--gpu_memory_per_experiment={policy.gpu_memory_mb}: give at least 1 MB.")
     cpus = policy.cpus_per_experiment
     if cpus is not None and not 1 <= cpus <= topology.num_cpus:
-        raise UsageError(
-            f"--cpus_per_experiment={cpus}: give 1 to {topology.num_cpus}, the CPUs that this process may use."
-        )
+        raise UsageError(f"--cpus_per_experiment={cpus}: give 1 to {topology.num_cpus}, the CPUs this process may use.")
     needs_placement = {
         "--gpus": policy.gpus is not None,
         "--gpu_exclude_busy": policy.gpu_exclude_busy,
@@ -104,7 +102,7 @@ def _memory_notes(policy: SlotPolicy, gpus: list[GpuInfo]) -> list[str]:
 
 def _too_few(policy: SlotPolicy, snapshot: GpuSnapshot, usable: list[GpuInfo], inherited: str | None) -> str:
     if not snapshot.gpus:
-        return f"--num_gpus={policy.num_gpus}, but no NVIDIA GPU was found here. Leave --num_gpus out to use cores."
+        return f"--num_gpus={policy.num_gpus}, but no GPU was found here. Leave --num_gpus out to use cores."
     count = f"only {len(usable)} GPU{'' if len(usable) == 1 else 's'}" if usable else "no GPU"
     causes = []
     if inherited is not None:
@@ -113,4 +111,4 @@ def _too_few(policy: SlotPolicy, snapshot: GpuSnapshot, usable: list[GpuInfo], i
         causes.append(f"--gpus={','.join(policy.gpus)}")
     of = f" of {len(snapshot.gpus)}" if len(snapshot.gpus) > len(usable) else ""
     why = f" ({' and '.join(causes)})" if causes and of else ""
-    return f"--num_gpus={policy.num_gpus}, but {count}{of} can be used here{why}. Lower it, or leave it out for all."
+    return f"--num_gpus={policy.num_gpus}, but {count}{of} can be used here{why}. Lower it or leave it out."

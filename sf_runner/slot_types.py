@@ -48,7 +48,7 @@ class SlotRequest:
     roomier_than_mb: int | None = None
     """Set after an out-of-memory to the failed attempt's `Placement.room_mb`."""
     user_env: frozenset[tuple[str, str]] = frozenset()
-    """The experiment's own `env_vars`. With a CUDA_VISIBLE_DEVICES among them it gets exactly those devices."""
+    """The experiment's own `env_vars`. A CUDA_VISIBLE_DEVICES among them says which devices it gets."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sf_runner.cores import CpuTopology, pick_cpus
 from sf_runner.devices import GpuInfo, GpuSnapshot
+from sf_runner.gpu_choice import GpuSlot, choose_gpus
 from sf_runner.gpu_memory import (
     GpuUsage,
     LearnedPeaks,
@@ -20,7 +21,7 @@ from sf_runner.gpu_memory import (
 from sf_runner.placement import Placement
 from sf_runner.slot_setup import choose_devices
 from sf_runner.slot_types import LEAVE_ALONE, NoRoom, Occupant, SlotPolicy, SlotRequest
-from sf_runner.visible import visible_devices
+from sf_runner.visible import Visible, visible_devices
 
 __all__ = [
     "GpuSlot",
@@ -84,12 +85,10 @@ class SlotSetup:
         hidden = self.gpus or (self.policy.num_gpus == 0 and self.policy.experiments_per_gpu != LEAVE_ALONE)
         return Placement(env={"CUDA_VISIBLE_DEVICES": _NO_GPU} if hidden else {})
 
-    def own_devices(self, request: SlotRequest) -> tuple[str, ...] | None:
-        """UUIDs of the devices that the experiment's own CUDA_VISIBLE_DEVICES names; None: it has none."""
+    def own_devices(self, request: SlotRequest) -> Visible | None:
+        """The devices that the experiment's own CUDA_VISIBLE_DEVICES names; None: it has none."""
         value = next((v for k, v in request.user_env if k == "CUDA_VISIBLE_DEVICES"), None)
-        if value is None or not self.gpus:
-            return None
-        return tuple(gpu.uuid for gpu in visible_devices(value, self.gpus).gpus)
+        return None if value is None or not self.gpus else visible_devices(value, self.gpus)
 
     def table(
         self,
@@ -132,23 +131,6 @@ class SlotSetup:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GpuSlot:
-    """One device and what is left of it."""
-
-    gpu: GpuInfo
-    jobs: int = 0
-    room_mb: int | None = None
-    """Memory that can still be promised; None: unknown, only the number of jobs counts."""
-    others_mb: int | None = None
-    stranger: str | None = None
-    """Who else computes there."""
-
-    def holds(self, need_mb: int) -> bool:
-        """Whether it could hold so much if nobody else were there."""
-        return self.gpu.usable_mb is None or self.gpu.usable_mb >= need_mb
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Placed:
     """A placement and the table in which it is taken."""
 
@@ -164,12 +146,16 @@ class SlotTable:
     gpus: tuple[GpuSlot, ...] = ()
     free_cpus: frozenset[int] = frozenset()
     cpus_taken: int = 0
-    peaks: LearnedPeaks = LearnedPeaks()
+    peaks: LearnedPeaks = field(default_factory=LearnedPeaks)
 
     def place(self, request: SlotRequest) -> Placed | NoRoom:
         """The best slot for it: least loaded GPU first, after an out-of-memory the roomiest."""
         setup = self.setup
-        own = setup.own_devices(request) if request.user_env else None
+        own = None
+        if request.user_env and (named := setup.own_devices(request)) is not None:
+            if named.note:
+                return NoRoom(kind="never", reason=f"its env_vars: {named.note}")
+            own = frozenset(gpu.uuid for gpu in named.gpus)
         wanted = _gpus_wanted(setup, request, own)
         cpus = request.cpus if request.cpus is not None else setup.policy.cpus_per_experiment
         if not wanted and not cpus:
@@ -177,7 +163,9 @@ class SlotTable:
         picked: list[GpuSlot] = []
         need = self._need_mb(request)
         if wanted:
-            choice = self._choose(request, wanted, need, own)
+            choice = choose_gpus(
+                self.gpus, setup.policy, wanted=wanted, need_mb=need, roomier_than_mb=request.roomier_than_mb, own=own
+            )
             if isinstance(choice, NoRoom):
                 return choice
             picked = choice
@@ -203,84 +191,9 @@ class SlotTable:
         taken = self.cpus_taken - (len(free) - len(self.free_cpus))
         return replace(self, gpus=gpus, free_cpus=free, cpus_taken=taken)
 
-    # What it needs
-
     def _need_mb(self, request: SlotRequest) -> int:
         asked = request.gpu_memory_mb or self.setup.policy.gpu_memory_mb or 0
         return max(asked, self.peaks.need_mb(request.config))
-
-    # GPUs
-
-    def _choose(
-        self, request: SlotRequest, wanted: int, need: int, own: tuple[str, ...] | None
-    ) -> list[GpuSlot] | NoRoom:
-        able = [slot for slot in self.gpus if own is None or slot.gpu.uuid in own]
-        if wanted > 1:  # CUDA gives a program one MIG instance at most
-            able = [slot for slot in able if slot.gpu.mig is None]
-        able = [slot for slot in able if slot.holds(need)]
-        reachable = [slot for slot in able if not slot.gpu.lost]
-        if len(reachable) < wanted:
-            return self._impossible(able, wanted, need, own)
-        per_gpu = self.setup.policy.experiments_per_gpu
-        vacant = [slot for slot in reachable if slot.jobs < per_gpu]
-        fitting = self._fitting(vacant, reachable, need, request.roomier_than_mb)
-        welcome = [s for s in fitting if not (self.setup.policy.gpu_exclude_busy and s.stranger)]
-        picked = self._pick(welcome, wanted, roomiest=request.roomier_than_mb is not None)
-        if len(picked) < wanted:
-            return _waiting(wanted, need, vacant=vacant, fitting=fitting, welcome=welcome)
-        return sorted(picked, key=lambda slot: (slot.gpu.index, slot.gpu.mig_index or 0))
-
-    def _fitting(
-        self, vacant: list[GpuSlot], reachable: list[GpuSlot], need: int, roomier_than: int | None
-    ) -> list[GpuSlot]:
-        """Those with enough memory left, after an out-of-memory with more than there was."""
-        enough = [slot for slot in vacant if slot.room_mb is None or slot.room_mb >= need]
-        if roomier_than is None:
-            return enough
-        largest = max((slot.gpu.usable_mb or 0 for slot in reachable), default=0)
-
-        def roomier(slot: GpuSlot) -> bool:
-            # A whole GPU of the largest kind is as good as it gets, however much it had before.
-            best_there_is = slot.jobs == 0 and (slot.gpu.usable_mb or 0) >= largest
-            return best_there_is or (slot.room_mb is not None and slot.room_mb > roomier_than)
-
-        return [slot for slot in enough if roomier(slot)]
-
-    def _pick(self, slots: list[GpuSlot], wanted: int, *, roomiest: bool) -> list[GpuSlot]:
-        def load(slot: GpuSlot) -> tuple[int, int]:
-            room = slot.room_mb if roomiest and slot.room_mb is not None else 0
-            return -room, slot.jobs + (slot.stranger is not None)
-
-        ordered = sorted(slots, key=load)  # stable: ties keep the order of preference
-        limit = self.setup.policy.num_gpus
-        if limit < 0 or not self.setup.policy.gpu_exclude_busy:
-            return ordered[:wanted]
-        unused = limit - sum(slot.jobs > 0 for slot in self.gpus)
-        picked: list[GpuSlot] = []
-        for slot in ordered:
-            if slot.jobs == 0 and unused <= 0:
-                continue
-            unused -= slot.jobs == 0
-            picked.append(slot)
-        return picked[:wanted]
-
-    def _impossible(self, able: list[GpuSlot], wanted: int, need: int, own: tuple[str, ...] | None) -> NoRoom:
-        """Why the devices of this run do not suffice."""
-        if len(able) >= wanted:
-            lost = ", ".join(slot.gpu.label for slot in able if slot.gpu.lost)
-            return NoRoom(kind="lost", reason=f"{lost} was lost and no other GPU of this run can take its place")
-        if own is not None:
-            return NoRoom(kind="never", reason="its CUDA_VISIBLE_DEVICES names GPUs that cannot hold it")
-        whole = [slot for slot in self.gpus if slot.gpu.mig is None]
-        usable = self.gpus if wanted == 1 else whole
-        if len(usable) >= wanted:
-            largest = max(slot.gpu.usable_mb or 0 for slot in usable)
-            count = "" if wanted == 1 else f" on each of {wanted} GPUs"
-            text = f"it needs {need} MB of GPU memory{count}, the largest GPU of this run has {largest} MB"
-            return NoRoom(kind="never", reason=text)
-        mig = " (a MIG instance cannot be one of several)" if len(whole) < len(self.gpus) else ""
-        text = f"it needs {wanted} GPU{'' if wanted == 1 else 's'}, this run has {len(usable)}{mig}"
-        return NoRoom(kind="never", reason=text)
 
     # CPUs
 
@@ -340,7 +253,7 @@ class SlotTable:
         return replace(self, gpus=gpus, free_cpus=free, cpus_taken=self.cpus_taken + len(placement.cores))
 
 
-def _gpus_wanted(setup: SlotSetup, request: SlotRequest, own: tuple[str, ...] | None) -> int:
+def _gpus_wanted(setup: SlotSetup, request: SlotRequest, own: frozenset[str] | None) -> int:
     if setup.policy.experiments_per_gpu == LEAVE_ALONE:
         return 0
     if own is not None:
@@ -348,22 +261,6 @@ def _gpus_wanted(setup: SlotSetup, request: SlotRequest, own: tuple[str, ...] | 
     if request.gpus is not None:
         return request.gpus
     return 1 if setup.gpus else 0
-
-
-def _waiting(
-    wanted: int, need: int, *, vacant: list[GpuSlot], fitting: list[GpuSlot], welcome: list[GpuSlot]
-) -> NoRoom:
-    """What has to happen before there is room."""
-    if len(vacant) < wanted:
-        return NoRoom(kind="full", reason="all GPU slots are taken")
-    if len(fitting) < wanted:
-        roomiest = max(vacant, key=lambda slot: slot.room_mb or 0)
-        text = f"waiting for {need} MB of GPU memory, at most {max(0, roomiest.room_mb or 0)} MB are left"
-        return NoRoom(kind="memory", reason=f"{text} ({roomiest.gpu.label})")
-    if len(welcome) < wanted:
-        strangers = "; ".join(f"{slot.gpu.label}: {slot.stranger}" for slot in fitting if slot.stranger)
-        return NoRoom(kind="busy", reason=f"others use the GPUs ({strangers}), see --gpu_exclude_busy")
-    return NoRoom(kind="full", reason="all GPUs that --num_gpus allows are taken")
 
 
 def thread_variables(count: int, environ: Mapping[str, str], user_env: frozenset[tuple[str, str]]) -> dict[str, str]:

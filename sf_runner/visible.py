@@ -1,8 +1,8 @@
 """Which GPUs a CUDA_VISIBLE_DEVICES value or a `--gpus` list names. Pure.
 
-CUDA's rules (CUDA C++ Programming Guide, "CUDA Environment Variables", and the driver's behaviour): entries are
-either all indices or all ids; ids may be shortened as long as they stay unambiguous; the first entry that names
-nothing ends the list; a device named twice makes the whole list empty.
+CUDA's rules (CUDA C++ Programming Guide, "CUDA Environment Variables", and the driver's behaviour): entries
+are either all indices or all ids; ids may be shortened as long as they stay unambiguous; the first entry that
+names nothing ends the list; a device named twice makes the whole list empty.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _by_id(entry: str, gpus: Sequence[GpuInfo]) -> list[GpuInfo]:
 
 
 def chosen_devices(tokens: Sequence[str], gpus: Sequence[GpuInfo], visible: Sequence[GpuInfo]) -> list[GpuInfo]:
-    """The devices of a `--gpus` list, in its order: indices, ids, the start of ids, or `3:0` for a MIG instance.
+    """The devices of a `--gpus` list, in its order: indices, ids, or `3:0` for instance 0 of GPU 3.
 
     Raises `UsageError` for a name that means nothing, a device named twice and one hidden by
     CUDA_VISIBLE_DEVICES.

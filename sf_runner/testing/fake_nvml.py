@@ -51,7 +51,7 @@ class FakeGpu:
     name: str = "Fake A100"
     total_mb: int = 40_000
     reserved_mb: int = 0
-    """What the driver keeps for itself: part of `used` in version 1 of the memory call, apart in version 2."""
+    """What the driver keeps: part of `used` in version 1 of the memory call, apart in version 2."""
     used_mb: int = 0
     """In use by nobody who is listed; what the processes use comes on top."""
     utilization_pct: int | None = 0
@@ -119,7 +119,7 @@ def _library_bytes() -> bytes:
 
 
 class FakeNvml:
-    """The library in `folder` and the state it reads. Change `gpus`, `errors` or `driver`, then call `write`."""
+    """The library in `folder` and the state it reads. Change `gpus` or `errors`, then call `write`."""
 
     def __init__(self, folder: Path, gpus: Sequence[FakeGpu] = (), *, driver: str = "550.54.15") -> None:
         self.gpus = list(gpus)
@@ -165,7 +165,7 @@ class FakeNvml:
 
     @contextmanager
     def loaded(self) -> Iterator[FakeNvml]:
-        """Make it this process's NVML. Only where no other one was loaded before: a library cannot be unloaded."""
+        """Make it this process's NVML. Needs a process that has loaded no real one: it could not be unloaded."""
         ctypes.CDLL(str(self.folder / LIBRARY_NAME))
         before = {name: os.environ.get(name) for name in self.variables()}
         os.environ.update(self.variables())
@@ -180,7 +180,7 @@ class FakeNvml:
 
 
 def claim_gpu_memory(memory_mb: int, *, environ: Mapping[str, str] = os.environ) -> None:
-    """In a job under a fake driver: use `memory_mb` of every GPU in CUDA_VISIBLE_DEVICES until this process ends."""
+    """In a job under a fake driver: use `memory_mb` of each GPU it was given, until this process ends."""
     folder = Path(environ[CLAIMS_VARIABLE])
     lines = [f"{uuid} {memory_mb}\n" for uuid in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if uuid]
     draft = folder / f".{os.getpid()}"
