@@ -171,7 +171,7 @@ class RunDescription:
         DescriptionError: an argument cannot be used.
     """
 
-    def __init__(  # noqa: PLR0917  the positional order that existing descriptions use
+    def __init__(
         self,
         run_name: str,
         experiments: Iterable[Experiment],

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from sf_runner.errors import DescriptionError
 
@@ -54,7 +54,7 @@ class ParamGrid(ParamGenerator):
     """
 
     def __init__(
-        self, grid_tuples: Iterable[tuple[ParamName, Iterable[object]]] | Mapping[ParamName, Iterable[object]]
+        self, grid_tuples: Iterable[tuple[ParamName, Iterable[object]]] | Mapping[Any, Iterable[object]]
     ) -> None:
         items = grid_tuples.items() if isinstance(grid_tuples, Mapping) else grid_tuples
         self.grid: dict[tuple[str, ...], list[tuple[object, ...]]] = {}
@@ -157,7 +157,7 @@ class RandomParams(ParamGenerator):
 
     def __init__(
         self,
-        samplers: Iterable[tuple[ParamName, Sampler]] | Mapping[ParamName, Sampler],
+        samplers: Iterable[tuple[ParamName, Sampler]] | Mapping[Any, Sampler],
         num_samples: int,
         seed: int = 0,
     ) -> None:

@@ -104,6 +104,11 @@ class RunPaths:
         """Other terminals drop one file per request here; the live runner takes them in name order."""
         return self.runner_dir / "requests"
 
+    def attempt_files(self, job_id: str, attempt: int) -> tuple[str, str, str]:
+        """Absolute log, exit record and progress file of an attempt, as text: the fast way, for launching."""
+        job_dir = f"{os.path.abspath(self.root)}/{job_id}/job"  # noqa: PTH100
+        return f"{job_dir}/attempt_{attempt}.log", f"{job_dir}/exit.json", f"{job_dir}/progress.json"
+
     def job(self, job_id: str) -> JobPaths:
         """Paths of the job with this id (its folder relative to the run's)."""
         return JobPaths(experiment_dir=self.root / job_id)
@@ -128,7 +133,7 @@ def find_run(run: str, train_dir: Path) -> RunPaths:
         UsageError: no such run; the message names the nearest one.
     """
     named = RunPaths(train_dir=train_dir, run_name=run)
-    if run and named.runner_dir.is_dir():
+    if "/" not in run and run not in {"", ".", ".."} and named.runner_dir.is_dir():
         return named
     folder = Path(run)
     if run and (folder / RUNNER_DIR).is_dir():

@@ -10,12 +10,12 @@ from __future__ import annotations
 import atexit
 import json
 import math
-import operator
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,6 +118,8 @@ class ProgressWriter:
                 file.write(text)
             os.replace(temporary, self._path)  # noqa: PTH105
         except OSError:
+            with suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108
             return False
         self._pending = False
         self._history.add(text, now)
@@ -271,11 +273,11 @@ def _number(value: object) -> float | None:
     if value is None or isinstance(value, (str, bytes, dict, list, tuple)):
         return None
     try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except Exception:
-        pass
-    try:
-        number = float(value)  # type: ignore[arg-type]
+        item = getattr(value, "item", None)
+        plain = item() if callable(item) else value
+        if isinstance(plain, int):
+            return int(plain)
+        number = float(plain)  # type: ignore[arg-type]
     except Exception:
         return None
     return number if math.isfinite(number) else None

@@ -14,7 +14,7 @@ __all__ = ["Experiment", "ParamGenerator", "ParamGrid", "ParamList", "RunDescrip
 class RunDescription(description.RunDescription):
     """A run whose programs get `--train_dir=<train_dir>/<run_name>/<folder>`; see the base class."""
 
-    def __init__(  # noqa: PLR0917  the positional order that existing descriptions use
+    def __init__(
         self,
         run_name: str,
         experiments: Iterable[Experiment],
