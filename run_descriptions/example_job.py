@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description="Q-learning on the cliff walk, a stand-in for a training program."
     )
-    parser.add_argument("--steps", type=int, default=4_000_000, help="environment steps")
+    parser.add_argument("--steps", type=int, default=3_000_000, help="environment steps")
     parser.add_argument("--learning_rate", type=float, default=0.1)
     parser.add_argument("--epsilon", type=float, default=0.1, help="share of random actions")
     parser.add_argument("--discount", type=float, default=1.0)
@@ -102,14 +102,14 @@ def main(argv: list[str] | None = None) -> None:
         discount=args.discount,
         seed=args.seed,
     )
-    reward = evaluate(q)
-    report(phase="done", reward=reward)
+    greedy_return = evaluate(q)
+    report(phase="done", greedy_return=greedy_return)
     folder = Path(args.train_dir, args.experiment)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(
-        json.dumps({"reward": reward, **vars(args)}) + "\n", encoding="utf-8"
+        json.dumps({"greedy_return": greedy_return, **vars(args)}) + "\n", encoding="utf-8"
     )
-    print(f"return without exploration: {reward}")
+    print(f"return without exploration: {greedy_return}")
 
 
 if __name__ == "__main__":
