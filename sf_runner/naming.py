@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from functools import lru_cache
 
 from sf_runner.command import value_text
-from sf_runner.errors import UsageError, did_you_mean
 
 MAX_NAME_LENGTH = 200
 """File systems allow 255 bytes; programs derive longer names (temporary files, archives) from a folder."""
@@ -73,37 +71,3 @@ def safe_name(name: str) -> str:
 def folder_name(base_name: str, suffix: str = "") -> str:
     """The folder that holds the experiments of one base name."""
     return safe_name(f"{base_name}_{suffix}")
-
-
-def match_jobs(query: str, job_ids: Sequence[str]) -> list[str]:
-    """The jobs that `query` means: an id, a name, a folder, a wildcard over either, or the start of one name.
-
-    An exact id or name wins over the rest.
-
-    Raises:
-        UsageError: nothing matches, or the start fits several jobs; the message names them.
-    """
-    for candidates in (
-        [job_id for job_id in job_ids if job_id == query],
-        [job_id for job_id in job_ids if _last(job_id) == query],
-        [job_id for job_id in job_ids if job_id.rpartition("/")[0] == query.rstrip("/") != ""],
-        [job_id for job_id in job_ids if fnmatchcase(job_id, query) or fnmatchcase(_last(job_id), query)],
-    ):
-        if candidates:
-            return candidates
-    started = [job_id for job_id in job_ids if query and (job_id.startswith(query) or _last(job_id).startswith(query))]
-    if len(started) == 1:
-        return started
-    if started:
-        raise UsageError(f"'{query}' could be {_some(started)}; give more of the name, or '{query}*' for all")
-    raise UsageError(f"No job '{query}'.{did_you_mean(query, [_last(job_id) for job_id in job_ids])}")
-
-
-def _last(job_id: str) -> str:
-    return job_id.rpartition("/")[2]
-
-
-def _some(names: Iterable[str], limit: int = 4) -> str:
-    listed = list(names)
-    tail = f" or {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + tail

@@ -9,13 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_runner.errors import UsageError
 from sf_runner.naming import (
     MAX_NAME_LENGTH,
     abbreviations,
     experiment_name,
     folder_name,
-    match_jobs,
     safe_name,
 )
 
@@ -120,36 +118,3 @@ def test_abbreviations_start_like_their_parameters(names: tuple[str, ...]) -> No
     for name, short in zip(names, shorts, strict=True):
         assert len(short) <= len(name)
         assert short[:1] in (name[:1], ".")
-
-
-JOBS = ["a_/00_a_see_0", "a_/01_a_see_1", "a_/10_a_see_1", "b_/00_b", "b_/00_b_x", "b_v2/00_b_v"]
-
-
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ("a_/00_a_see_0", ["a_/00_a_see_0"]),
-        ("01_a_see_1", ["a_/01_a_see_1"]),
-        ("01", ["a_/01_a_see_1"]),
-        ("a_", ["a_/00_a_see_0", "a_/01_a_see_1", "a_/10_a_see_1"]),
-        ("b_/", ["b_/00_b", "b_/00_b_x"]),
-        ("*see_1", ["a_/01_a_see_1", "a_/10_a_see_1"]),
-        ("b_*/*", ["b_/00_b", "b_/00_b_x", "b_v2/00_b_v"]),
-        ("00_b", ["b_/00_b"]),
-        ("*", JOBS),
-    ],
-)
-def test_jobs_are_found_by_what_a_person_types(query: str, found: list[str]) -> None:
-    assert match_jobs(query, JOBS) == found
-
-
-def test_a_start_that_fits_several_jobs_names_them() -> None:
-    with pytest.raises(UsageError, match=r"'00' could be a_/00_a_see_0, b_/00_b, b_/00_b_x, b_v2/00_b_v; give"):
-        match_jobs("00", JOBS)
-
-
-def test_an_unknown_job_gets_the_nearest_name() -> None:
-    with pytest.raises(UsageError, match=r"No job '00_a_se_0'\. Did you mean '00_a_see_0'\?"):
-        match_jobs("00_a_se_0", JOBS)
-    with pytest.raises(UsageError, match="No job ''"):
-        match_jobs("", JOBS)
