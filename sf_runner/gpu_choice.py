@@ -90,8 +90,9 @@ def _impossible(
 ) -> NoRoom:
     """Why the devices of this run do not suffice."""
     if len(able) >= wanted:
-        lost = " and ".join(slot.gpu.label for slot in able if slot.gpu.lost)
-        return NoRoom(kind="lost", reason=f"{lost} was lost and no other GPU of this run can take its place")
+        lost = [slot.gpu.label for slot in able if slot.gpu.lost]
+        were = f"{' and '.join(lost)} {'was' if len(lost) == 1 else 'were'} lost"
+        return NoRoom(kind="lost", reason=f"{were} and no other GPU of this run can take its place")
     if restricted:
         return NoRoom(kind="never", reason="its own CUDA_VISIBLE_DEVICES names GPUs that cannot hold it")
     whole = [slot for slot in slots if slot.gpu.mig is None]

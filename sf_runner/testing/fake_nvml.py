@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 STATE_VARIABLE = "SF_FAKE_NVML_STATE"
 CLAIMS_VARIABLE = "SF_FAKE_NVML_CLAIMS"
@@ -165,13 +166,20 @@ class FakeNvml:
 
     @contextmanager
     def loaded(self) -> Iterator[FakeNvml]:
-        """Make it this process's NVML. Needs a process that has loaded no real one: it could not be unloaded."""
-        ctypes.CDLL(str(self.folder / LIBRARY_NAME))
+        """Make it this process's NVML, instead of a real one that may be loaded already."""
+        from sf_runner import nvml
+
+        pynvml: Any = vars(nvml)["pynvml"]
         before = {name: os.environ.get(name) for name in self.variables()}
+        library = pynvml.nvmlLib
+        pynvml.nvmlLib = ctypes.CDLL(str(self.folder / LIBRARY_NAME))
+        pynvml._nvmlGetFunctionPointer_cache.clear()
         os.environ.update(self.variables())
         try:
             yield self
         finally:
+            pynvml.nvmlLib = library
+            pynvml._nvmlGetFunctionPointer_cache.clear()
             for name, value in before.items():
                 if value is None:
                     os.environ.pop(name, None)
