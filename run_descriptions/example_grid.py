@@ -8,9 +8,7 @@ from sf_runner import Experiment, ParamGrid, RunDescription, seeds
 _params = ParamGrid([("seed", seeds(4)), ("learning_rate", [0.02, 0.1, 0.5])])
 
 _experiments = [
-    Experiment(
-        "cliff_walk", "python -m run_descriptions.example_job --epsilon=0.1", _params.generate_params()
-    )
+    Experiment("cliff_walk", "python -m run_descriptions.example_job --epsilon=0.1", _params.generate_params())
 ]
 
 RUN_DESCRIPTION = RunDescription(

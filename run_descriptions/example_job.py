@@ -47,9 +47,7 @@ def greedy(values: list[float]) -> int:
     return values.index(max(values))
 
 
-def train(
-    *, steps: int, learning_rate: float, epsilon: float, discount: float, seed: int
-) -> list[list[float]]:
+def train(*, steps: int, learning_rate: float, epsilon: float, discount: float, seed: int) -> list[list[float]]:
     """Learn the values [cell][action] of actions; report the mean return of the last 100 episodes."""
     rng = random.Random(seed)
     q = [[0.0] * ACTIONS for _ in range(ROWS * COLUMNS)]
@@ -83,9 +81,7 @@ def evaluate(q: list[list[float]]) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description="Q-learning on the cliff walk, a stand-in for a training program."
-    )
+    parser = argparse.ArgumentParser(description="Q-learning on the cliff walk, a stand-in for a training program.")
     parser.add_argument("--steps", type=int, default=3_000_000, help="environment steps")
     parser.add_argument("--learning_rate", type=float, default=0.1)
     parser.add_argument("--epsilon", type=float, default=0.1, help="share of random actions")
