@@ -55,7 +55,7 @@ def choose_gpus(
     welcome = [slot for slot in fitting if not (policy.gpu_exclude_busy and slot.stranger)]
     picked = _pick(slots, welcome, policy, roomiest=roomier_than_mb is not None)[:wanted]
     if len(picked) < wanted:
-        return _waiting(wanted, need_mb, vacant=vacant, fitting=fitting, welcome=welcome)
+        return _waiting(wanted, need_mb, roomier_than_mb, vacant=vacant, fitting=fitting, welcome=welcome)
     return sorted(picked, key=lambda slot: (slot.gpu.index, slot.gpu.mig_index or 0))
 
 
@@ -108,15 +108,25 @@ def _impossible(
 
 
 def _waiting(
-    wanted: int, need_mb: int, *, vacant: list[GpuSlot], fitting: list[GpuSlot], welcome: list[GpuSlot]
+    wanted: int,
+    need_mb: int,
+    roomier_than_mb: int | None,
+    *,
+    vacant: Sequence[GpuSlot],
+    fitting: Sequence[GpuSlot],
+    welcome: Sequence[GpuSlot],
 ) -> NoRoom:
     """What has to happen before there is room."""
     if len(vacant) < wanted:
         return NoRoom(kind="full", reason="all GPU slots are taken")
+    if len(fitting) < wanted and roomier_than_mb is not None:
+        text = f"it ran out of GPU memory with {roomier_than_mb} MB to be had and needs more, or a GPU of its own"
+        return NoRoom(kind="memory", reason=text)
     if len(fitting) < wanted:
         roomiest = max(vacant, key=lambda slot: slot.room_mb or 0)
-        text = f"waiting for {need_mb} MB of GPU memory, at most {max(0, roomiest.room_mb or 0)} MB are left"
-        return NoRoom(kind="memory", reason=f"{text} ({roomiest.gpu.label})")
+        who = "no GPU has" if wanted == 1 else f"fewer than {wanted} GPUs have"
+        text = f"{who} {need_mb} MB of memory left, {roomiest.gpu.label} has {max(0, roomiest.room_mb or 0)} MB"
+        return NoRoom(kind="memory", reason=text)
     if len(welcome) < wanted:
         strangers = "; ".join(f"{slot.gpu.label}: {slot.stranger}" for slot in fitting if slot.stranger)
         return NoRoom(kind="busy", reason=f"others use the GPUs ({strangers}), see --gpu_exclude_busy")

@@ -18,7 +18,7 @@ from sf_runner.placement import Placement
 STRANGER_MB = 1024
 """More than this in use by nobody who is listed means that somebody else computes there."""
 _SLACK_MB = 256
-_PEAK_MARGIN = 1.1
+_PEAK_MARGIN_PCT = 10
 """Peaks are seen once a second, so the true one is a little higher."""
 
 
@@ -89,10 +89,10 @@ class LearnedPeaks:
             return self
         return LearnedPeaks(peaks_mb={**self.peaks_mb, config: memory_mb})
 
-    def need_mb(self, config: str | None) -> int:
-        """What to reserve for a job of that configuration: its peak and a margin, 0 if none was seen."""
+    def need_mb(self, config: str | None, *, asked_mb: int = 0) -> int:
+        """What to reserve for a job of that configuration: what was asked for, or its peak if that is more."""
         peak = self.peaks_mb.get(config, 0) if config else 0
-        return math.ceil(peak * _PEAK_MARGIN)
+        return asked_mb if asked_mb >= peak else math.ceil(peak * (100 + _PEAK_MARGIN_PCT) / 100)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ class Placement:
     gpu_uuids: tuple[str, ...] = ()
     gpu_indices: tuple[int, ...] = ()
     """PCI bus order, for people; a MIG instance carries the index of its GPU."""
+    mig_index: int | None = None
+    """Which instance of that GPU; a job gets one at most."""
     cores: tuple[int, ...] = ()
     """Logical CPUs to bind to; empty: not bound."""
     env: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -35,8 +37,9 @@ class Placement:
             data["env"] = dict(self.env)
         if self.memory_mb:
             data["memory_mb"] = self.memory_mb
-        if self.room_mb is not None:
-            data["room_mb"] = self.room_mb
+        for name in ("mig_index", "room_mb"):
+            if getattr(self, name) is not None:
+                data[name] = getattr(self, name)
         return data
 
     @classmethod
@@ -47,6 +50,7 @@ class Placement:
         return cls(
             gpu_uuids=tuple(data.get("gpu_uuids", ())),
             gpu_indices=tuple(data.get("gpu_indices", ())),
+            mig_index=data.get("mig_index"),
             cores=tuple(data.get("cores", ())),
             env=dict(data.get("env", {})),
             memory_mb=data.get("memory_mb", 0),
@@ -59,7 +63,8 @@ class Placement:
         """For people: `GPU 2, cores 0-3`; empty where nothing was assigned."""
         parts = []
         if self.gpu_indices:
-            parts.append(("GPU " if len(self.gpu_indices) == 1 else "GPUs ") + ranges(self.gpu_indices))
+            mig = "" if self.mig_index is None else f" MIG {self.mig_index}"
+            parts.append(f"GPU{'s' if len(self.gpu_indices) > 1 else ''} {ranges(self.gpu_indices)}{mig}")
         if self.cores:
             parts.append(("core " if len(self.cores) == 1 else "cores ") + ranges(self.cores))
         return ", ".join(parts)

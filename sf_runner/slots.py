@@ -193,7 +193,7 @@ class SlotTable:
 
     def _need_mb(self, request: SlotRequest) -> int:
         asked = request.gpu_memory_mb or self.setup.policy.gpu_memory_mb or 0
-        return max(asked, self.peaks.need_mb(request.config))
+        return self.peaks.need_mb(request.config, asked_mb=asked)
 
     # CPUs
 
@@ -206,7 +206,7 @@ class SlotTable:
             picked = pick_cpus(topology, self.free_cpus, count, near=near)
         if picked is None:
             left = topology.num_cpus - self.cpus_taken
-            return NoRoom(kind="cores", reason=f"waiting for {count} CPUs, {max(0, left)} are free")
+            return NoRoom(kind="cores", reason=f"{count} CPUs are needed, {max(0, left)} are free")
         return picked
 
     # The result
@@ -225,6 +225,7 @@ class SlotTable:
         return Placement(
             gpu_uuids=tuple(slot.gpu.uuid for slot in picked),
             gpu_indices=tuple(slot.gpu.index for slot in picked),
+            mig_index=picked[0].gpu.mig_index if picked else None,
             cores=cores,
             env=env,
             memory_mb=need if picked else 0,
