@@ -43,12 +43,13 @@ class JournalCreated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOpened(Event):
-    """A runner started, or started again, on this run."""
+    """A runner started, or started again, on this run. `pid`, `up` (seconds since boot) and `boot_id` identify it."""
 
     kind: ClassVar[str] = "run_opened"
     pid: int
     host: str
     backend: str
+    up: float = 0.0
     boot_id: str = ""
     command: Sequence[str] = ()
     max_parallel: int = 0
@@ -189,6 +190,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     RunClosed,
     Note,
 )
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
 _BY_KIND = {cls.kind: cls for cls in EVENT_TYPES}
 _FIELDS = {cls: frozenset(f.name for f in fields(cls)) for cls in EVENT_TYPES}
 _DEFAULTS = {
@@ -205,7 +207,7 @@ def encode(event: Event) -> str:
             body[name] = round(value, 3)
         elif value is not defaults[name] and value != defaults[name]:
             body[name] = asdict(value) if isinstance(value, FailureCause) else value
-    return json.dumps(body, separators=(",", ":"))
+    return _dumps(body)
 
 
 def decode(line: str | bytes) -> Event:

@@ -26,17 +26,18 @@ class LaunchBuilder:
 
     def launch(self, job: Job, record: JobRecord, placement: Placement) -> Launch:
         """The next attempt of `job`; `record` already counts it."""
+        log, exit_record, progress = self.run_paths.attempt_files(job.job_id, record.attempts)
         return Launch(
             job=job.job_id,
             attempt=record.attempts,
             argv=runtime_argv(job.argv),
-            env=self.environment(job, record.attempts, placement),
+            env=self.environment(job, record.attempts, placement, progress),
             placement=placement,
-            log=job.paths.attempt_log(record.attempts),
-            exit_record=job.paths.exit_record,
+            log=log,
+            exit_record=exit_record,
         )
 
-    def environment(self, job: Job, attempt: int, placement: Placement) -> Mapping[str, str]:
+    def environment(self, job: Job, attempt: int, placement: Placement, progress: str) -> Mapping[str, str]:
         """What is added to the runner's environment. The description's own `env_vars` win over the placement's."""
         return {
             **self._defaults,
@@ -45,5 +46,5 @@ class LaunchBuilder:
             "SF_RUNNER_RUN": self.run_paths.run_name,
             "SF_RUNNER_JOB": job.job_id,
             "SF_RUNNER_ATTEMPT": str(attempt),
-            "SF_RUNNER_PROGRESS_FILE": str(job.paths.progress.absolute()),
+            "SF_RUNNER_PROGRESS_FILE": progress,
         }

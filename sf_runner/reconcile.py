@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Literal
 
 from sf_runner import events as ev
@@ -35,8 +34,8 @@ def ranks(plan: Plan, order: Order, expected_s: Mapping[str, float]) -> dict[str
 
 def shape_of(resources: Resources) -> str:
     """Jobs of one shape ask for the same; empty for the run's settings."""
-    values = {k: v for k, v in asdict(resources).items() if v is not None and k != "timeout_s"}
-    return ",".join(f"{k}={v}" for k, v in sorted(values.items()))
+    asked = [(name, getattr(resources, name)) for name in ("cpus", "gpu_memory_mb", "gpus")]
+    return ",".join(f"{name}={value}" for name, value in asked if value is not None)
 
 
 def slot_requests(plan: Plan) -> dict[str, SlotRequest]:

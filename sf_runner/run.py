@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from sf_runner.cli.errors import run_command
-from sf_runner.cli.options import parse
+from sf_runner.cli.options import RunOptions, parse
+from sf_runner.guardian import Lifeline, run_guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,16 +16,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     options = parse(argv)
-    from sf_runner.cli.session import execute, prepare  # after --help, which should not wait for imports
-
-    prepared = prepare(options)
     if options.dry_run:
-        from sf_runner.cli.dry_run import dry_run_lines
+        return _dry_run(options)
+    # The guardian forks here, before anything big is imported: it stays tiny.
+    return run_guarded(lambda lifeline: run_command(lambda args: _execute(options, args, lifeline), argv))
 
-        for line in dry_run_lines(prepared):
-            print(line)
-        return 0
-    return execute(prepared, list(argv))
+
+def _execute(options: RunOptions, argv: Sequence[str], lifeline: Lifeline) -> int:
+    from sf_runner.cli.session import execute, prepare
+
+    return execute(prepare(options), list(argv), lifeline)
+
+
+def _dry_run(options: RunOptions) -> int:
+    from sf_runner.cli.dry_run import dry_run_lines
+    from sf_runner.cli.session import prepare
+
+    for line in dry_run_lines(prepare(options)):
+        print(line)
+    return 0
 
 
 if __name__ == "__main__":

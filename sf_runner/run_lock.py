@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 from sf_runner.errors import SfRunnerError, StorageError
 from sf_runner.paths import RunPaths
 
+_HANDOVER_S = 20.0
+
 
 class RunBusyError(SfRunnerError):
     """Another runner is at work on this run."""
@@ -23,15 +25,19 @@ class RunBusyError(SfRunnerError):
 
 
 @contextlib.contextmanager
-def run_lock(paths: RunPaths) -> Iterator[None]:
-    """Hold the run. RunBusyError naming the holder when somebody else does; StorageError when it cannot be had."""
+def run_lock(paths: RunPaths, guardian_pid: int) -> Iterator[None]:
+    """Hold the run. RunBusyError naming the holder when somebody else does; StorageError when it cannot be had.
+
+    `guardian_pid`: the process people know as the runner. If that of the holder was killed, the holder is handing the
+    run back, and is waited for.
+    """
     try:
         paths.runner_dir.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise StorageError(f"cannot create {paths.runner_dir}: {exc.strerror}; choose another --train_dir") from exc
     lock = FileLock(paths.lock)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_HANDOVER_S if _is_handing_over(paths.lock_holder) else 0, poll_interval=0.02)
     except Timeout:
         raise RunBusyError(
             f"run '{paths.run_name}' is already being run{_holder(paths.lock_holder)}; "
@@ -40,7 +46,7 @@ def run_lock(paths: RunPaths) -> Iterator[None]:
     except (OSError, NotImplementedError) as exc:
         raise StorageError(f"cannot lock {paths.lock}: {exc}; choose another --train_dir") from exc
     try:
-        _write_holder(paths.lock_holder)
+        _write_holder(paths.lock_holder, guardian_pid)
         yield
     finally:
         lock.release()
@@ -61,8 +67,22 @@ def is_held(paths: RunPaths) -> bool:
     return False
 
 
-def _write_holder(path: Path) -> None:
-    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+def _is_handing_over(holder: Path) -> bool:
+    """Whether the guardian of the last holder is gone."""
+    try:
+        body = json.loads(holder.read_text())
+        if body["host"] != socket.gethostname():
+            return False
+        os.kill(int(body["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return False
+
+
+def _write_holder(path: Path, pid: int) -> None:
+    holder = {"pid": pid, "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     with contextlib.suppress(OSError):  # for people only
         path.write_text(json.dumps(holder))
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from sf_runner import events as ev
 from sf_runner.backends.base import Backend, Ended, NotStarted, Remark, Report, Started
+from sf_runner.guardian import Lifeline
 from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Stopping, StopReason, Waiting
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder
@@ -46,6 +47,7 @@ class RunLoop:
         policy: Policy,
         screen: Screen,
         signals: SignalInbox,
+        lifeline: Lifeline | None = None,
     ) -> None:
         self._jobs = jobs
         self._state = state
@@ -57,6 +59,7 @@ class RunLoop:
         self._policy = policy
         self._screen = screen
         self._signals = signals
+        self._lifeline = lifeline
         self._memory = LaunchMemory()
         self._news: list[ev.Event] = []
         self._unsent: list[Start] = []
@@ -66,12 +69,17 @@ class RunLoop:
         self._detach = False
         self.interrupted_by: int | None = None
 
-    def run(self, adopted: Sequence[Report]) -> Ending:
-        """Until every job ended, or nothing is started any more and nothing runs, or it was told to let go."""
+    def run(self, adopted: Sequence[Report], news: Sequence[ev.Event] = ()) -> Ending:
+        """Until every job ended, or nothing is started any more and nothing runs, or it was told to let go.
+
+        `adopted`: what the backend found of earlier attempts. `news`: events already written, to be shown.
+        """
         with selectors.DefaultSelector() as selector:
-            for fd in (self._signals.fd, *self._backend.fds(), *self._screen.fds()):
+            lifeline = (self._lifeline.fd,) if self._lifeline is not None else ()
+            for fd in (self._signals.fd, *lifeline, *self._backend.fds(), *self._screen.fds()):
                 selector.register(fd, selectors.EVENT_READ)
             self._screen.start(self.view())
+            self._news.extend(news)
             self._take_reports(adopted)
             while True:
                 self._step()
@@ -87,6 +95,8 @@ class RunLoop:
     def _step(self) -> None:
         now = time.time()
         self._take_signals(now)
+        if self._lifeline is not None and self._lifeline.is_cut():
+            self._detach_now(now)
         self._take_reports(self._backend.poll(now))
         self._look_at_slots(now)
         self._take_requests(now)
@@ -96,6 +106,9 @@ class RunLoop:
         self._commit(now)
         news, self._news = self._news, []
         self._screen.update(news, self.view())
+
+    def stop_screen(self) -> None:
+        self._screen.stop(self.view())
 
     def view(self) -> RunView:
         trouble = self._journal.trouble
@@ -130,19 +143,18 @@ class RunLoop:
         record = self._state.jobs[report.job]
         state = record.state
         assert isinstance(state, ACTIVE)
-        paths = self._launches.paths(record)
         exit_record = report.record if isinstance(report, Ended) else None
+        clean = exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping)
+        paths = None if clean else self._launches.paths(record)  # nothing to look up for the common case
         running = state.running if isinstance(state, Stopping) else state
         started_at = getattr(running, "started_at", running.submitted_at)
-        if exit_record is not None:
-            started_at = exit_record.get("started", started_at)
         event = judge(
             record,
             t=report.t,
             duration_s=max(0.0, report.t - started_at),
             exit_record=exit_record,
-            cause=cause_of(record, report, paths, self._policy),
-            completed=is_completed(paths),
+            cause=cause_of(record, report, paths, self._policy) if paths else None,
+            completed=is_completed(paths) if paths else True,
             policy=self._policy,
             permanent=isinstance(report, NotStarted) and report.permanent,
         )
@@ -267,6 +279,8 @@ class RunLoop:
     # ---- launching -----------------------------------------------------------------------------------------
 
     def _choose_starts(self, now: float) -> None:
+        if self._detach:
+            return
         self._state.release_delayed(now)
         while not self._journal.trouble:
             decision = decide(self._state, self._slots.table, self._requests, self._policy, self._memory, now)

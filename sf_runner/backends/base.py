@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from sf_runner.placement import Placement
@@ -14,15 +13,16 @@ StopLevel = Literal["terminate", "kill"]
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """A request to start one attempt. `env` is added to the environment of the runner; `log` receives both streams."""
+    """A request to start one attempt. `env` is added to the environment of the runner; `log` receives both
+    streams. Both paths are absolute; text, because a run may start thousands of attempts a second."""
 
     job: str
     attempt: int
     argv: Sequence[str]
     env: Mapping[str, str]
     placement: Placement
-    log: Path
-    exit_record: Path
+    log: str
+    exit_record: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Known:
     attempt: int
     handle: Mapping[str, Any] | None
     """None: it was submitted, and nobody wrote down whether it started."""
-    exit_record: Path
+    exit_record: str
 
 
 @dataclass(frozen=True, kw_only=True)

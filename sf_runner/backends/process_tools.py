@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sf_runner.backends.shepherd import start_ticks
+from sf_runner.backends.job_parent import TAG_VARIABLE, read_environ
 
-TAG_VARIABLE = "SF_RUNNER_TAG"
+_START_TOLERANCE_S = 2.0
 
 
 def boot_id() -> str:
@@ -26,18 +26,32 @@ def make_tag(run_id: str, job: str, attempt: int) -> str:
     return f"{run_id}:{attempt}:{job}"
 
 
+def make_handle(pid: int, up_s: float, boot: str) -> dict[str, Any]:
+    """What identifies a process across restarts of the runner: its pid, when it started (seconds since boot, to
+    about a second) and the boot."""
+    return {"pid": pid, "up": up_s, "boot": boot}
+
+
+def started_up_s(pid: int) -> float | None:
+    """When a process started, in seconds since boot; None when it does not exist or is a zombie."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+    except (OSError, ValueError):
+        return None
+    if state in (b"Z", b"X") or len(rest) < 19:
+        return None
+    return int(rest[18]) / os.sysconf("SC_CLK_TCK")
+
+
 def is_alive(handle: Mapping[str, Any], boot: str) -> bool:
-    """Whether the process of a journaled handle (`pid`, `ticks`, `boot`) still exists and is not a zombie."""
+    """Whether the process of a journaled handle still exists and is not a zombie."""
     pid = int(handle.get("pid", 0))
     if pid <= 0 or handle.get("boot", boot) != boot:
         return False
-    ticks = start_ticks(pid)
-    if ticks == 0 or (handle.get("ticks") and ticks != handle["ticks"]):
+    started = started_up_s(pid)
+    if started is None:
         return False
-    try:
-        return b") Z" not in Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return False
+    return "up" not in handle or abs(started - float(handle["up"])) < _START_TOLERANCE_S
 
 
 def tagged_processes(wanted: Iterable[str]) -> dict[str, list[int]]:
@@ -58,15 +72,7 @@ def tagged_processes(wanted: Iterable[str]) -> dict[str, list[int]]:
 
 def read_tag(pid: int) -> str:
     """The environment tag of a process; empty when it has none or may not be looked at."""
-    try:
-        environ = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return ""
-    prefix = TAG_VARIABLE.encode() + b"="
-    for item in environ.split(b"\0"):
-        if item.startswith(prefix):
-            return os.fsdecode(item[len(prefix) :])
-    return ""
+    return read_environ(pid).get(TAG_VARIABLE, "")
 
 
 def owner_of(pid: int, sessions: Mapping[int, str]) -> str | None:

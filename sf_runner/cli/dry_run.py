@@ -32,7 +32,7 @@ def dry_run_lines(prepared: Prepared) -> Iterator[str]:
             else:
                 placement, table = placed.placement, placed.table
                 where = placement.label or "anywhere"
-        env = launches.environment(job, 1, placement)
+        env = launches.environment(job, 1, placement, str(job.paths.progress.absolute()))
         yield ""
         yield f"{job.job_id}"
         yield f"  directory    {job.paths.experiment_dir}"

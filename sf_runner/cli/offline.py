@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from sf_runner import events as ev
 from sf_runner.backends.base import Ended
-from sf_runner.backends.process_tools import boot_id
+from sf_runner.backends.process_tools import boot_id, started_up_s
 from sf_runner.backends.processes import ProcessesBackend
 from sf_runner.cli.session import known_attempts
 from sf_runner.job_state import ACTIVE, Waiting
@@ -21,7 +21,7 @@ from sf_runner.run_state import RunState
 
 def cancel_offline(paths: RunPaths, jobs: Sequence[str], *, grace_s: float, now: Callable[[], float]) -> str:
     """Cancel these jobs (all that have not ended when empty) and wait until their processes are gone."""
-    with run_lock(paths):
+    with run_lock(paths, os.getpid()):
         journal, events = Journal.open(paths.journal, paths.run_name)
         state = RunState()
         state.apply_all(events)
@@ -46,6 +46,7 @@ def _opened(state: RunState, now: float) -> ev.RunOpened:
     return ev.RunOpened(
         t=now,
         pid=os.getpid(),
+        up=started_up_s(os.getpid()) or 0.0,
         host=socket.gethostname(),
         backend=state.opened.backend if state.opened else "processes",
         boot_id=boot_id(),
@@ -64,7 +65,7 @@ def _end(
 ) -> int:
     if not jobs:
         return 0
-    backend = ProcessesBackend(paths.runner_dir, state.run_id)
+    backend = ProcessesBackend(state.run_id, recorders=state.runners[:-1])
     backend.open()
     known = [item for item in known_attempts(state, paths) if item.job in jobs]
     for job in jobs:

@@ -7,17 +7,20 @@ import shlex
 import socket
 import sys
 import time
+import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Literal
 
 from sf_runner import events as ev
 from sf_runner.backends.base import Known
-from sf_runner.backends.process_tools import boot_id
+from sf_runner.backends.process_tools import boot_id, make_handle, started_up_s
 from sf_runner.backends.processes import ProcessesBackend
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice, choose_slots
-from sf_runner.errors import StorageError, UsageError
-from sf_runner.history import load_history, save_history
+from sf_runner.errors import SfRunnerError, StorageError, UsageError
+from sf_runner.guardian import Lifeline
+from sf_runner.history import History, load_history, save_history
 from sf_runner.job_state import Running, Stopping
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder
@@ -26,7 +29,7 @@ from sf_runner.paths import RunPaths
 from sf_runner.plan import Plan, make_plan
 from sf_runner.reconcile import ranks, reconcile, slot_requests
 from sf_runner.run_lock import run_lock
-from sf_runner.run_loop import RunLoop
+from sf_runner.run_loop import Ending, RunLoop
 from sf_runner.run_state import RunState
 from sf_runner.run_view import Screen
 from sf_runner.scheduler import Policy
@@ -56,53 +59,93 @@ def prepare(options: RunOptions) -> Prepared:
     return Prepared(options=options, plan=plan, slots=choose_slots(options, plan.defaults), pause_between_s=pause)
 
 
-def execute(prepared: Prepared, command: list[str]) -> int:
-    """Run the plan to its end; the exit code."""
-    options, plan = prepared.options, prepared.plan
+def execute(prepared: Prepared, command: list[str], lifeline: Lifeline | None = None) -> int:
+    """Run the plan to its end; the exit code. Without a `lifeline` there is no guardian."""
     started = time.time()
-    with ExitStack() as stack:
-        stack.enter_context(run_lock(plan.paths))
-        journal, state = _open_journal(plan)
-        stack.callback(journal.close)
-        # From here on a Ctrl-C is an event of the run, not an exception in the middle of something.
-        signals = stack.enter_context(SignalInbox())
-        history = load_history(plan.paths.train_dir)
-        events = _opening_events(prepared, state, history.durations_s, command)
-        backend = ProcessesBackend(plan.paths.runner_dir, state.run_id)
-        slots = SlotManager(
-            prepared.slots.setup,
-            prepared.slots.probe,
-            prepared.slots.snapshot,
-            backend.sessions,
-            history.peaks,
-        )
-        backend.open()
-        screen = _make_screen(options, plan)
+    session = _Session(prepared, command, lifeline)
+    try:
+        code = session.run()
+    except SfRunnerError:
+        raise
+    except Exception:  # a fault of ours must not take the experiments with it
+        traceback.print_exc()
+        print("error: the runner failed; running experiments go on, start the same command again", file=sys.stderr)
+        code = 1
+    if session.backend is not None and session.ending in (None, "detached"):
+        if lifeline is not None:
+            lifeline.let_go(code)
+        session.backend.outlive_jobs()
+    elif session.state is not None:
+        _print_summary(session.state, prepared.plan, started, command)
+    return code
+
+
+class _Session:
+    """One start of a run: everything between taking the run's lock and giving it back."""
+
+    def __init__(self, prepared: Prepared, command: list[str], lifeline: Lifeline | None) -> None:
+        self._prepared = prepared
+        self._command = command
+        self._lifeline = lifeline
+        self.backend: ProcessesBackend | None = None
+        self.state: RunState | None = None
+        self.ending: Ending | None = None
+
+    def run(self) -> int:
+        plan = self._prepared.plan
+        guardian = self._lifeline.guardian_pid if self._lifeline is not None else os.getpid()
+        with ExitStack() as stack:
+            stack.enter_context(run_lock(plan.paths, guardian))
+            journal, state = _open_journal(plan)
+            stack.callback(journal.close)
+            # From here on a Ctrl-C is an event of the run, not an exception in the middle of something.
+            signals = stack.enter_context(SignalInbox())
+            history = load_history(plan.paths.train_dir)
+            events = _opening_events(self._prepared, state, history.durations_s, self._command)
+            _write(journal, state, events)
+            self.state = state
+            loop, slots = self._make_loop(journal, state, signals, history)
+            assert self.backend is not None
+            try:
+                slots.restore(state.active)
+                adopted = self.backend.adopt(known_attempts(state, plan.paths))
+                self.ending = loop.run(adopted, news=events)
+            finally:
+                loop.stop_screen()
+                self.backend.close(detach=self.ending in (None, "detached"))
+            save_history(plan.paths.history, state, slots.peaks)
+            code = exit_code(state, loop.interrupted_by)
+            _write(journal, state, [ev.RunClosed(t=time.time(), exit_code=code)])
+        return code
+
+    def _make_loop(
+        self, journal: Journal, state: RunState, signals: SignalInbox, history: History
+    ) -> tuple[RunLoop, SlotManager]:
+        prepared, plan = self._prepared, self._prepared.plan
+        recorders = state.runners[:-1]
+        statuses = None
+        if self._lifeline is not None and self._lifeline.restarted:
+            pid = self._lifeline.guardian_pid
+            recorders = [*recorders, make_handle(pid, started_up_s(pid) or 0.0, boot_id())]
+            statuses = self._lifeline.statuses
+        self.backend = ProcessesBackend(state.run_id, recorders=recorders, statuses=statuses)
+        choice = prepared.slots
+        slots = SlotManager(choice.setup, choice.probe, choice.snapshot, self.backend.sessions, history.peaks)
+        self.backend.open()
         loop = RunLoop(
             jobs=plan.by_id(),
             state=state,
             journal=journal,
-            backend=backend,
+            backend=self.backend,
             slots=slots,
             requests=slot_requests(plan),
             launches=LaunchBuilder(plan.paths),
             policy=policy_of(prepared),
-            screen=screen,
+            screen=_make_screen(prepared.options, plan),
             signals=signals,
+            lifeline=self._lifeline,
         )
-        ending = None
-        try:
-            _write(journal, state, events)
-            slots.restore(state.active)
-            ending = loop.run(backend.adopt(known_attempts(state, plan.paths)))
-        finally:
-            screen.stop(loop.view())
-            backend.close(detach=ending in (None, "detached"))
-        save_history(plan.paths.history, state, slots.peaks)
-        code = exit_code(state, loop.interrupted_by)
-        _write(journal, state, [ev.RunClosed(t=time.time(), exit_code=code)])
-    _print_summary(state, plan, started, command)
-    return code
+        return loop, slots
 
 
 def policy_of(prepared: Prepared) -> Policy:
@@ -135,6 +178,7 @@ def _opening_events(
     opened = ev.RunOpened(
         t=now,
         pid=os.getpid(),
+        up=started_up_s(os.getpid()) or 0.0,
         host=socket.gethostname(),
         backend=options.backend,
         boot_id=boot_id(),
@@ -152,7 +196,10 @@ def _opening_events(
         now=now,
     )
     notes = [ev.Note(t=now, text=text, level="info") for text in prepared.slots.setup.notes]
-    notes += [ev.Note(t=now, text=warning.message) for warning in prepared.slots.snapshot.warnings]
+    for warning in prepared.slots.snapshot.warnings:
+        # A machine without GPUs is nothing to worry about; a GPU that cannot be read is.
+        level: Literal["info", "warning"] = "info" if warning.kind in ("library", "driver") else "warning"
+        notes.append(ev.Note(t=now, text=warning.message, level=level))
     return [opened, *changes, *notes]
 
 
@@ -173,7 +220,7 @@ def known_attempts(state: RunState, paths: RunPaths) -> list[Known]:
                 job=job,
                 attempt=record.attempts,
                 handle=running.handle if isinstance(running, Running) else None,
-                exit_record=paths.job(job).exit_record,
+                exit_record=str(paths.job(job).exit_record.absolute()),
             )
         )
     return known
