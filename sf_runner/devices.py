@@ -80,6 +80,8 @@ class GpuSnapshot:
     warnings: tuple[GpuWarning, ...] = ()
     driver: str | None = None
     """Version of the driver; None: no driver, hence no GPUs."""
+    age_s: float = 0.0
+    """How old the values already were when the snapshot was handed over."""
 
     def by_uuid(self) -> dict[str, GpuInfo]:
         """The devices by their UUID."""

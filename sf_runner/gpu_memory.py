@@ -45,8 +45,8 @@ def attribute(
 ) -> GpuUsage:
     """Sort the processes by job. `owner_of(pid)` gives the job's key, or None for somebody else's process.
 
-    A process that `previous` attributed to a job stays that job's while it is listed: one that is dying no
-    longer tells whose it is, yet holds its memory.
+    A process that `previous` attributed to a job stays that job's while it is listed (or nothing is): one that
+    is dying no longer tells whose it is, yet holds its memory.
     """
     before = previous.owners if previous else {}
     owners: dict[tuple[str, int], str] = {}
@@ -54,6 +54,8 @@ def attribute(
     others: dict[str, tuple[GpuProcess, ...]] = {}
     known = set()
     for gpu in snapshot.gpus:
+        if gpu.processes is None:
+            owners |= {key: job for key, job in before.items() if key[0] == gpu.uuid}
         strangers = []
         for process in gpu.processes or ():
             if process.pid is None:

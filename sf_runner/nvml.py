@@ -32,6 +32,8 @@ _UNKNOWN_BEFORE_LOST = 3
 _SNAPSHOTS_BETWEEN_STARTS = 30
 _COMPUTE_MODES: dict[int, ComputeMode] = {0: "default", 1: "exclusive", 2: "prohibited", 3: "exclusive"}
 _MB = 1 << 20
+_NAMELESS = "GPU-lost-"
+"""Stands for the UUID of a device that was lost before it could tell it."""
 
 _NO_START = {
     LIBRARY_NOT_FOUND: "No NVIDIA driver found (libnvidia-ml.so.1 is missing): no GPU is used.",
@@ -63,7 +65,6 @@ class _Device:
     name: str = ""
     numa_node: int | None = None
     unknown_errors: int = 0
-    vanished: bool = False
     last: tuple[GpuInfo, ...] = ()
 
     @property
@@ -151,11 +152,11 @@ class NvmlProbe:
         for device in found:
             if device.handle is None and not device.uuid:  # lost: it can no longer say which one it is
                 known = next((old for old in before.values() if old.index == device.index), None)
-                device.uuid = known.uuid if known else f"GPU-lost-{device.index}"
+                device.uuid = known.uuid if known else f"{_NAMELESS}{device.index}"
             if known := before.pop(device.uuid, None):
                 device.last, device.name = known.last, known.name
         for device in before.values():
-            device.vanished = True
+            device.handle = None
         return sorted([*found, *before.values()], key=lambda device: device.index)
 
     def _open(self, index: int) -> _Device | None:
@@ -173,7 +174,10 @@ class NvmlProbe:
 
     def _identify(self, device: _Device) -> None:
         device.handle = self._call(pynvml.nvmlDeviceGetHandleByIndex, device.index)
-        device.uuid = self._call(pynvml.nvmlDeviceGetUUID, device.handle)
+        uuid = self._call(pynvml.nvmlDeviceGetUUID, device.handle)
+        if device.uuid not in ("", uuid) and not device.uuid.startswith(_NAMELESS):
+            raise _GpuLostError(GPU_NOT_FOUND)  # another device took its index
+        device.uuid = uuid
         device.name = self._ask(device, "name", pynvml.nvmlDeviceGetName, device.handle) or ""
         pci = self._ask(device, "", pynvml.nvmlDeviceGetPciInfo, device.handle)
         device.numa_node = None if pci is None else self._numa_node(pci.busId)
@@ -225,8 +229,6 @@ class NvmlProbe:
 
     def _read(self, device: _Device) -> tuple[GpuInfo, ...]:
         try:
-            if device.vanished:
-                return self._lost(device, GPU_IS_LOST)
             if device.handle is None:
                 self._identify(device)
             mode = self._ask(device, "", pynvml.nvmlDeviceGetMigMode, device.handle)

@@ -31,7 +31,7 @@ def choose_devices(policy: SlotPolicy, snapshot: GpuSnapshot, topology: CpuTopol
     if policy.gpus is not None:
         wanted = chosen_devices(policy.gpus, snapshot.gpus, visible.gpus)
     usable = [gpu for gpu in wanted if not gpu.lost and gpu.compute_mode != "prohibited"]
-    notes = [visible.note, *(_left_out(gpu) for gpu in wanted if gpu not in usable)]
+    notes = [visible.note, *(_prohibited(gpu) for gpu in wanted if gpu.compute_mode == "prohibited")]
     if policy.num_gpus > len(usable):
         raise UsageError(_too_few(policy, snapshot, usable, inherited))
     # Where busy GPUs are passed over, which ones make up the number is decided when a job starts.
@@ -72,9 +72,7 @@ def _no_placement_notes(policy: SlotPolicy) -> tuple[str, ...]:
     return (f"--num_gpus={policy.num_gpus} has no effect with --experiments_per_gpu=-1.",)
 
 
-def _left_out(gpu: GpuInfo) -> str:
-    if gpu.lost:
-        return f"{gpu.label} was lost (the driver cannot reach it) and is left out."
+def _prohibited(gpu: GpuInfo) -> str:
     return f"{gpu.label} is in compute mode PROHIBITED and is left out (`nvidia-smi -i {gpu.index} -c DEFAULT`)."
 
 

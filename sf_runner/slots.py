@@ -278,6 +278,8 @@ def memory_is_back(
     """Whether an ended attempt's GPU memory was returned, or waiting for it went on long enough."""
     if waited_s >= policy.release_timeout_s:
         return True
+    if snapshot.age_s > waited_s:
+        return False  # it shows the GPU as it was before the attempt ended
     drained = is_drained(occupant.placement, occupant.job, snapshot, usage)
     return waited_s >= _BLIND_RELEASE_S if drained is None else drained
 

@@ -5,6 +5,7 @@
  *     system driver 550.54.15 | system count 4 | system generation 1 | system error nvmlInitWithFlags 9
  *     2 uuid GPU-... | 2 name NVIDIA A100 | 2 total 40960 | 2 reserved 512 | 2 used 100 | 2 util 35 | 2 temp 51
  *     2 process 4711 2000 | 2 mps_process 4712 - | 2 mig 1 | 2 mig_max 7 | 2 error nvmlDeviceGetMemoryInfo 15
+ *     2 hang nvmlDeviceGetMemoryInfo (until the line is gone)
  * Memory is in MB, `-` is a process whose memory the driver does not tell, `error * CODE` fails every call of a device.
  * A changed `generation` makes every call fail as uninitialized until the library is started again.
  * Processes may also announce themselves: each file <pid> in SF_FAKE_NVML_CLAIMS holds lines `<uuid> <MB>`, which
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, UNSUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, MISMATCH = 25 };
 enum { MAX_GPUS = 16, MAX_MIG = 8, MAX_PROCESSES = 256, MEMORY_V2 = 0x02000028 };
@@ -55,6 +57,7 @@ static mem number(const char *id, const char *key, mem missing) {
 static int failing(const char *id, const char *call) {
     char value[256], name[128];
     int code;
+    while (find(id, "hang", 0, value) && !strcmp(value, call)) usleep(1000);
     if ((long)number("system", "generation", 1) != generation) return UNINITIALIZED;
     for (int i = 0; find(id, "error", i, value); i++)
         if (sscanf(value, "%127s %d", name, &code) == 2 && (!strcmp(name, call) || !strcmp(name, "*"))) return code;

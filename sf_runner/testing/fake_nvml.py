@@ -65,6 +65,8 @@ class FakeGpu:
     """Instances of a GPU in MIG mode, None for a free place; None as a whole: the GPU knows no MIG mode."""
     errors: dict[str, int] = field(default_factory=dict)
     """NVML function (or `*`) -> the code it fails with."""
+    hanging: str | None = None
+    """NVML function that does not return until this is None again."""
 
     def lines(self, device: str) -> list[str]:
         """Its part of the state file."""
@@ -78,6 +80,7 @@ class FakeGpu:
             ("temp", self.temperature_c),
             ("compute_mode", self.compute_mode),
             ("pci", self.pci_bus_id),
+            ("hang", self.hanging),
         ]
         values += [("process", _process(*entry)) for entry in self.processes.items()]
         values += [("mps_process", _process(*entry)) for entry in self.mps_processes.items()]

@@ -75,6 +75,8 @@ def test_a_dying_process_stays_its_jobs_while_it_is_listed() -> None:
     alive = attribute(snapshot, {1: "job"}.get)
     dying = attribute(snapshot, lambda pid: None, alive)
     assert dying.jobs == {"job": {"GPU-a": 100}}
+    silent = attribute(GpuSnapshot(gpus=(gpu(processes=None),)), lambda pid: None, dying)
+    assert attribute(snapshot, lambda pid: None, silent).jobs == {"job": {"GPU-a": 100}}
     gone = attribute(GpuSnapshot(gpus=(gpu(),)), lambda pid: None, dying)
     assert gone.jobs == {}
     reused = attribute(snapshot, lambda pid: None, gone)  # the same id again, another process
@@ -158,6 +160,15 @@ def test_memory_is_back(device: GpuInfo, waited_s: float, back: bool) -> None:
     usage = attribute(snapshot, {1: "job"}.get)
     occupant = Occupant(job="job", placement=OLD, ended=True)
     assert memory_is_back(occupant, snapshot, usage, waited_s=waited_s, policy=SlotPolicy()) is back
+
+
+def test_memory_is_not_back_by_the_word_of_a_snapshot_from_before_the_end() -> None:
+    occupant = Occupant(job="job", placement=OLD, ended=True)
+    old = GpuSnapshot(gpus=(gpu(),), age_s=2.0)
+    answers = [
+        memory_is_back(occupant, old, GpuUsage(), waited_s=waited_s, policy=SlotPolicy()) for waited_s in (1.0, 3.0)
+    ]
+    assert answers == [False, True]
 
 
 def test_memory_is_back_for_a_job_without_gpu() -> None:

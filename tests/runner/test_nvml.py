@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sf_runner.devices import GpuInfo, GpuProcess, GpuSnapshot
+from sf_runner.gpu_probe import GpuProbe
 from sf_runner.nvml import NvmlProbe
 from sf_runner.pid_trust import PidTrust, pid_exists
 from sf_runner.testing.fake_nvml import (
@@ -296,3 +297,18 @@ def test_a_child_process_finds_the_library_by_its_name_and_jobs_can_claim_memory
     )
     used = json.loads(result.stdout)
     assert used == {"GPU-aaaa": 100, "GPU-bbbb": 9000, "GPU-cccc": 1234, "MIG-d0": 0, "MIG-d2": 0}
+
+
+def test_a_hung_gpu_does_not_stop_the_caller(fake: FakeNvml, probe: NvmlProbe) -> None:
+    bounded = GpuProbe(probe, patience_s=0.01)
+    before = bounded.snapshot()
+    fake.gpus[0].hanging = "nvmlDeviceGetUtilizationRates"
+    fake.gpus[1].utilization_pct = 55
+    fake.write()
+    assert bounded.snapshot().gpus == before.gpus
+    fake.gpus[0].hanging = None
+    fake.write()
+    while (after := bounded.snapshot()).gpus[1].utilization_pct != 55:
+        pass
+    assert after.gpus[0] == before.gpus[0]
+    bounded.close()

@@ -176,12 +176,11 @@ def test_what_cannot_be_had_is_one_clear_line(policy: SlotPolicy, gpus: GpuSnaps
     assert str(error.value) == message
 
 
-def test_notes_name_what_is_left_out_or_risky() -> None:
+def test_notes_name_what_is_left_out_or_risky_and_not_already_told_by_the_probe() -> None:
     gpus = snapshot(gpu(0, lost=True), gpu(1, compute_mode="prohibited"), gpu(2, compute_mode="exclusive"), gpu(3))
     setup = SlotSetup.create(SlotPolicy(experiments_per_gpu=2), gpus, CPUS)
     assert setup.gpu_uuids == ("GPU-2", "GPU-3")
     assert [note.split(":")[0] for note in setup.notes] == [
-        "GPU 0 was lost (the driver cannot reach it) and is left out.",
         "GPU 1 is in compute mode PROHIBITED and is left out (`nvidia-smi -i 1 -c DEFAULT`).",
         "GPU 2 is in compute mode EXCLUSIVE_PROCESS",
     ]
