@@ -1,0 +1,173 @@
+"""What the runner costs: N trivial jobs against `xargs -P` and GNU parallel, interleaved in one run.
+
+    python benchmarks/runner_overhead.py --jobs=10000 --parallel=2 --rounds=3
+
+Prints the wall time of each contender as a ratio to `xargs -P`, its CPU seconds, the runner's peak memory (guardian and
+runner together), and how long a slot stays empty between two jobs, from the journal. Everybody runs the same `true`;
+the runner also writes a log, an exit record and the journal for each job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+DESCRIPTION = """\
+from sf_runner import Experiment, ParamGrid, RunDescription
+RUN_DESCRIPTION = RunDescription(
+    "overhead",
+    experiments=[Experiment("job", ["true"], ParamGrid([("x", list(range({jobs})))]).generate_params())],
+)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One run of one contender. `rss_mb`: peak of its own processes together; None: not measured."""
+
+    wall_s: float
+    cpu_s: float
+    rss_mb: float | None = None
+
+
+def measure(command: list[str], *, cwd: Path, stdin: str | None = None, rss_of: str = "") -> Sample:
+    """Run to the end; CPU seconds of all its descendants. `rss_of`: watch processes whose command line holds this."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment()
+    )
+    watch = _RssWatch(rss_of) if rss_of else None
+    process.communicate(stdin)
+    wall_s = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode != 0:
+        raise SystemExit(f"{command[0]} ended with {process.returncode}")
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Sample(wall_s=wall_s, cpu_s=cpu_s, rss_mb=watch.stop() if watch else None)
+
+
+def environment() -> dict[str, str]:
+    root = str(Path(__file__).resolve().parent.parent)
+    path = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": root if not path else f"{root}{os.pathsep}{path}"}
+
+
+class _RssWatch:
+    """Samples the proportional set size of matching processes; shared pages count once."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text.encode()
+        self._peak_kb = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.2):
+            total = 0
+            for entry in Path("/proc").iterdir():
+                try:
+                    if entry.name.isdigit() and self._text in (entry / "cmdline").read_bytes():
+                        rollup = (entry / "smaps_rollup").read_text()
+                        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+                except (OSError, StopIteration, ValueError):
+                    continue
+            self._peak_kb = max(self._peak_kb, total)
+
+    def stop(self) -> float:
+        self._done.set()
+        self._thread.join()
+        return self._peak_kb / 1024
+
+
+def contenders(jobs: int, parallel: int) -> dict[str, Callable[[Path], Sample]]:
+    numbers = "".join(f"{i}\n" for i in range(jobs))
+    found: dict[str, Callable[[Path], Sample]] = {
+        "xargs": lambda cwd: measure(["xargs", f"-P{parallel}", "-n1", "true"], cwd=cwd, stdin=numbers),
+        "runner": lambda cwd: measure(runner_command(parallel), cwd=cwd, rss_of="--run=overhead_description.py"),
+    }
+    if shutil.which("parallel"):
+        found["GNU parallel"] = lambda cwd: measure(["parallel", f"-j{parallel}", "true"], cwd=cwd, stdin=numbers)
+        found["GNU parallel, joblog and results"] = lambda cwd: measure(
+            ["parallel", f"-j{parallel}", "--joblog", "joblog", "--results", "results", "true"], cwd=cwd, stdin=numbers
+        )
+    return found
+
+
+def runner_command(parallel: int) -> list[str]:
+    return [
+        sys.executable, "-m", "sf_runner.run", "--run=overhead_description.py", f"--max_parallel={parallel}",
+        "--num_gpus=0", "--ui=none",
+    ]  # fmt: skip
+
+
+def gaps_ms(journal: Path) -> list[float]:
+    """Milliseconds between the end of an attempt and the start that took its place, in order."""
+    ends: list[float] = []
+    gaps: list[float] = []
+    for line in journal.read_text().splitlines():
+        event = json.loads(line)
+        if event["e"] == "ended":
+            ends.append(event["t"])
+        elif event["e"] == "started" and ends:
+            gaps.append(1000 * (event["t"] - ends.pop(0)))
+    return gaps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the samples here")
+    options = parser.parse_args()
+    everyone = contenders(options.jobs, options.parallel)
+    samples: dict[str, list[Sample]] = {name: [] for name in everyone}
+    gaps: list[float] = []
+    for _ in range(options.rounds):
+        for name, run in everyone.items():
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / "overhead_description.py").write_text(DESCRIPTION.format(jobs=options.jobs))
+                samples[name].append(run(Path(folder)))
+                if name == "runner":
+                    gaps += gaps_ms(Path(folder) / "train_dir/overhead/.runner/journal.jsonl")
+    report(samples, gaps, options)
+    if options.json:
+        body = {"machine": platform.platform(), "cores": os.cpu_count(), "jobs": options.jobs}
+        kept = {name: [asdict(sample) for sample in found] for name, found in samples.items()}
+        options.json.write_text(json.dumps({**body, "samples": kept}, indent=1))
+
+
+def report(samples: dict[str, list[Sample]], gaps: list[float], options: argparse.Namespace) -> None:
+    print(f"{options.jobs} x true, {options.parallel} at a time, {os.cpu_count()} cores, median of {options.rounds}")
+    print(f"{'':34} {'wall s':>8} {'/ xargs':>8} {'CPU s':>8} {'MB':>6}")
+    for name, found in samples.items():
+        ratio = statistics.median(s.wall_s / x.wall_s for s, x in zip(found, samples["xargs"], strict=True))
+        wall = statistics.median(s.wall_s for s in found)
+        cpu = statistics.median(s.cpu_s for s in found)
+        rss = [s.rss_mb for s in found if s.rss_mb is not None]
+        memory = f"{max(rss):6.1f}" if rss else ""
+        print(f"{name:34} {wall:8.2f} {ratio:8.2f} {cpu:8.2f} {memory}")
+    if len(gaps) > 1:
+        cuts = statistics.quantiles(gaps, n=100)
+        print(
+            f"end of a job to the next start: median {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, worst {max(gaps):.1f} ms"
+        )
+
+
+if __name__ == "__main__":
+    main()
