@@ -8,8 +8,8 @@ from dataclasses import replace
 from sf_runner.backends.process_tools import owner_of
 from sf_runner.devices import GpuSnapshot
 from sf_runner.gpu_memory import GpuUsage, LearnedPeaks, attribute
+from sf_runner.gpu_probe import GpuProbe
 from sf_runner.job_state import JobRecord
-from sf_runner.nvml import NvmlProbe
 from sf_runner.placement import Placement
 from sf_runner.slots import Occupant, SlotSetup, SlotTable, memory_is_back, on_lost_gpu
 
@@ -22,7 +22,7 @@ class SlotManager:
     def __init__(
         self,
         setup: SlotSetup,
-        probe: NvmlProbe | None,
+        probe: GpuProbe | None,
         snapshot: GpuSnapshot,
         sessions: Callable[[], Mapping[int, str]],
         peaks: LearnedPeaks | None = None,
@@ -79,7 +79,7 @@ class SlotManager:
         self._refreshed_at = now
         self.snapshot = self._probe.snapshot()
         sessions = self._sessions()
-        self._usage = attribute(self.snapshot, lambda pid: owner_of(pid, sessions))
+        self._usage = attribute(self.snapshot, lambda pid: owner_of(pid, sessions), self._usage)
         self._learn()
         for key, (occupant, since) in list(self._freed.items()):
             back = memory_is_back(occupant, self.snapshot, self._usage, waited_s=now - since, policy=self._setup.policy)

@@ -9,6 +9,7 @@ from sf_runner.cli.options import RunOptions
 from sf_runner.cores import read_topology
 from sf_runner.description import RunDefaults
 from sf_runner.devices import GpuSnapshot
+from sf_runner.gpu_probe import GpuProbe
 from sf_runner.nvml import NvmlProbe
 from sf_runner.slots import SlotPolicy, SlotSetup
 
@@ -16,7 +17,7 @@ from sf_runner.slots import SlotPolicy, SlotSetup
 @dataclass(frozen=True, kw_only=True)
 class SlotChoice:
     setup: SlotSetup
-    probe: NvmlProbe | None
+    probe: GpuProbe | None
     snapshot: GpuSnapshot
     max_parallel: int
 
@@ -26,7 +27,7 @@ def choose_slots(options: RunOptions, defaults: RunDefaults) -> SlotChoice:
     policy = slot_policy(options, defaults)
     probe, snapshot = None, GpuSnapshot()
     if policy.num_gpus != 0 and policy.experiments_per_gpu != -1:
-        probe = NvmlProbe()
+        probe = GpuProbe(NvmlProbe())
         snapshot = probe.snapshot()
     setup = SlotSetup.create(policy, snapshot, read_topology())
     parallel = options.max_parallel or defaults.max_parallel or setup.default_max_parallel
