@@ -149,11 +149,12 @@ class _Job:
 
 
 class JobParent:
-    """`ignored`: children that are none of ours (other helpers of the process) and must not be reaped."""
+    """Children in this process's own session (a helper it started itself) are none of its business; they are neither
+    reaped nor ended. Every other child is a job or something that a job left behind."""
 
-    def __init__(self, leftover_grace_s: float, ignored: Callable[[], Sequence[int]] = tuple) -> None:
+    def __init__(self, leftover_grace_s: float) -> None:
         self._grace_s = leftover_grace_s
-        self._ignored = ignored
+        self._session = os.getsid(0)
         self._jobs: dict[int, _Job] = {}
         self._ending: list[_Job] = []
         self._unwritten: list[tuple[str, Mapping[str, Any]]] = []
@@ -209,20 +210,11 @@ class JobParent:
 
     def _reap(self) -> list[_Job]:
         ended: list[_Job] = []
-        ignored = self._ignored()
-        while True:
-            try:
-                if ignored:
-                    info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                    if info is not None and info.si_pid in ignored:
-                        break
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if pid == 0:
-                break
-            job = self._jobs.pop(pid, None)
-            if job is not None:  # else something a job left behind
+        for pid in list(self._jobs):
+            # One by one: wait4(-1) would also take the status of children that somebody else waits for.
+            done, status, usage = os.wait4(pid, os.WNOHANG)
+            if done:
+                job = self._jobs.pop(pid)
                 job.record = exit_record(job.request.attempt, pid, job.started, status, usage)
                 ended.append(job)
         return ended
@@ -251,15 +243,23 @@ class JobParent:
         job.group_left = group_alive(job.pid)
         job.leftovers.clear()
         own_tag = job.request.env.get(TAG_VARIABLE, "")
-        ignored = self._ignored()
         for pid in children():
-            if pid in self._jobs or pid in ignored:
+            if pid in self._jobs or not self._is_stray(pid):
                 continue
             tag = read_environ(pid).get(TAG_VARIABLE, "")
             # An orphan without a readable tag (it cleared its environment) goes with the last job.
             last = not tag and not self._jobs and len(self._ending) <= 1
             if (tag and tag == own_tag) or last:
                 job.leftovers.add(pid)
+
+    def _is_stray(self, pid: int) -> bool:
+        """Whether a child is something that a job left behind; reaps it if it has ended."""
+        try:
+            if os.getsid(pid) == self._session:
+                return False
+            return os.waitpid(pid, os.WNOHANG)[0] == 0
+        except OSError:
+            return False
 
     def _signal_leftovers(self, job: _Job, signum: int) -> None:
         if job.group_left:
