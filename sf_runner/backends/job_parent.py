@@ -221,7 +221,7 @@ class JobParent:
 
     def _main_ended(self, job: _Job, done: list[JobEnd]) -> None:
         self._find_leftovers(job)
-        job.record["leftovers"] = len(job.leftovers) + job.group_left
+        job.record["leftovers"] = len(job.leftovers) or int(job.group_left)
         self._write(job.request.exit_record, job.record)
         if not job.record["leftovers"]:
             done.append(JobEnd(job=job.request.job, attempt=job.request.attempt, record=job.record))
