@@ -16,8 +16,8 @@ PLAIN_OBS = "obs"
 """Name of the observation of an environment whose observation is not a dictionary."""
 
 ACTION_MASK = "action_mask"
-"""The one reserved observation name: int8, one entry per discrete choice of all Discrete components, in order;
-0 forbids that choice."""
+"""The one reserved observation name: int8, one entry per choice of all Discrete components, in order; 0 forbids
+that choice."""
 
 ObsRow: TypeAlias = Mapping[str, NDArray[Any]]
 """Views to fill for one agent: observation name -> array of that observation's shape and dtype."""
@@ -82,7 +82,7 @@ ActionComponent: TypeAlias = "Discrete | Box"
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """An action is one float32 row of `width` numbers: one per Discrete component, `len(low)` per Box, in order."""
+    """An action is one float32 row of `width` numbers: one per Discrete, `len(low)` per Box, in order."""
 
     components: tuple[ActionComponent, ...]
 
@@ -136,8 +136,8 @@ class EnvSpec:
         mask = self.obs.get(ACTION_MASK)
         if mask is not None and (mask.dtype != np.int8 or mask.shape != (self.actions.num_choices,)):
             raise ValueError(
-                f"observation {ACTION_MASK!r} must be int8 of shape ({self.actions.num_choices},), one entry per "
-                f"discrete choice; got {mask.dtype} {mask.shape}"
+                f"observation {ACTION_MASK!r} must be int8 of shape ({self.actions.num_choices},), one entry "
+                f"per discrete choice; got {mask.dtype} {mask.shape}"
             )
 
     def empty_rows(self) -> list[dict[str, NDArray[Any]]]:
@@ -148,9 +148,10 @@ class EnvSpec:
 class StepResult(NamedTuple):
     """One step of all agents. The arrays belong to the environment, which overwrites them in its next step.
 
-    rewards [A] float32; terminated, truncated, active [A] bool. An episode ends for all agents at once; an agent that
-    is out of the game before that is not `active`. `episode` is None except on the last step of an episode. It then
-    holds the statistics which the caller cannot sum up itself, `true_reward` where shaping or clipping changes rewards.
+    rewards [A] float32; terminated, truncated, active [A] bool. An episode ends for all agents at once; an agent
+    that is out of the game before that is not `active`. `episode` is None except on the last step of an episode.
+    It then holds the statistics which the caller cannot sum up itself, `true_reward` where shaping or clipping
+    changes rewards.
     """
 
     rewards: NDArray[np.float32]
@@ -171,7 +172,7 @@ class Env(Protocol):
     spec: EnvSpec
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
-        """Begin an episode and write its first observation. With a seed, this and later episodes are reproducible."""
+        """Begin an episode, write its first observation. A seed makes this and later episodes reproducible."""
 
     def step(self, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
         """Act (actions [A, width]) and write the next observation, also the final one of an episode."""
@@ -190,7 +191,7 @@ class SupportsRender(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class EnvPlacement:
-    """Where an environment lives; makers use it for ports, names in messages and the like, never for seeds."""
+    """Where an environment lives; makers use it for ports and names in messages, never for seeds."""
 
     worker_index: int = 0
     env_index: int = 0
