@@ -1,7 +1,7 @@
 """The exceptions of the trainer. Messages are one line, name the flag, file or worker, and say what to do.
 
-A command prints ``error: <message>`` for any of them; `exit_code` is 2 where the user's input is at fault (nothing has
-been started or written then) and 1 where something failed at work.
+A command prints ``error: <message>`` for any of them; `exit_code` is 2 where the user's input is at fault and
+1 where something failed at work.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class SfAlgoError(Exception):
 
 
 class ConfigError(SfAlgoError, ValueError):
-    """The command line or a stored configuration cannot be used. Holds every fault found, not only the first."""
+    """The command line or a stored configuration cannot be used. Holds every fault, not only the first."""
 
     exit_code = 2
 

@@ -1,5 +1,4 @@
-"""Configuration: one frozen section per component; a field's name is its flag's name. Imports neither torch nor
-numpy."""
+"""Configuration: one frozen section per component; a field's name is its flag's name. No torch, no numpy."""
 
 from __future__ import annotations
 

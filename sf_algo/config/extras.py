@@ -53,7 +53,7 @@ class EvaluationConfig:
 
     fps: int = flag(
         0,
-        "frames per second on the screen; 0: as fast as possible (Doom: asynchronous mode; 35 is its own pace)",
+        "frames per second on the screen; 0: as fast as possible (Doom: asynchronous; 35 is its pace)",
         at_least=0,
     )
     render_action_repeat: int | None = flag(

@@ -18,9 +18,9 @@ NO_VALUES: Mapping[str, str] = MappingProxyType({})
 class FlagInfo:
     """What the parser, the validator and ``--help`` know about a flag beyond its name, type and default.
 
-    ``at_least``, ``above`` and ``at_most`` bound a number (the second excludes its bound); ``why`` says why the
-    bound exists and is printed with the fault. ``aliases`` are other spellings of the flag, ``value_aliases``
-    other spellings of its values.
+    ``at_least``, ``above`` and ``at_most`` bound a number (the second excludes its bound); ``why`` says why
+    the bound exists and is printed with the fault. ``aliases`` are other spellings of the flag,
+    ``value_aliases`` other spellings of its values, ``default_text`` what the help shows as the default.
     """
 
     help: str

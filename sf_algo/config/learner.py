@@ -65,8 +65,8 @@ class LearnerConfig:
     learning_rate: float = flag(1e-4, "step size of Adam", at_least=0)
     lr_schedule: LrSchedule = flag(
         "constant",
-        "how the learning rate changes: not; linearly to 0 at train_for_env_steps; by the KL divergence after each "
-        "minibatch or epoch",
+        "how the learning rate changes: never; linearly to 0 at train_for_env_steps; by the KL divergence "
+        "after each minibatch or epoch",
     )
     lr_schedule_kl_threshold: float = flag(0.008, "KL divergence that the adaptive schedules aim at", above=0)
     lr_adaptive_min: float = flag(1e-6, "smallest learning rate of the adaptive schedules", above=0)

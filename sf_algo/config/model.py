@@ -29,7 +29,7 @@ class ModelConfig:
     encoder_extra_fc_layers: int = flag(1, "fully connected layers after the convolutions", at_least=0)
     encoder_conv_mlp_layers: tuple[int, ...] = flag(
         (),
-        "widths of the fully connected layers after the convolutions; empty: encoder_extra_fc_layers x hidden_size",
+        "widths of the layers after the convolutions; empty: encoder_extra_fc_layers x hidden_size",
     )
     encoder_mlp_layers: tuple[int, ...] = flag(
         (), "widths of the layers of an mlp encoder; empty: 2 x hidden_size (mlp_mujoco: 2 x 64)"

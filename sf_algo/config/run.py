@@ -28,8 +28,8 @@ class RunConfig:
     train_dir: str = flag("./train_dir", "folder that holds all experiments")
     restart_behavior: Literal["resume", "restart", "overwrite"] = flag(
         "resume",
-        "what to do where the experiment exists already: resume its training; restart it from zero and keep the old "
-        "one aside under <experiment>_old<k>; overwrite it, deleting the old one",
+        "what to do where the experiment exists already: resume its training; restart it from zero and keep "
+        "the old one aside as <experiment>_old<k>; overwrite it, deleting the old one",
     )
     device: Literal["auto", "gpu", "cpu"] = flag(
         "auto", "where the networks run; auto: the GPU if there is one", value_aliases={"cuda": "gpu"}
