@@ -16,8 +16,8 @@ PLAIN_OBS = "obs"
 """Name of the observation of an environment whose observation is not a dictionary."""
 
 ACTION_MASK = "action_mask"
-"""The one reserved observation name: int8, one entry per choice of all Discrete components, in order; 0 forbids
-that choice."""
+"""The one reserved observation name: int8, one entry per choice of all Discrete components, in order;
+0 forbids that choice."""
 
 ObsRow: TypeAlias = Mapping[str, NDArray[Any]]
 """Views to fill for one agent: observation name -> array of that observation's shape and dtype."""
@@ -148,10 +148,10 @@ class EnvSpec:
 class StepResult(NamedTuple):
     """One step of all agents. The arrays belong to the environment, which overwrites them in its next step.
 
-    rewards [A] float32; terminated, truncated, active [A] bool. An episode ends for all agents at once; an agent
-    that is out of the game before that is not `active`. `episode` is None except on the last step of an episode.
-    It then holds the statistics which the caller cannot sum up itself, `true_reward` where shaping or clipping
-    changes rewards.
+    rewards [A] float32; terminated, truncated, active [A] bool. An episode ends for all agents at once; an
+    agent that is out of the game before that is not `active`. `episode` is None except on the last step of an
+    episode. It then holds the statistics which the caller cannot sum up, `true_reward` where shaping or
+    clipping changes rewards.
     """
 
     rewards: NDArray[np.float32]
@@ -172,7 +172,7 @@ class Env(Protocol):
     spec: EnvSpec
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
-        """Begin an episode, write its first observation. A seed makes this and later episodes reproducible."""
+        """Begin an episode, write its first observation. A seed makes this and later ones reproducible."""
 
     def step(self, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
         """Act (actions [A, width]) and write the next observation, also the final one of an episode."""
