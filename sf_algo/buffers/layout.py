@@ -1,8 +1,9 @@
 """Names, shapes and dtypes of what a rollout stores.
 
-Shape letters: T rollout length, N trajectories side by side (the agents of one split, or a whole training batch).
-Everything is time-major: `obs/<name>` is [T+1, N, ...], so one time step of a split is one contiguous piece of
-memory that is written by the worker, read by inference and copied to a batch without any index arithmetic.
+Shape letters: T rollout length, N trajectories side by side (the agents of one split, or a whole training
+batch). Everything is time-major: `obs/<name>` is [T+1, N, ...], so one time step of a split is one contiguous
+piece of memory that is written by the worker, read by inference and copied to a batch without any index
+arithmetic.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from numpy.typing import NDArray
 from sf_algo.envs.spec import ActionSpec, ObsSpec
 
 OBS_PREFIX = "obs/"
+_NUMBERS = ("log_probs", "values", "rewards")
+_FLAGS = ("terminated", "truncated", "reset_after", "valid")
+_POLICY = ("policy_id", "policy_version")
 
 TrajectoryArrays: TypeAlias = dict[str, NDArray[Any]]
-"""Field name -> array [T or T+1, N, ...]: one slot, or a batch of several slots' trajectories side by side."""
+"""Field name -> array [T or T+1, N, ...]: one slot, or a batch of several slots' trajectories side by
+side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +86,7 @@ def make_layout(
     ]
     fields.append(Field(name="rnn_states", shape=(rnn_state_width,), dtype=number, bootstrap_row=True))
     fields.append(Field(name="actions", shape=(actions.width,), dtype=number))
-    fields += [Field(name=name, shape=(), dtype=number) for name in ("log_probs", "values", "rewards")]
-    fields += [Field(name=n, shape=(), dtype=flag) for n in ("terminated", "truncated", "reset_after", "valid")]
-    fields += [Field(name=name, shape=(), dtype=np.dtype(np.int32)) for name in ("policy_id", "policy_version")]
+    fields += [Field(name=name, shape=(), dtype=number) for name in _NUMBERS]
+    fields += [Field(name=name, shape=(), dtype=flag) for name in _FLAGS]
+    fields += [Field(name=name, shape=(), dtype=np.dtype(np.int32)) for name in _POLICY]
     return TrajectoryLayout(rollout=rollout, fields=tuple(fields))
