@@ -64,7 +64,7 @@ class EnvSplit:
         self._policy_ids = np.zeros(self.num_columns, np.int32)
         self._totals = EpisodeTotals(self.num_columns)
         self._log = ActionLog(self._columns) if remember_actions else None
-        self._ended: list[tuple[int, EpisodeStats | None, NDArray[np.int32]]] = []
+        self._ended: list[tuple[int, EpisodeStats | None, NDArray[np.int32] | None]] = []
         self.finished: list[EpisodeReport] = []
         """Episodes that ended since the caller last cleared this list."""
 
@@ -174,10 +174,8 @@ class EnvSplit:
         self.slot["terminated"][t, columns] = result.terminated
         truncated[:] = result.truncated & ~result.terminated
         self._envs.finished_episode(e)
-        if self._counted[e]:
-            self._ended.append((e, result.episode, self._policy_ids[columns].copy()))
-        else:
-            self._totals.clear(columns)
+        policy_ids = self._policy_ids[columns].copy() if self._counted[e] else None
+        self._ended.append((e, result.episode, policy_ids))
         if truncated.any():
             self._awaiting_reset[e] = True
         else:
@@ -186,8 +184,9 @@ class EnvSplit:
     def _report_ended(self) -> None:
         for e, stats, policy_ids in self._ended:
             columns = self._columns[e]
-            for agent, column in enumerate(range(columns.start, columns.stop)):
-                self.finished.append(self._totals.report(column, int(policy_ids[agent]), stats, agent))
+            if policy_ids is not None:  # None: part of it was played at random
+                for agent, policy_id in enumerate(policy_ids.tolist()):
+                    self.finished.append(self._totals.report(columns.start + agent, policy_id, stats, agent))
             self._totals.clear(columns)
         self._ended.clear()
 
