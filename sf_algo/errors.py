@@ -35,6 +35,10 @@ class UnknownEnvError(EnvError, ValueError):
     exit_code = 2
 
 
+class EnvCrashedError(EnvError):
+    """A running environment is beyond use (its engine died); its maker may start a new one in its place."""
+
+
 class MissingDependencyError(SfAlgoError, ImportError):
     """An optional library or data file is missing; the message names the command that gets it."""
 

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from sf_algo.config.entry import report_error, run_command
 from sf_algo.config.env import DmlabConfig, DoomConfig, EnvConfig
 from sf_algo.config.extras import DummySamplerConfig, EvaluationConfig, PbtConfig, WandbConfig
+from sf_algo.config.families import EnvFamily, family_of
 from sf_algo.config.learner import LearnerConfig
 from sf_algo.config.model import ModelConfig
+from sf_algo.config.resolve import Command, Invocation, configure, parse_args
 from sf_algo.config.run import RunConfig
 from sf_algo.config.sampling import SamplingConfig
+from sf_algo.config.sections import Config
+from sf_algo.config.store import save_config
+from sf_algo.config.support import unsupported_features
+from sf_algo.config.validate import check_batch_can_fill
 
 __all__ = [
+    "Command",
     "Config",
     "DmlabConfig",
     "DoomConfig",
     "DummySamplerConfig",
     "EnvConfig",
+    "EnvFamily",
     "EvaluationConfig",
+    "Invocation",
     "LearnerConfig",
     "ModelConfig",
     "PbtConfig",
     "RunConfig",
     "SamplingConfig",
     "WandbConfig",
+    "check_batch_can_fill",
+    "configure",
+    "family_of",
+    "parse_args",
+    "report_error",
+    "run_command",
+    "save_config",
+    "unsupported_features",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """The whole configuration; components receive their section of it, never this."""
-
-    run: RunConfig = field(default_factory=RunConfig)
-    env: EnvConfig = field(default_factory=EnvConfig)
-    doom: DoomConfig = field(default_factory=DoomConfig)
-    dmlab: DmlabConfig = field(default_factory=DmlabConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    rl: LearnerConfig = field(default_factory=LearnerConfig)
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    pbt: PbtConfig = field(default_factory=PbtConfig)
-    wandb: WandbConfig = field(default_factory=WandbConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    dummy: DummySamplerConfig = field(default_factory=DummySamplerConfig)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class FlagInfo:
 
     help: str
     aliases: tuple[str, ...] = ()
-    value_aliases: Mapping[str, str] = NO_VALUES
+    value_aliases: Mapping[str, str] = field(default_factory=dict)
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
@@ -56,10 +56,10 @@ def flag(
         why=why,
         default_text=default_text,
     )
-    return cast(T, dataclasses.field(default=default, metadata={METADATA_KEY: info}))
+    return dataclasses.field(default=default, metadata={METADATA_KEY: info})
 
 
 def computed_flag(default_factory: Callable[[], T], help: str, **details: Any) -> T:
     """As `flag`, for a default that depends on the machine."""
     info = FlagInfo(help=help, **details)
-    return cast(T, dataclasses.field(default_factory=default_factory, metadata={METADATA_KEY: info}))
+    return dataclasses.field(default_factory=default_factory, metadata={METADATA_KEY: info})

@@ -60,6 +60,14 @@ class LearnerConfig:
     reward_clip: float = flag(
         1000.0, "scaled rewards are clipped to [-clip, clip]", above=0, why="0 leaves no reward"
     )
+    obs_subtract_mean: float = flag(0.0, "subtracted from observations")
+    obs_scale: float = flag(
+        1.0, "observations are divided by this (255 for images)", above=0, why="it divides"
+    )
+    normalize_input: bool = flag(False, "normalize observations by their running mean and standard deviation")
+    normalize_input_keys: tuple[str, ...] = flag(
+        (), "observations to normalize when normalize_input is on; empty: all of them"
+    )
     normalize_returns: bool = flag(False, "normalize returns by their running mean and standard deviation")
 
     learning_rate: float = flag(1e-4, "step size of Adam", at_least=0)

@@ -15,7 +15,7 @@ EncoderSubtype = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Architecture and input normalization of the actor-critic."""
+    """Architecture of the actor-critic."""
 
     encoder_type: EncoderType = flag(
         "auto", "kind of encoder; auto: conv for images, mlp for vectors, or what encoder_subtype belongs to"
@@ -66,13 +66,4 @@ class ModelConfig:
     rnn_type: Literal["gru", "lstm"] = flag("gru", "kind of the recurrent core")
     rnn_num_layers: int = flag(
         1, "layers of the recurrent core", at_least=1, why="use_rnn=False means no layer"
-    )
-
-    obs_subtract_mean: float = flag(0.0, "subtracted from observations")
-    obs_scale: float = flag(
-        1.0, "observations are divided by this (255 for images)", above=0, why="it divides"
-    )
-    normalize_input: bool = flag(False, "normalize observations by their running mean and standard deviation")
-    normalize_input_keys: tuple[str, ...] = flag(
-        (), "observations to normalize when normalize_input is on; empty: all of them"
     )
