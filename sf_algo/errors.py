@@ -65,5 +65,17 @@ class StorageError(SfAlgoError):
     """A folder or file of the experiment cannot be written (full disk, permissions)."""
 
 
+class ExperimentInUseError(SfAlgoError):
+    """Another process trains in the same folder."""
+
+    exit_code = 2
+
+
+class SummaryError(SfAlgoError):
+    """Summaries cannot be set up (Weights & Biases refuses, is not installed or not logged in)."""
+
+    exit_code = 2
+
+
 class WorkerError(SfAlgoError):
     """A process of the training died, hung or raised; the message names it and its environment."""

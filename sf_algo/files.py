@@ -39,7 +39,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, what: st
             temporary.unlink()
 
 
-def write_bytes_atomically(path: Path, data: bytes, *, what: str) -> None:
+def write_bytes_atomically(path: Path, data: bytes | memoryview, *, what: str) -> None:
     """As `write_atomically`, for bytes at hand."""
 
     def write(file: IO[bytes]) -> None:
