@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,16 @@ from sf_algo.rollout.episodes import mix_seed
 
 MAX_CRASHES_IN_A_ROW = 3
 """An environment that breaks this often without finishing an episode in between will not get better."""
+
+
+class EnvWatch(Protocol):
+    """Is told which environment runs, so that somebody else can name it when it never comes back."""
+
+    def resetting(self, env_index: int) -> None:
+        """It is about to be made, reset or closed, which may take long."""
+
+    def stepping(self, env_index: int) -> None:
+        """It is about to step. Called on the hot path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +55,7 @@ class EnvSet:
         spec: EnvSpec,
         seed: int,
         seed_every_episode: bool,
-        watch: Callable[[int], None],
+        watch: EnvWatch,
         on_fault: Callable[[EnvFault], None],
     ) -> None:
         self._make_env = make_env
@@ -68,7 +79,7 @@ class EnvSet:
             self._open(e)
 
     def _open(self, e: int) -> Env:
-        self._watch(self.env_indices[e])
+        self._watch.resetting(self.env_indices[e])
         env = self._make_env(self.env_indices[e])
         if env.spec != self.spec:
             raise WorkerError(
@@ -94,14 +105,14 @@ class EnvSet:
         """Reset environment e to the start of that episode, without any healing."""
         self.episodes[e] = episode
         env = self._envs[e] or self._open(e)
-        self._watch(self.env_indices[e])
+        self._watch.resetting(self.env_indices[e])
         seeded = self._seed_every_episode or self._unseeded[e]
         env.reset(out, seed=mix_seed(self._seed, self.env_indices[e], episode) if seeded else None)
         self._unseeded[e] = False
 
     def step(self, e: int, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
         """One step of environment e, which must have been reset. Whatever it raises comes through."""
-        self._watch(self.env_indices[e])
+        self._watch.stepping(self.env_indices[e])
         env = self._envs[e]
         assert env is not None, "step before reset"
         return env.step(actions, out)
@@ -129,7 +140,7 @@ class EnvSet:
     def _close(self, e: int) -> None:
         env, self._envs[e] = self._envs[e], None
         if env is not None:
-            self._watch(self.env_indices[e])
+            self._watch.resetting(self.env_indices[e])
             with suppress(Exception):  # it is broken already
                 env.close()
 

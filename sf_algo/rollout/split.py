@@ -6,6 +6,7 @@ e*A .. (e+1)*A), T rollout length. The rows of a slot and what its flags mean: `
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,24 @@ class SplitState:
     total_steps: NDArray[np.int64]
     rnn_states: NDArray[np.float32]
     """[N, S] of row 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp:
+    """Random steps before the first rollout, so that the episodes of a run do not all begin and end
+    together."""
+
+    rng: np.random.Generator
+    max_steps: int
+    """Every environment draws its number of steps from 0 to this."""
+    each: bool
+    """Every environment draws for itself; otherwise all take the same number."""
+    deadline: float
+    """On the monotonic clock (s); infinity keeps the steps reproducible."""
+
+    def draw_steps(self, num_envs: int) -> list[int]:
+        drawn: list[int] = self.rng.integers(self.max_steps + 1, size=num_envs).tolist()
+        return drawn if self.each else [drawn[0]] * num_envs
 
 
 class EnvSplit:
@@ -68,21 +87,23 @@ class EnvSplit:
         self.finished: list[EpisodeReport] = []
         """Episodes that ended since the caller last cleared this list."""
 
-    def open(self, position: int, *, warm_up_steps: Sequence[int], rng: np.random.Generator) -> None:
-        """Make and reset every environment and write row 0 of that slot. Environment e then takes
-        `warm_up_steps[e]` random steps, so that the episodes of a run do not all begin and end together."""
+    def open(self, position: int, warm_up: WarmUp) -> None:
+        """Make and reset every environment, warm it up and write row 0 of that slot."""
         self._envs.open_all()
         self.slot, self.row = self._slots[position], 0
         rows = self._rows(0)
         self.slot["rnn_states"][0] = 0.0
+        steps = warm_up.draw_steps(len(self._envs))
         for e, columns in enumerate(self._columns):
             self._begin_episode(e, rows[columns])
-            self._warm_up(e, warm_up_steps[e], rows[columns], rng)
+            self._warm_up(e, steps[e], rows[columns], warm_up)
         self.slot["policy_id"][0] = self._policy_ids
 
-    def _warm_up(self, e: int, steps: int, rows: Sequence[ObsRow], rng: np.random.Generator) -> None:
+    def _warm_up(self, e: int, steps: int, rows: Sequence[ObsRow], warm_up: WarmUp) -> None:
         for _ in range(steps):
-            actions = self._envs.spec.actions.sample(rng, self.num_agents)
+            if time.monotonic() > warm_up.deadline:
+                return
+            actions = self._envs.spec.actions.sample(warm_up.rng, self.num_agents)
             result = self._try_step(e, actions, rows)
             if self._log:
                 self._log.append_one(e, actions)

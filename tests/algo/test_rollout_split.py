@@ -3,6 +3,7 @@ states."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,11 +14,22 @@ from sf_algo.envs.spec import Env
 from sf_algo.errors import WorkerError
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import PolicyDraw, mix_seed
-from sf_algo.rollout.split import EnvSplit
+from sf_algo.rollout.split import EnvSplit, WarmUp
 from sf_algo.testing import BrokenEnv, CountingEnv, MemoryEnv
 
 T = 4
 S = 2
+
+
+class NoWatch:
+    def resetting(self, env_index: int) -> None: ...
+
+    def stepping(self, env_index: int) -> None: ...
+
+
+class FixedWarmUp(WarmUp):
+    def draw_steps(self, num_envs: int) -> list[int]:
+        return [self.max_steps] * num_envs
 
 
 class Harness:
@@ -46,7 +58,7 @@ class Harness:
             spec=spec,
             seed=3,
             seed_every_episode=seed_every_episode,
-            watch=lambda _: None,
+            watch=NoWatch(),
             on_fault=self.faults.append,
         )
         self.slots = [self.layout.allocate(num_envs * spec.num_agents) for _ in range(num_slots)]
@@ -56,11 +68,12 @@ class Harness:
             policies=PolicyDraw(num_policies=num_policies, mix=True, seed=3),
             remember_actions=remember_actions,
         )
-        self.warm_up = [warm_up_steps] * num_envs
+        self.warm_up_steps = warm_up_steps
         self.position = 0
 
     def open(self) -> None:
-        self.split.open(0, warm_up_steps=self.warm_up, rng=np.random.default_rng(0))
+        rng = np.random.default_rng(0)
+        self.split.open(0, FixedWarmUp(rng=rng, max_steps=self.warm_up_steps, each=True, deadline=math.inf))
 
     def act(self) -> bool:
         """What inference does, with action = row and recurrent state = row + 1."""
