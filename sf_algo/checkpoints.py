@@ -1,5 +1,4 @@
-"""Checkpoints: written whole or not at all, recognised when torn, loaded without running any code they
-contain.
+"""Checkpoints: written whole or not at all, recognised when torn, loaded without running code from them.
 
 A checkpoint is a file of ``torch.save`` that ``torch.load(weights_only=True)`` reads: a dictionary of
 tensors, numbers, strings and containers of them, with a digest of its contents. Names are
@@ -19,8 +18,8 @@ from typing import Any
 
 import torch
 
-from sf_algo.errors import CheckpointError
-from sf_algo.files import remove_temporary_files, write_bytes_atomically
+from sf_algo.errors import CheckpointError, StorageError
+from sf_algo.files import remove_temporary_files, storage_fault, write_bytes_atomically
 
 FORMAT_VERSION = 1
 SUFFIX = ".pth"
@@ -122,17 +121,25 @@ class CheckpointStore:
         return _first_sound(self.best())
 
     def take_over(self, loaded: LoadedCheckpoint) -> tuple[str, ...]:
-        """To be called before training goes on from `loaded`: newer files (torn ones, or those after the
-        best) move to ``set_aside/``, or they would count as the newest for ever. Returns a line for each."""
+        """To be called before training goes on from `loaded`, which becomes the newest checkpoint: newer
+        files (torn ones, or those after the best) move to ``set_aside/``. Returns a line for each.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
         remove_temporary_files(self.folder)
-        reached = (loaded.checkpoint.policy_version, loaded.checkpoint.env_steps)
-        later = [path for path in self.regular() if path != loaded.path and _order_of(path) >= reached]
+        newest = self.folder / _name("checkpoint", loaded.checkpoint)
+        if not newest.exists():
+            write_bytes_atomically(newest, loaded.path.read_bytes(), what="checkpoint")
         notes = []
-        for path in later:
-            aside = path.parent / "set_aside" / path.name
-            with suppress(OSError):
-                aside.parent.mkdir(exist_ok=True)
-                path.rename(aside)
+        for path in self.regular():
+            if _order_of(path) > _order_of(newest):
+                aside = self.folder / "set_aside" / path.name
+                try:
+                    aside.parent.mkdir(exist_ok=True)
+                    path.replace(aside)
+                except OSError as error:
+                    raise StorageError(storage_fault("checkpoint", aside, error)) from error
                 notes.append(f"moved {path.name} to {aside.parent}: training goes on from {loaded.path.name}")
         return tuple(notes)
 

@@ -12,7 +12,7 @@ from sf_algo.config.resolve import Command, Invocation, configure, parse_args
 from sf_algo.config.run import RunConfig
 from sf_algo.config.sampling import SamplingConfig
 from sf_algo.config.sections import Config
-from sf_algo.config.store import save_config
+from sf_algo.config.store import config_from_dict, config_to_dict, config_values, save_config
 from sf_algo.config.support import unsupported_features
 from sf_algo.config.validate import check_batch_can_fill
 
@@ -33,6 +33,9 @@ __all__ = [
     "SamplingConfig",
     "WandbConfig",
     "check_batch_can_fill",
+    "config_from_dict",
+    "config_to_dict",
+    "config_values",
     "configure",
     "family_of",
     "parse_args",

@@ -12,10 +12,10 @@ from typing import Any
 from sf_algo.config.command_line import TypedFlags, family_faults, parse_command_line
 from sf_algo.config.derive import derive_defaults
 from sf_algo.config.families import FAMILY_DEFAULTS, family_of
-from sf_algo.config.flags import FlagKey, FlagValue, all_flags, flags_by_key, section_types
+from sf_algo.config.flags import FlagKey, FlagValue, all_flags, flags_by_key
 from sf_algo.config.run import RunConfig
 from sf_algo.config.sections import Config
-from sf_algo.config.store import CONFIG_FILE_NAME, TRANSIENT_SECTIONS, load_stored_values
+from sf_algo.config.store import CONFIG_FILE_NAME, TRANSIENT_SECTIONS, load_stored_values, make_config
 from sf_algo.config.validate import cross_check
 from sf_algo.config.values import format_value
 from sf_algo.errors import ConfigError
@@ -75,14 +75,6 @@ def configure(argv: Sequence[str], command: Command = Command.TRAIN) -> Invocati
                 raise ConfigError(typed.faults)
             stored = load_stored_values(path)
     return _resolve(typed, command, stored=stored)
-
-
-def make_config(values: Mapping[FlagKey, FlagValue]) -> Config:
-    """Builds the sections; flags that `values` leaves out keep their general default."""
-    by_section: dict[str, dict[str, Any]] = {section: {} for section in section_types()}
-    for (section, name), value in values.items():
-        by_section[section][name] = value
-    return Config(**{section: kind(**by_section[section]) for section, kind in section_types().items()})
 
 
 def default_values(env: str | None) -> dict[FlagKey, FlagValue]:

@@ -11,6 +11,10 @@ from sf_algo.config.flag import flag
 _SECONDS = "it is a length of time in seconds"
 
 
+NO_LIMIT = 10_000_000_000
+"""Frames and seconds so many that they mean: until told to stop."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Identity, duration, storage and reporting of one experiment."""
@@ -43,9 +47,9 @@ class RunConfig:
     )
 
     train_for_env_steps: int = flag(
-        10_000_000_000, "stop after this many environment frames (frame skip included)", at_least=0
+        NO_LIMIT, "stop after this many environment frames (frame skip included)", at_least=0
     )
-    train_for_seconds: float = flag(1e10, "stop after this much training time (s)", at_least=0)
+    train_for_seconds: float = flag(float(NO_LIMIT), "stop after this much training time (s)", at_least=0)
     benchmark: bool = flag(False, "measure speed only: nothing is saved and no summaries are written")
 
     save_every_sec: float = flag(120, "time between two checkpoints (s)", above=0, why=_SECONDS)
@@ -86,3 +90,13 @@ class RunConfig:
         """``<train_dir>[/<experiments_root>]/<experiment>``."""
         root = Path(self.train_dir).expanduser()
         return (root / self.experiments_root if self.experiments_root else root) / self.experiment
+
+    @property
+    def env_steps_limit(self) -> int | None:
+        """`train_for_env_steps`, or None where it sets no limit."""
+        return self.train_for_env_steps if self.train_for_env_steps < NO_LIMIT else None
+
+    @property
+    def seconds_limit(self) -> float | None:
+        """`train_for_seconds`, or None where it sets no limit."""
+        return self.train_for_seconds if self.train_for_seconds < NO_LIMIT else None

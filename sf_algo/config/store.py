@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sf_algo.config.flags import FlagKey, FlagValue, all_flags, flags_by_key
+from sf_algo.config.flags import FlagKey, FlagValue, all_flags, flags_by_key, section_types
 from sf_algo.config.sections import Config
 from sf_algo.config.values import has_type, nearest, type_text
 from sf_algo.errors import ConfigError
@@ -31,13 +31,39 @@ def config_values(config: Config) -> dict[FlagKey, FlagValue]:
     return {spec.key: getattr(getattr(config, spec.section), spec.name) for spec in all_flags()}
 
 
+def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
+    """Section -> flag -> value, for JSON; `config_from_dict` is its inverse, also after a trip through
+    JSON."""
+    sections: dict[str, dict[str, Any]] = {}
+    for (section, name), value in config_values(config).items():
+        sections.setdefault(section, {})[name] = value
+    return sections
+
+
+def config_from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
+    """The configuration that `config_to_dict` described: between processes of one training, so without
+    checks."""
+    return make_config(
+        {
+            (section, name): tuple(value) if isinstance(value, list) else value
+            for section, flags in sections.items()
+            for name, value in flags.items()
+        }
+    )
+
+
+def make_config(values: Mapping[FlagKey, FlagValue]) -> Config:
+    """Builds the sections; flags that `values` leaves out keep their general default."""
+    by_section: dict[str, dict[str, Any]] = {section: {} for section in section_types()}
+    for (section, name), value in values.items():
+        by_section[section][name] = value
+    return Config(**{section: kind(**by_section[section]) for section, kind in section_types().items()})
+
+
 def save_config(config: Config, directory: Path) -> None:
     """Writes ``cfg.json`` into `directory`. Raises StorageError when that cannot be done."""
-    sections: dict[str, dict[str, Any]] = {}
-    values = config_values(config)
-    for section, name in stored_keys():
-        sections.setdefault(section, {})[name] = values[section, name]
-    text = json.dumps({"version": FORMAT_VERSION, "config": sections}, indent=2, allow_nan=False)
+    kept = {name: flags for name, flags in config_to_dict(config).items() if name not in TRANSIENT_SECTIONS}
+    text = json.dumps({"version": FORMAT_VERSION, "config": kept}, indent=2, allow_nan=False)
     write_bytes_atomically(directory / CONFIG_FILE_NAME, text.encode() + b"\n", what="configuration")
 
 
