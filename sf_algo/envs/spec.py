@@ -199,6 +199,10 @@ class EnvPlacement:
     policy_index: int = 0
     render_mode: str | None = None
     """None while training; "human" opens a window; "rgb_array" makes `render` return frames."""
+    asynchronous: bool = False
+    """The simulator keeps its own pace while the policy thinks (VizDoom; for watching)."""
+    record_to: str | None = None
+    """Folder for the simulator's own recordings (VizDoom demos)."""
 
 
 def agent_episode_stats(stats: EpisodeStats, agent: int) -> dict[str, float]:
