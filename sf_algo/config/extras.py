@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sf_algo.config.flag import flag
+from sf_algo.config.limits import NO_LIMIT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,12 @@ class EvaluationConfig:
     policy_index: int = flag(0, "which of num_policies to watch", at_least=0)
     record_to: str | None = flag(None, "folder for the environment's own recordings (Doom: .lmp demos)")
     save_video: bool = flag(False, "write an mp4 into the experiment's folder")
-    video_frames: int = flag(1_000_000_000, "most frames in the video", aliases=(), at_least=1)
+    video_frames: int = flag(NO_LIMIT, "most frames in the video", at_least=1, default_text="no limit")
     video_name: str | None = flag(None, "file name of the video; None: replay.mp4")
-    max_num_frames: int = flag(1_000_000_000, "stop after this many frames", at_least=1)
-    max_num_episodes: int = flag(1_000_000_000, "stop after this many episodes", at_least=1)
+    max_num_frames: int = flag(NO_LIMIT, "stop after this many frames", at_least=1, default_text="no limit")
+    max_num_episodes: int = flag(
+        NO_LIMIT, "stop after this many episodes", at_least=1, default_text="no limit"
+    )
     eval_deterministic: bool = flag(False, "take the most probable action instead of drawing one")
     continuous_actions_sample: bool = flag(True, "draw continuous actions; False: take their mean")
 

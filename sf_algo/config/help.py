@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sf_algo.config.families import FAMILY_SECTIONS, EnvFamily, family_of, understands
 from sf_algo.config.flags import FlagSpec, all_flags
@@ -29,6 +29,17 @@ _SUMMARIES = {
     Command.ENJOY: "Watches or evaluates a trained policy.",
     Command.RUN_ALGORITHM: "Runs an algorithm: the trainer, or the DUMMY_SAMPLER that steps environments.",
 }
+_ESSENTIAL = {
+    Command.TRAIN: "--env=ENV",
+    Command.ENJOY: "--experiment=NAME",
+    Command.RUN_ALGORITHM: "--algo=ALGO --env=ENV",
+}
+_FINDING = ("algo", "env", "experiment", "experiments_root", "train_dir")
+_RUN_FLAGS: Mapping[Command, tuple[str, ...]] = {
+    Command.ENJOY: (*_FINDING[1:], "device", "seed", "load_checkpoint_kind"),
+    Command.RUN_ALGORITHM: (*_FINDING, "seed"),
+}
+"""Of the section about training runs, what other commands use."""
 _FLAG_COLUMN = 2
 _HELP_COLUMN = 6
 _MAX_WIDTH = 100
@@ -40,16 +51,24 @@ def help_text(command: Command, env: str | None, *, width: int | None = None) ->
     columns = min(width or shutil.get_terminal_size().columns, _MAX_WIDTH)
     family = family_of(env)
     defaults = default_values(env)
-    lines = [f"usage: python -m {command.value} --env=ENV [--flag=value ...]", "", _SUMMARIES[command]]
+    lines = [
+        f"usage: python -m {command.value} {_ESSENTIAL[command]} [--flag=value ...]",
+        "",
+        _SUMMARIES[command],
+    ]
     lines += ["", *_wrap(_about_families(env, family), columns, indent=0)]
     for section in COMMAND_SECTIONS[command]:
         if section in FAMILY_SECTIONS and (family is None or not understands(family, section)):
             continue
         lines += ["", f"{TITLES[section]}:"]
         for spec in all_flags():
-            if spec.section == section:
+            if spec.section == section and _is_shown(spec, command):
                 lines += _flag_lines(spec, format_value(defaults[spec.key]), columns)
     return "\n".join(lines) + "\n"
+
+
+def _is_shown(spec: FlagSpec, command: Command) -> bool:
+    return spec.section != "run" or spec.name in _RUN_FLAGS.get(command, (spec.name,))
 
 
 def _about_families(env: str | None, family: EnvFamily | None) -> str:
@@ -63,9 +82,10 @@ def _about_families(env: str | None, family: EnvFamily | None) -> str:
 
 
 def _flag_lines(spec: FlagSpec, default: str, columns: int) -> Iterator[str]:
-    yield " " * _FLAG_COLUMN + f"--{spec.name} {_placeholder(spec)}".rstrip()
+    yield " " * _FLAG_COLUMN + f"--{spec.name} {_placeholder(spec)}"
     shown = spec.info.default_text or default or "none"
-    text = f"{spec.info.help} (default: {shown})"
+    choices = f" [{', '.join(spec.choices)}]" if spec.choices else ""
+    text = f"{spec.info.help}{choices} (default: {shown})"
     if spec.info.aliases:
         text += f" [also {', '.join('--' + alias for alias in spec.info.aliases)}]"
     yield from _wrap(text, columns, indent=_HELP_COLUMN)
@@ -73,7 +93,7 @@ def _flag_lines(spec: FlagSpec, default: str, columns: int) -> Iterator[str]:
 
 def _placeholder(spec: FlagSpec) -> str:
     if spec.choices:
-        return "{" + ",".join(spec.choices) + "}"
+        return "CHOICE"
     text = {"bool": "True|False", "int": "N", "float": "X", "str": "TEXT"}[spec.kind]
     return f"[{text} ...]" if spec.is_list else text
 

@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from sf_algo.config.flag import flag
+from sf_algo.config.limits import NO_LIMIT
 
 _SECONDS = "it is a length of time in seconds"
-
-
-NO_LIMIT = 10_000_000_000
-"""Frames and seconds so many that they mean: until told to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +44,14 @@ class RunConfig:
     )
 
     train_for_env_steps: int = flag(
-        NO_LIMIT, "stop after this many environment frames (frame skip included)", at_least=0
+        NO_LIMIT,
+        "stop after this many environment frames (frame skip included)",
+        at_least=0,
+        default_text="no limit",
     )
-    train_for_seconds: float = flag(float(NO_LIMIT), "stop after this much training time (s)", at_least=0)
+    train_for_seconds: float = flag(
+        float(NO_LIMIT), "stop after this much training time (s)", at_least=0, default_text="no limit"
+    )
     benchmark: bool = flag(False, "measure speed only: nothing is saved and no summaries are written")
 
     save_every_sec: float = flag(120, "time between two checkpoints (s)", above=0, why=_SECONDS)

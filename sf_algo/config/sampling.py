@@ -33,7 +33,11 @@ class SamplingConfig:
         why="somebody has to step the environments",
     )
     num_envs_per_worker: int = flag(
-        2, "environments in each worker", at_least=1, why="a worker without environments does nothing"
+        2,
+        "environments in each worker",
+        at_least=1,
+        why="a worker without environments does nothing",
+        default_text="2, or as many as make 32 over all workers",
     )
     worker_num_splits: int = flag(
         2,
