@@ -18,8 +18,8 @@ from sf_algo.envs.spec import EnvSpec
 class TrajectoryBatch:
     """B whole trajectories. Field names and meanings are those of the trajectory slot (docs/architecture.md).
 
-    Tensors of `allocate` live in host memory; their `.numpy()` views may be filled in place, trajectory b being
-    column [:, b].
+    Tensors of `allocate` live in host memory; their `.numpy()` views may be filled in place, trajectory b
+    being column [:, b].
     """
 
     obs: Mapping[str, Tensor]

@@ -1,6 +1,7 @@
 """The policy and value network, and its factory.
 
-Shape letters: N agents acting now, T steps, B trajectories, S numbers of recurrent state, P action parameters.
+Shape letters: N agents acting now, T steps, B trajectories, S numbers of recurrent state, P action
+parameters.
 """
 
 from __future__ import annotations
