@@ -48,7 +48,5 @@ def _derive_learner(values: Values, free: Any) -> None:
     rollout = values["rl", "rollout"]
     if free("rl", "recurrence"):
         values["rl", "recurrence"] = rollout if values["model", "use_rnn"] else 1
-    elif free("rl", "rollout") and values["rl", "recurrence"] > 1:
-        values["rl", "rollout"] = rollout = values["rl", "recurrence"]
     if free("rl", "batch_size") and rollout >= 1:
         values["rl", "batch_size"] = max(1, values["rl", "batch_size"] // rollout) * rollout
