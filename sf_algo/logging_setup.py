@@ -16,20 +16,27 @@ _SCREEN_FORMAT = "[%(asctime)s] %(message)s"
 _FILE_FORMAT = "[%(asctime)s][%(process)d][%(levelname)s] %(message)s"
 
 
-class _ForgivingFileHandler(logging.FileHandler):
-    """A log that can no longer be written (full disk) is told once on the screen and ends nothing."""
+class _LogFile(logging.Handler):
+    """Appends each record at once. A file that can no longer be written (full disk) is told once on the
+    screen and ends nothing, which logging's own handler does not manage: it raises when it is closed."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, encoding="utf-8")
+        super().__init__()
+        self._path = path
+        self._file = path.open("ab", buffering=0)
         self._told = False
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class's name
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            super().handleError(record)
-        elif not self._told:
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._file.write(self.format(record).encode(errors="replace") + b"\n")
+        except OSError as error:
+            if not self._told:
+                print(f"warning: {storage_fault('log', self._path, error)}", file=sys.stderr)
             self._told = True
-            print(f"warning: {storage_fault('log', Path(self.baseFilename), error)}", file=sys.stderr)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 @contextmanager
@@ -45,7 +52,7 @@ def logging_to(path: Path | None) -> Iterator[logging.Logger]:
     handlers = [screen]
     if path is not None:
         try:
-            file_handler = _ForgivingFileHandler(path)
+            file_handler = _LogFile(path)
         except OSError as error:
             raise StorageError(storage_fault("log", path, error)) from error
         file_handler.setFormatter(logging.Formatter(_FILE_FORMAT))
