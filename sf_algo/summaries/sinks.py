@@ -107,7 +107,7 @@ class WandbSink:
                 resume="allow",
                 dir=str(paths.root),
                 config=dict(flags),
-                settings=wandb.Settings(console="off"),
+                settings=wandb.Settings(console="off", silent=True),
             )
             self._run.define_metric("*", step_metric="env_steps")
         except Exception as error:  # wandb raises many kinds: usage, login, network, its own service's death
@@ -115,7 +115,8 @@ class WandbSink:
                 f"Weights & Biases cannot start: {str(error) or type(error).__name__}; run `wandb login`, "
                 "set WANDB_MODE=offline, or leave --with_wandb out"
             ) from error
-        log.info("Weights & Biases: %s", self._run.url or f"offline, in {paths.root / 'wandb'}")
+        where = f"offline, in {paths.root / 'wandb'}" if self._run.offline else self._run.url
+        log.info("Weights & Biases: %s", where)
 
     def write(self, policy_id: int, values: Mapping[str, float], *, env_steps: int, wall_time: float) -> None:
         prefix = self._prefixes[policy_id]
@@ -129,7 +130,7 @@ class WandbSink:
 
     def close(self) -> None:
         try:
-            self._run.finish(quiet=True)
+            self._run.finish()
         except Exception as error:
             log.warning("Weights & Biases did not end cleanly: %s", error)
 
