@@ -52,7 +52,12 @@ def of_kind(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 def test_flags_and_values_arrive_and_a_resume_continues(tmp_path: Path) -> None:
     paths = ExperimentPaths(tmp_path / "e")
-    flags = {"wandb_user": "me", "wandb_project": "p", "wandb_job_type": "J", "wandb_tags": ("x", "y")}
+    flags: dict[str, Any] = {
+        "wandb_user": "me",
+        "wandb_project": "p",
+        "wandb_job_type": "J",
+        "wandb_tags": ("x", "y"),
+    }
     found = []
     for env_steps in (100, 200):
         sink = start(paths, **flags)
