@@ -19,6 +19,8 @@ from sf_algo.envs.spec import (
     PLAIN_OBS,
     ActionSpec,
     Discrete,
+    Env,
+    EnvPlacement,
     EnvSpec,
     EpisodeStats,
     ObsRow,
@@ -176,10 +178,36 @@ class BrokenEnv(CountingEnv):
         return True
 
 
-def _break_after() -> int:
-    return int(os.environ.get(BREAK_AFTER_VARIABLE, "100"))
+def make_counting(placement: EnvPlacement) -> Env:
+    """`--env=sf_algo.testing:make_counting`"""
+    return CountingEnv(env_index=placement.env_index, length=10)
 
 
-def _once_file() -> Path | None:
-    path = os.environ.get(BREAK_ONCE_VARIABLE)
-    return Path(path) if path else None
+def make_memory(placement: EnvPlacement) -> Env:
+    """`--env=sf_algo.testing:make_memory`"""
+    return MemoryEnv(seed=placement.env_index)
+
+
+def make_slow(placement: EnvPlacement) -> Env:
+    """`--env=sf_algo.testing:make_slow`; see STEP_SECONDS_VARIABLE."""
+    return SlowEnv(step_s=float(os.environ.get(STEP_SECONDS_VARIABLE, "0.01")), env_index=placement.env_index)
+
+
+def make_crashing(placement: EnvPlacement) -> Env:
+    """`--env=sf_algo.testing:make_crashing`; see BREAK_AFTER_VARIABLE and BREAK_ONCE_VARIABLE."""
+    return _broken(placement, hangs=False)
+
+
+def make_hanging(placement: EnvPlacement) -> Env:
+    """`--env=sf_algo.testing:make_hanging`; see BREAK_AFTER_VARIABLE and BREAK_ONCE_VARIABLE."""
+    return _broken(placement, hangs=True)
+
+
+def _broken(placement: EnvPlacement, *, hangs: bool) -> Env:
+    once = os.environ.get(BREAK_ONCE_VARIABLE)
+    return BrokenEnv(
+        break_after=int(os.environ.get(BREAK_AFTER_VARIABLE, "100")),
+        hangs=hangs,
+        once_file=Path(once) if once else None,
+        env_index=placement.env_index,
+    )

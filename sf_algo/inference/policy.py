@@ -53,7 +53,7 @@ class PolicyInference:
         """`model` is on `device` already; `max_agents` bounds M."""
         self._model = model
         self.actor = Actor(model, seed=seed, deterministic=deterministic)
-        self._device = device
+        self.device = device
         self._version = policy_version
         self._lock = threading.Lock()
         pinned = device.type == "cuda"
@@ -85,7 +85,7 @@ class PolicyInference:
         """Writes actions, log-probs, values, next recurrent states and the version into the slots. Returns
         M."""
         with self._lock:
-            whole = len(requests) == 1 and requests[0].columns is None and self._device.type == "cpu"
+            whole = len(requests) == 1 and requests[0].columns is None and self.device.type == "cpu"
             obs, states = self._borrow(requests[0]) if whole else self._gather(requests)
             acted = self.actor.step(obs, states)
             fields = {
@@ -125,7 +125,7 @@ class PolicyInference:
         return obs, self._to_device(self._states[:start])
 
     def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, non_blocking=True) if self._device.type != "cpu" else tensor
+        return tensor.to(self.device, non_blocking=True) if self.device.type != "cpu" else tensor
 
 
 def requests_by_policy(

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """Everything a rollout worker needs; the environment's own configuration is `env_config`."""
+    """Everything a rollout worker needs."""
 
     worker_index: int
     num_workers: int
@@ -24,8 +24,10 @@ class WorkerSettings:
     seed: int
     """Of the run; every environment and episode derives its own."""
 
-    env_config: dict[str, Any]
-    """The configuration as stored in cfg.json."""
+    config: dict[str, dict[str, Any]]
+    """The whole configuration (`config_to_dict`): a maker may need any of it."""
+    pickled_spec: str
+    """The EnvSpec that every environment must have; pickled by the main process, base64."""
     warm_up_s: float
     """Longest time for random steps that move the environments' episodes apart; 0: none."""
     warm_up_each: bool

@@ -6,8 +6,7 @@ e*A .. (e+1)*A), T rollout length. The rows of a slot and what its flags mean: `
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,11 @@ from sf_algo.rollout.episodes import EpisodeReport, EpisodeTotals, PolicyDraw
 
 @dataclass(frozen=True, kw_only=True)
 class SplitState:
-    """What a split must remember at the start of a slot to go on exactly there; environments are replayed."""
+    """What a split must remember to go on exactly where it is; environments are replayed."""
+
+    row: int
+    slot: TrajectoryArrays
+    """The unfinished slot; row 0 of the recurrent states alone when nothing has been done in it yet."""
 
     episodes: list[int]
     """Number of the episode under way in each environment."""
@@ -33,8 +36,6 @@ class SplitState:
     policy_ids: NDArray[np.int32]
     total_rewards: NDArray[np.float64]
     total_steps: NDArray[np.int64]
-    rnn_states: NDArray[np.float32]
-    """[N, S] of row 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,8 @@ class WarmUp:
     """Every environment draws its number of steps from 0 to this."""
     each: bool
     """Every environment draws for itself; otherwise all take the same number."""
-    deadline: float
-    """On the monotonic clock (s); infinity keeps the steps reproducible."""
+    expired: Callable[[], bool]
+    """Ends the steps early."""
 
     def draw_steps(self, num_envs: int) -> list[int]:
         drawn: list[int] = self.rng.integers(self.max_steps + 1, size=num_envs).tolist()
@@ -101,7 +102,7 @@ class EnvSplit:
 
     def _warm_up(self, e: int, steps: int, rows: Sequence[ObsRow], warm_up: WarmUp) -> None:
         for _ in range(steps):
-            if time.monotonic() > warm_up.deadline:
+            if warm_up.expired():
                 return
             actions = self._envs.spec.actions.sample(warm_up.rng, self.num_agents)
             result = self._try_step(e, actions, rows)
@@ -215,10 +216,12 @@ class EnvSplit:
         self._envs.close()
 
     def state(self) -> SplitState:
-        """Where the split stands, at row 0 of a slot; needs `remember_actions`."""
+        """Where the split stands, before the actions of the current row; needs `remember_actions`."""
         assert self._log is not None, "the split was not told to remember its actions"
-        assert self.row == 0, "a split is saved between slots"
+        slot = self.slot if self.row else {"rnn_states": self.slot["rnn_states"][:1]}
         return SplitState(
+            row=self.row,
+            slot={name: array.copy() for name, array in slot.items()},
             episodes=list(self._envs.episodes),
             actions=[self._log.episode(e) for e in range(len(self._envs))],
             awaiting_reset=list(self._awaiting_reset),
@@ -226,14 +229,13 @@ class EnvSplit:
             policy_ids=self._policy_ids.copy(),
             total_rewards=self._totals.rewards.copy(),
             total_steps=self._totals.steps.copy(),
-            rnn_states=self.slot["rnn_states"][0].copy(),
         )
 
     def restore(self, state: SplitState, position: int) -> None:
-        """Instead of `open`: replay the episodes under way and go on at row 0 of that slot."""
+        """Instead of `open`: replay the episodes under way and go on in that slot."""
         self._envs.open_all()
-        self.slot, self.row = self._slots[position], 0
-        rows = self._rows(0)
+        self.slot, self.row = self._slots[position], state.row
+        rows = self._rows(self.row)
         for e, columns in enumerate(self._columns):
             self._envs.reset_to(e, state.episodes[e], rows[columns])
             if self._log:
@@ -247,5 +249,6 @@ class EnvSplit:
         self._policy_ids[:] = state.policy_ids
         self._totals.rewards[:] = state.total_rewards
         self._totals.steps[:] = state.total_steps
-        self.slot["rnn_states"][0] = state.rnn_states
-        self.slot["policy_id"][0] = self._policy_ids
+        for name, array in state.slot.items():
+            self.slot[name][: len(array)] = array
+        self.slot["policy_id"][self.row] = self._policy_ids

@@ -6,6 +6,8 @@ others through shared memory and doorbells, and ends with the process that start
 
 from __future__ import annotations
 
+import base64
+import pickle
 import sys
 import time
 import traceback
@@ -14,11 +16,13 @@ import numpy as np
 
 from sf_algo.buffers.layout import make_layout
 from sf_algo.buffers.shared import SharedBlock, slot_views, trajectory_specs
-from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
+from sf_algo.config.store import config_from_dict
+from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import SfAlgoError
 from sf_algo.ipc.control import ControlBlock, WorkerPhase, WorkerStatus
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import MessageWriter
+from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import PolicyDraw, mix_seed
 from sf_algo.rollout.process import die_with_parent, prepare_process
@@ -119,7 +123,9 @@ class RolloutWorker:
     def _open(self) -> list[SplitRunner]:
         settings = self._settings
         self._status.set_phase(WorkerPhase.RESETTING)
-        make_env, spec = self._make_env, self._make_spec()
+        config = config_from_dict(settings.config)
+        maker = EnvMaker(config, settings.worker_index)
+        spec: EnvSpec = pickle.loads(base64.b64decode(settings.pickled_spec))
         layout = make_layout(
             obs=spec.obs,
             actions=spec.actions,
@@ -138,7 +144,7 @@ class RolloutWorker:
         runners = []
         for index in range(settings.num_splits):
             envs = EnvSet(
-                make_env=make_env,
+                make_env=maker.make,
                 env_indices=settings.env_indices(index),
                 spec=spec,
                 seed=settings.seed,
@@ -157,11 +163,12 @@ class RolloutWorker:
 
     def _warm_up(self) -> WarmUp:
         settings = self._settings
+        deadline = time.monotonic() + settings.warm_up_s
         return WarmUp(
             rng=np.random.default_rng(mix_seed(settings.seed, settings.worker_index)),
             max_steps=MAX_WARM_UP_STEPS if settings.warm_up_s > 0 else 0,
             each=settings.warm_up_each,
-            deadline=time.monotonic() + settings.warm_up_s,
+            expired=lambda: self._control.stopping or time.monotonic() > deadline,
         )
 
     def _loop(self, runners: list[SplitRunner]) -> None:

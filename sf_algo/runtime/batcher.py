@@ -5,8 +5,10 @@ Shape letters: T rollout length, N trajectories of a slot, B trajectories of a b
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,14 @@ from torch import Tensor
 
 from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays
 from sf_algo.learner.batch import TrajectoryBatch
+
+
+@dataclass(frozen=True)
+class FullBatch:
+    """A batch to train on, and how many of its steps are valid and this policy's."""
+
+    batch: TrajectoryBatch
+    valid_steps: int
 
 
 class Batcher:
@@ -32,10 +42,11 @@ class Batcher:
         self._allocate = allocate
         self._unallocated = num_buffers
         self._free: deque[TrajectoryBatch] = deque()
-        self._full: deque[TrajectoryBatch] = deque()
+        self._full: deque[FullBatch] = deque()
         self._arrays: dict[int, TrajectoryArrays] = {}
         self._filling: TrajectoryBatch | None = None
         self._columns = 0
+        self._valid_steps = 0
 
     def has_room(self, columns: int) -> bool:
         """Whether a slot of that many columns can be added completely."""
@@ -47,18 +58,20 @@ class Batcher:
         """Copies this policy's trajectories of a full slot. Returns how many valid steps they hold."""
         mine = slot["policy_id"] == self._policy_id
         columns = np.flatnonzero(mine.any(axis=0))
+        valid = np.count_nonzero(slot["valid"] & mine, axis=0)
         start = 0
         while start < len(columns):
             if self._filling is None:
-                self._filling, self._columns = self._next_buffer(), 0
+                self._filling, self._columns, self._valid_steps = self._next_buffer(), 0, 0
             taken = columns[start : start + self._trajectories - self._columns]
             self._copy(slot, taken, self._filling)
+            self._valid_steps += int(valid[taken].sum())
             start += len(taken)
             self._columns += len(taken)
             if self._columns == self._trajectories:
-                self._full.append(self._filling)
+                self._full.append(FullBatch(self._filling, self._valid_steps))
                 self._filling = None
-        return int(np.count_nonzero(slot["valid"] & mine))
+        return int(valid.sum())
 
     def _next_buffer(self) -> TrajectoryBatch:
         if self._free:
@@ -75,12 +88,25 @@ class Batcher:
         for name, target in self._arrays[id(batch)].items():
             target[:, begin:end] = slot[name] if whole else slot[name][:, columns]
 
+    def unfinished(self) -> TrajectoryArrays:
+        """Copies of the trajectories collected for the next batch; empty arrays' dictionary if there are
+        none."""
+        if self._filling is None:
+            return {}
+        arrays = self._arrays[id(self._filling)]
+        return {name: array[:, : self._columns].copy() for name, array in arrays.items()}
+
+    def load_unfinished(self, trajectories: TrajectoryArrays) -> None:
+        """Instead of collecting them: what `unfinished` returned. Only before the first `add`."""
+        if trajectories:
+            self.add(trajectories)
+
     @property
     def num_full(self) -> int:
         return len(self._full)
 
-    def take(self) -> TrajectoryBatch | None:
-        """The oldest full batch, or None. It stays the caller's until `give_back`."""
+    def take(self) -> FullBatch | None:
+        """The oldest full batch, or None. Its memory stays the caller's until `give_back`."""
         return self._full.popleft() if self._full else None
 
     def give_back(self, batch: TrajectoryBatch) -> None:
@@ -90,8 +116,7 @@ class Batcher:
 
 def batch_arrays(batch: TrajectoryBatch) -> TrajectoryArrays:
     """Views of a batch in host memory under the names of a slot's fields."""
-    names = ("rnn_states", "actions", "log_probs", "values", "rewards", "terminated", "truncated")
-    names += ("reset_after", "valid", "policy_id", "policy_version")
-    tensors: dict[str, Tensor] = {name: getattr(batch, name) for name in names}
+    fields = [field.name for field in dataclasses.fields(batch) if field.name != "obs"]
+    tensors: dict[str, Tensor] = {name: getattr(batch, name) for name in fields}
     tensors |= {OBS_PREFIX + name: tensor for name, tensor in batch.obs.items()}
     return {name: tensor.numpy() for name, tensor in tensors.items()}

@@ -7,7 +7,7 @@ for freed batch buffers.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sf_algo.buffers.layout import TrajectoryArrays
@@ -46,13 +46,14 @@ class HubTimes:
 
 @dataclass(kw_only=True)
 class SamplingHub:
-    """See the module. `collected` counts the valid steps of every policy that reached a batcher."""
+    """See the module. `on_collected` is told (policy, valid steps) of every slot that reached the
+    batchers."""
 
     plan: SamplerPlan
     ports: Sequence[SplitPort]
     teams: Sequence[PolicyTeam]
     bell: Doorbell
-    collected: list[int]
+    on_collected: Callable[[int, int], None]
     times: HubTimes = field(default_factory=HubTimes)
     slots_allowed: int | None = None
     """Synchronous sampling: no split may act in a slot beyond this many since the start."""
@@ -117,7 +118,7 @@ class SamplingHub:
                 was_blocked = not port.ring.has_free
                 slot = port.slots[port.ring.oldest_full]
                 for team in self.teams:
-                    self.collected[team.policy_id] += team.batcher.add(slot)
+                    self.on_collected(team.policy_id, team.batcher.add(slot))
                 port.ring.free()
                 any_copied = True
                 if was_blocked:

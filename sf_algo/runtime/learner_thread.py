@@ -83,10 +83,10 @@ class LearnerThread:
             self._do_errands()
 
     def _train_once(self) -> bool:
-        batch = self._team.batcher.take()
-        if batch is None:
+        full = self._team.batcher.take()
+        if full is None:
             return False
-        trained = self._team.train(batch, self._env_steps())
+        trained = self._team.train(full, self._env_steps())
         self.training_s += trained.seconds
         self._on_room()
         self._on_trained(trained)

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sf_algo.inference.policy import PolicyInference
-from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.learner.learner import Learner
 from sf_algo.learner.stats import TrainStats
-from sf_algo.runtime.batcher import Batcher
+from sf_algo.runtime.batcher import Batcher, FullBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +18,8 @@ class TrainedBatch:
 
     policy_id: int
     stats: TrainStats
+    valid_steps: int
+    """Steps of this policy in the batch that agents really took."""
     seconds: float
 
 
@@ -31,14 +32,19 @@ class PolicyTeam:
     inference: PolicyInference
     batcher: Batcher
 
-    def train(self, batch: TrajectoryBatch, env_steps: int) -> TrainedBatch:
+    def train(self, full: FullBatch, env_steps: int) -> TrainedBatch:
         """Trains on a batch taken from the batcher, gives its memory back and hands the weights to
         inference."""
         began = time.monotonic()
-        stats = self.learner.train(batch, env_steps=env_steps)
-        self.batcher.give_back(batch)
+        stats = self.learner.train(full.batch, env_steps=env_steps)
+        self.batcher.give_back(full.batch)
         self.inference.take_weights(self.learner.model, stats.policy_version)
-        return TrainedBatch(policy_id=self.policy_id, stats=stats, seconds=time.monotonic() - began)
+        return TrainedBatch(
+            policy_id=self.policy_id,
+            stats=stats,
+            valid_steps=full.valid_steps,
+            seconds=time.monotonic() - began,
+        )
 
 
 TrainedSink = Callable[[TrainedBatch], None]
