@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_algo.config import EnvConfig
+from sf_algo.envs.names import did_you_mean
 from sf_algo.envs.spaces import ObsWriter, action_decoder
 from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsRow, StepResult
+from sf_algo.errors import EnvError, MissingDependencyError, UnknownEnvError
 
 GymEnv: TypeAlias = "gymnasium.Env[Any, Any]"
 
@@ -101,7 +103,24 @@ def wrap_gymnasium(env: GymEnv, env_cfg: EnvConfig) -> GymnasiumEnv:
 
 
 def make_gymnasium(env_id: str, env_cfg: EnvConfig, *, render_mode: str | None = None) -> GymnasiumEnv:
-    """Makes a registered gymnasium id. Its own time limit and order checks stay; the passive checker, which
-    costs several microseconds a step, does not.
+    """Makes a registered gymnasium id. Its own time limit and order checks stay, the passive checker does
+    not.
+
+    Raises UnknownEnvError, MissingDependencyError or EnvError.
     """
-    return wrap_gymnasium(gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True), env_cfg)
+    errors = gymnasium.error
+    try:
+        env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True)
+    except errors.DependencyNotInstalled as error:
+        raise MissingDependencyError(f"--env={env_id}: {error}") from error
+    except (errors.UnregisteredEnv, ModuleNotFoundError) as error:
+        raise UnknownEnvError(
+            f"--env={env_id}: there is no such environment{did_you_mean(env_id, gymnasium.registry)} "
+            "(an environment is a gymnasium id, doom_<map>, atari_<game>, mujoco_<task>, or your own as "
+            "package.module:make_env)"
+        ) from error
+    except ImportError as error:
+        raise MissingDependencyError(f"--env={env_id}: {error}") from error
+    except errors.Error as error:
+        raise EnvError(f"--env={env_id}: {error}") from error
+    return wrap_gymnasium(env, env_cfg)

@@ -9,7 +9,7 @@ from sf_algo.envs.doom import maps
 from sf_algo.envs.doom.doom_env import DoomEnv
 from sf_algo.envs.doom.engine import DoomEngine
 from sf_algo.envs.doom.scenarios import MULTIPLAYER_NAMES, SCENARIOS, DoomScenario
-from sf_algo.envs.names import unknown_name
+from sf_algo.envs.names import unknown_env
 from sf_algo.envs.spec import EnvPlacement
 from sf_algo.errors import EnvError, UnknownEnvError
 
@@ -34,9 +34,7 @@ def scenario_of(name: str, doom_cfg: DoomConfig) -> DoomScenario:
     folder = maps.user_dir(doom_cfg.doom_scenarios_dir)
     if folder is not None and (folder / cfg).is_file():
         return DoomScenario(name=name, cfg=cfg)
-    raise UnknownEnvError(
-        unknown_name(name, sorted(SCENARIOS)) + f"; your own: {cfg} in --doom_scenarios_dir"
-    )
+    raise UnknownEnvError(unknown_env(name, SCENARIOS) + f"; your own: {cfg} in --doom_scenarios_dir")
 
 
 def make_doom(name: str, env_cfg: EnvConfig, doom_cfg: DoomConfig, placement: EnvPlacement) -> DoomEnv:
