@@ -1,16 +1,17 @@
 """Distributions over actions: one Discrete, one Box, or any tuple of both.
 
-A row of action parameters [..., P] holds, in the order of the components, the logits of a Discrete or the means of
-a Box, and behind them the log standard deviations of all Boxes. Actions are rows [..., W] as `ActionSpec` defines.
-The components of a tuple are independent: log-probabilities, entropies and divergences add up.
+A row of action parameters [..., P] holds, in the order of the components, the logits of a Discrete or the
+means of a Box, and behind them the log standard deviations of all Boxes. Actions are rows [..., W] as
+`ActionSpec` defines. The components of a tuple are independent: log-probabilities, entropies and divergences
+add up.
 
-Units of a Box. Where both bounds of a number are finite, its mean and standard deviation are expressed in half ranges
-around the middle: 0 is the middle and 1 the upper bound. Else they are in the environment's units. Actions are always
-in the environment's units, are never cut by the distribution, and log-probabilities belong to the uncut action; the
-environment clips what lies outside its bounds.
+Units of a Box. Where both bounds of a number are finite, its mean and standard deviation are expressed in
+half ranges around the middle: 0 is the middle and 1 the upper bound. Else they are in the environment's
+units. Actions are always in the environment's units, are never cut by the distribution, and log-probabilities
+belong to the uncut action; the environment clips what lies outside its bounds.
 
-Shape letters: N rows of any number of leading dimensions, P parameters, W width of an action, M choices of all
-Discrete components together.
+Shape letters: N rows of any number of leading dimensions, P parameters, W width of an action, M choices of
+all Discrete components together.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from torch import Generator, Tensor
 from sf_algo.envs.spec import ActionSpec, Box, Discrete
 
 SYMMETRIC_KL_CAP = 30.0
-"""Largest symmetric divergence reported: beyond it the policy is as good as deterministic, and the gradient of
-the divergence explodes."""
+"""Largest symmetric divergence reported: beyond it the policy is as good as deterministic, and the gradient
+of the divergence explodes."""
 
 LOG_STD_MIN, LOG_STD_MAX = math.log(1e-4), math.log(1e4)
 _FORBIDDEN_LOGIT = -1e9
@@ -59,9 +60,9 @@ class ActionDistribution(ABC):
 
     @abstractmethod
     def uncapped_symmetric_kl(self) -> Tensor:
-        """(KL(self || u) + KL(u || self)) / 2 [N], where u is uniform over the allowed choices, or, for a Box,
-        the normal distribution with the mean and variance of the uniform one over its bounds (a standard normal
-        where it has no bounds): the divergence from a true uniform density would be infinite."""
+        """(KL(self || u) + KL(u || self)) / 2 [N], where u is uniform over the allowed choices, or, for a
+        Box, the normal distribution with the mean and variance of the uniform one over its bounds (a standard
+        normal where it has no bounds): the divergence from a true uniform density would be infinite."""
 
     def symmetric_kl_to_uniform(self) -> Tensor:
         """`uncapped_symmetric_kl`, at most `SYMMETRIC_KL_CAP`, and 0 where it is not finite."""
@@ -76,7 +77,8 @@ class Categorical(ActionDistribution):
     __slots__ = ("_mask", "log_probs")
 
     def __init__(self, logits: Tensor, mask: Tensor | None = None) -> None:
-        """logits [N, n]; mask [N, n], 0 forbids a choice. With every choice forbidden all are equally likely."""
+        """logits [N, n]; mask [N, n], 0 forbids a choice. With every choice forbidden all are equally
+        likely."""
         self._mask = None if mask is None else mask.bool()
         if self._mask is not None:
             logits = logits.masked_fill(~self._mask, _FORBIDDEN_LOGIT)
@@ -233,8 +235,8 @@ class ActionFamily:
         """The distribution with parameters [N, P]; action_mask [N, M], 0 forbids a choice."""
         if self._plain:
             return Categorical(params, action_mask)
-        *blocks, log_stds = params.split(self._split_sizes, -1)
-        masks = iter(() if action_mask is None else action_mask.split(self._mask_sizes, -1))
+        *blocks, log_stds = torch.split(params, self._split_sizes, -1)
+        masks = iter(() if action_mask is None else torch.split(action_mask, self._mask_sizes, -1))
         parts: list[ActionDistribution] = []
         stop = 0
         for index, block in enumerate(blocks):
