@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sf_algo.config.families import EnvFamily, family_of
+from sf_algo.config.rounds import fills_rounds, nearest_fitting_batch
 from sf_algo.config.sections import Config
 
 
@@ -121,16 +122,16 @@ def check_batch_can_fill(config: Config, *, num_agents: int) -> list[str]:
     sampling, rl = config.sampling, config.rl
     if sampling.async_rl or sampling.num_policies > 1:
         return []
-    trajectories = sampling.num_workers * sampling.num_envs_per_worker * num_agents
+    per_round = sampling.num_workers * sampling.num_envs_per_worker * num_agents
     wanted = rl.batch_size * rl.num_batches_per_iteration // rl.rollout
-    if wanted % trajectories == 0:
+    if fills_rounds(wanted, per_round=per_round):
         return []
-    samples = trajectories * rl.rollout
-    nearest = max(1, round(wanted / trajectories)) * samples // rl.num_batches_per_iteration
+    batches = rl.num_batches_per_iteration
+    fitting = nearest_fitting_batch(wanted // batches, per_round=per_round, batches=batches)
+    iteration = f" with --num_batches_per_iteration={batches}" if batches > 1 else ""
     return [
-        f"--batch_size={rl.batch_size} with --num_batches_per_iteration={rl.num_batches_per_iteration}: an "
-        f"iteration of {wanted} trajectories cannot be filled by whole rounds of {trajectories} (num_workers "
-        f"{sampling.num_workers} x num_envs_per_worker {sampling.num_envs_per_worker} x agents "
-        f"{num_agents}), which synchronous training collects; use for example --batch_size={nearest}, or "
-        "--async_rl=True"
+        f"--batch_size={rl.batch_size}{iteration}: an iteration of {wanted} trajectories cannot be filled by "
+        f"whole rounds of {per_round} (num_workers {sampling.num_workers} x num_envs_per_worker "
+        f"{sampling.num_envs_per_worker} x agents {num_agents}), which synchronous training collects; use "
+        f"for example --batch_size={fitting * rl.rollout}, or --async_rl=True"
     ]

@@ -117,6 +117,29 @@ def test_synchronous_training_needs_whole_rounds() -> None:
     assert check_batch_can_fill(parsed("doom_basic", *topology[1:], "--batch_size=1024"), num_agents=1) == []
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--batch_size=512",),
+        ("--batch_size=2048",),
+        ("--batch_size=4096", "--num_batches_per_iteration=2"),
+        ("--num_envs_per_worker=6",),
+        ("--num_envs_per_worker=48",),
+        ("--num_envs_per_worker=7", "--num_batches_per_iteration=3"),
+        ("--rollout=128",),
+        ("--async_rl=False", "--num_workers=2"),
+        ("--async_rl=False", "--num_workers=3", "--num_envs_per_worker=4"),
+        ("--async_rl=False", "--num_workers=2", "--batch_size=640"),
+    ],
+)
+def test_defaults_of_synchronous_training_come_out_even(argv: tuple[str, ...]) -> None:
+    for env in ("CartPole-v1", "doom_basic"):
+        serial = () if "--async_rl=False" in argv else ("--serial_mode=True",)
+        config = parsed(env, *serial, *argv)
+        assert check_batch_can_fill(config, num_agents=1) == []
+        assert 2 <= config.sampling.num_envs_per_worker <= 48
+
+
 def test_features_to_come_are_refused_at_the_start_of_a_training() -> None:
     assert unsupported_features(parsed("doom_basic")) == []
     (pbt,) = unsupported_features(parsed("doom_basic", "--with_pbt=True", "--num_policies=2"))
