@@ -6,10 +6,14 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from sf_algo.config import Config
 from sf_algo.config.store import config_to_dict, save_config
+from sf_algo.config.support import unsupported_features
 from sf_algo.config.validate import check_batch_can_fill
 from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import ConfigError, SfAlgoError
@@ -38,37 +42,35 @@ log = logging.getLogger(__name__)
 def run_training(config: Config) -> int:
     """Trains until a limit or a signal; returns the exit code.
 
+    Nothing on disk changes before the configuration, the environment and the network are known to work.
+
     Raises:
         SfAlgoError: the training cannot begin or go on; what had been learned has been saved by then.
     """
+    missing = unsupported_features(config)
+    if missing:
+        raise ConfigError(missing)
     stop = StopCondition(time_left_s=config.run.train_for_seconds)
     paths = ExperimentPaths(config.run.experiment_dir)
-    with stop_on_signals(stop), _experiment(config, paths):
-        return _train(config, paths, stop).exit_code
+    with stop_on_signals(stop):
+        setup = _set_up(config)
+        with _experiment(config, paths):
+            return _train(config, paths, stop, setup).exit_code
 
 
-@contextmanager
-def _experiment(config: Config, paths: ExperimentPaths) -> Iterator[None]:
-    """The experiment's folder, lock, stored configuration and log; nothing of these in a benchmark."""
-    if config.run.benchmark:
-        with logging_to(None):
-            yield
-        return
-    make_experiment_dir(paths)
-    with ExperimentLock(paths):
-        note = clear_experiment(paths, config.run.restart_behavior)
-        save_config(config, paths.root)
-        with logging_to(paths.log):
-            if note:
-                log.info("%s", note)
-            try:
-                yield
-            except SfAlgoError as error:
-                log.error("%s", error)
-                raise
+@dataclass(frozen=True, kw_only=True)
+class _Setup:
+    """What a configuration amounts to."""
+
+    seed: int
+    maker: EnvMaker
+    spec: EnvSpec
+    plan: SamplerPlan
+    device: torch.device
+    teams: Sequence[PolicyTeam]
 
 
-def _train(config: Config, paths: ExperimentPaths, stop: StopCondition) -> StopReason:
+def _set_up(config: Config) -> _Setup:
     seed = config.run.seed if config.run.seed is not None else secrets.randbelow(2**31)
     maker = EnvMaker(config)
     maker.clean_up()
@@ -80,22 +82,62 @@ def _train(config: Config, paths: ExperimentPaths, stop: StopCondition) -> StopR
     device = choose_device(config.run.device)
     builder = TeamBuilder(config=config, spec=spec, plan=plan, device=device, seed=seed)
     teams = [builder.build(policy_id) for policy_id in range(plan.num_policies)]
-    _log_start(config, plan, spec, str(device), seed)
-    run = _Run(config=config, paths=paths, stop=stop, plan=plan, spec=spec, teams=teams, maker=maker)
+    return _Setup(seed=seed, maker=maker, spec=spec, plan=plan, device=device, teams=teams)
+
+
+@contextmanager
+def _experiment(config: Config, paths: ExperimentPaths) -> Iterator[None]:
+    """The experiment's folder, lock and log; nothing of these in a benchmark."""
+    if config.run.benchmark:
+        with logging_to(None):
+            yield
+        return
+    make_experiment_dir(paths)
+    with ExperimentLock(paths):
+        note = clear_experiment(paths, config.run.restart_behavior)
+        with logging_to(paths.log):
+            if note:
+                log.info("%s", note)
+            try:
+                yield
+            except SfAlgoError as error:
+                log.error("%s", error)
+                raise
+
+
+def _train(config: Config, paths: ExperimentPaths, stop: StopCondition, setup: _Setup) -> StopReason:
+    _log_start(config, setup)
+    run = _Run(
+        config=config,
+        paths=paths,
+        stop=stop,
+        plan=setup.plan,
+        spec=setup.spec,
+        teams=setup.teams,
+        maker=setup.maker,
+    )
     try:
-        return run.train(seed)
+        return run.train(setup.seed)
     finally:
         run.close()
 
 
-def _log_start(config: Config, plan: SamplerPlan, spec: EnvSpec, device: str, seed: int) -> None:
+def _log_start(config: Config, setup: _Setup) -> None:
+    plan, spec = setup.plan, setup.spec
     envs = plan.num_workers * plan.num_splits * plan.envs_per_split
     obs = ", ".join(f"{name} {tuple(o.shape)} {o.dtype}" for name, o in spec.obs.items())
     log.info(
         "environment %s: %s; actions %s; frame skip %d", config.run.env, obs, spec.actions, spec.frameskip
     )
     workers = "" if plan.mode is Mode.SERIAL else f" in {plan.num_workers} workers"
-    log.info("%s training on %s, %d environments%s, seed %d", plan.mode.value, device, envs, workers, seed)
+    log.info(
+        "%s training on %s, %d environments%s, seed %d",
+        plan.mode.value,
+        setup.device,
+        envs,
+        workers,
+        setup.seed,
+    )
 
 
 class _Run:
@@ -143,6 +185,8 @@ class _Run:
         if not run.benchmark:
             best = run.load_checkpoint_kind == "best"
             resumed = dict(resume(self._teams, self._saver, self._ledger, self._windows, best=best))
+            # Only now: flags that do not fit the checkpoint must not replace those that do.
+            save_config(self._config, self._paths.root)
         self._seed = int(resumed.pop("seed", seed)) if run.seed is None else seed
         self._stop.set_time_left(run.train_for_seconds - self._ledger.train_seconds)
         self._reporter = self._open_reporter()
