@@ -29,6 +29,8 @@ def single_thread_environment() -> dict[str, str]:
 
 def prepare_process(settings: WorkerSettings) -> None:
     """Signals, stack traces, niceness and cores of this worker. Ctrl-C is the main process's business."""
+    for fd in settings.inherited_fds():
+        os.set_inheritable(fd, False)  # an engine that held our pipes open would hide our death
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(file=settings.trace_fd)
     faulthandler.register(TRACE_SIGNAL, file=settings.trace_fd, all_threads=True)
