@@ -35,12 +35,12 @@ class RunningMeanStd(nn.Module):
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(*shape, dtype=torch.float64))
-        self.register_buffer("variance", torch.ones(*shape, dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(tuple(shape), dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(tuple(shape), dtype=torch.float64))
         # One imaginary row of mean 0 and variance 1 until real ones outweigh it.
         self.register_buffer("count", torch.ones((), dtype=torch.float64))
-        self.register_buffer("mean32", torch.zeros(*shape))
-        self.register_buffer("std32", torch.ones(*shape))
+        self.register_buffer("mean32", torch.zeros(tuple(shape)))
+        self.register_buffer("std32", torch.ones(tuple(shape)))
         self._refresh()
 
     @torch.no_grad()
