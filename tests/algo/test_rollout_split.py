@@ -3,7 +3,6 @@ states."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -73,7 +72,9 @@ class Harness:
 
     def open(self) -> None:
         rng = np.random.default_rng(0)
-        self.split.open(0, FixedWarmUp(rng=rng, max_steps=self.warm_up_steps, each=True, deadline=math.inf))
+        self.split.open(
+            0, FixedWarmUp(rng=rng, max_steps=self.warm_up_steps, each=True, expired=lambda: False)
+        )
 
     def act(self) -> bool:
         """What inference does, with action = row and recurrent state = row + 1."""
@@ -93,7 +94,8 @@ class Harness:
 
 
 def obs_column(slot: TrajectoryArrays, column: int) -> list[list[float]]:
-    return np.asarray(slot["obs/obs"][:, column]).tolist()
+    rows: list[list[float]] = slot["obs/obs"][:, column].tolist()
+    return rows
 
 
 def test_termination_is_followed_by_the_next_episode_at_once() -> None:
@@ -255,12 +257,15 @@ def _memory_split() -> Harness:
     )
 
 
-def test_a_restored_split_goes_on_exactly_where_it_was() -> None:
+@pytest.mark.parametrize("rows_into_the_slot", [0, 2])
+def test_a_restored_split_goes_on_exactly_where_it_was(rows_into_the_slot: int) -> None:
     original = _memory_split()
     original.open()
     for _ in range(5):
         original.fill_slot()
         original.next_slot()
+    for _ in range(rows_into_the_slot):
+        original.act()
     state = original.split.state()
     restored = _memory_split()
     restored.split.restore(state, original.position)

@@ -29,9 +29,15 @@ def _alive(pid: int) -> bool:
     return state != "Z"
 
 
+def _environments(harness: SamplingHarness) -> set[int]:
+    return {int(env) for batch in harness.batches for env in batch["obs/obs"][0, :, 0]}
+
+
 def test_workers_fill_batches_with_unbroken_trajectories() -> None:
     with SamplingHarness(*COUNTING) as harness:
-        harness.until(lambda: len(harness.batches) >= 6, what="six batches")
+        harness.until(
+            lambda: len(harness.batches) >= 6 and len(_environments(harness)) == 8, what="batches of all"
+        )
         pids = harness.pool.pids
         assert len(pids) == 2
     assert not any(_alive(pid) for pid in pids)
@@ -43,8 +49,7 @@ def test_workers_fill_batches_with_unbroken_trajectories() -> None:
         np.testing.assert_array_equal(same_episode, ~batch["reset_after"])
         assert (batch["rewards"][valid] == 1).all()
         assert (obs[:, :, 0] == obs[0, :, 0]).all()  # a column is one environment's
-    environments = {int(env) for batch in harness.batches for env in batch["obs/obs"][0, :, 0]}
-    assert environments == set(range(8))
+    assert _environments(harness) == set(range(8))
     assert {report.num_steps for report in harness.episodes} == {10}
     assert harness.steps[0] >= 6 * 128 * 0.8
 
