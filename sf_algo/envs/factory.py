@@ -67,6 +67,13 @@ def remove_leftovers(name: str | None) -> list[str]:
     return remove_dead_segments()
 
 
+def remove_own_leftovers() -> None:
+    """For a process that dies without closing its environments, after it has killed their processes."""
+    from sf_algo.envs.doom.shm import remove_own_segments
+
+    remove_own_segments()
+
+
 def _is_gymnasium_id(name: str) -> bool:
     """`module:Name-v0` is gymnasium's own way to import a module that registers environments."""
     stem, _, version = name.rpartition("-v")

@@ -9,6 +9,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from sf_algo.envs.factory import remove_own_leftovers
 from sf_algo.rollout.settings import WorkerSettings
 
 TRACE_SIGNAL = signal.SIGUSR2
@@ -62,6 +63,8 @@ def end_process_tree() -> None:
     for pid in descendants(os.getpid()):
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
+    with suppress(Exception):  # nothing may keep us from ending
+        remove_own_leftovers()
     if os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

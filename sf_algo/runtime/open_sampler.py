@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from sf_algo.buffers.layout import TrajectoryLayout
 from sf_algo.config import Config
 from sf_algo.config.store import config_to_dict
 from sf_algo.envs.spec import EnvSpec
+from sf_algo.rollout.cores import worker_cores
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.env_set import EnvFault
 from sf_algo.rollout.episodes import EpisodeReport
@@ -171,14 +171,3 @@ def worker_settings(parts: SamplerParts, transport: Transport, worker: int) -> W
         niceness=sampling.default_niceness,
         single_thread=sampling.force_envs_single_thread,
     )
-
-
-def worker_cores(worker: int, num_workers: int) -> tuple[int, ...]:
-    """The cores of a worker: an even share of ours, or one of them where workers outnumber cores."""
-    if not hasattr(os, "sched_getaffinity"):
-        return ()
-    cores = sorted(os.sched_getaffinity(0))
-    if num_workers >= len(cores):
-        return (cores[worker % len(cores)],)
-    share = len(cores) // num_workers
-    return tuple(cores[worker * share : (worker + 1) * share])

@@ -36,6 +36,21 @@ def remove_dead_segments(folder: Path = SHM_DIR) -> list[str]:
     return removed
 
 
+def remove_own_segments(folder: Path = SHM_DIR) -> list[str]:
+    """Removes the segments that this very process has mapped: for one that is about to die without closing
+    its engines, which must be dead already. Returns their names.
+    """
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return []
+    mapped = {Path(line.split(maxsplit=5)[5]) for line in lines if f" {folder}/" in line}
+    removed = sorted(path.name for path in mapped if path.match(_PATTERN))
+    for name in removed:
+        (folder / name).unlink(missing_ok=True)
+    return removed
+
+
 def segments_of(instance_id: str, folder: Path = SHM_DIR) -> list[Path]:
     """The segments of one engine."""
     return sorted(folder.glob(f"{_PATTERN}{instance_id}"))
