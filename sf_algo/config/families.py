@@ -45,12 +45,9 @@ def family_of(env: str | None) -> EnvFamily | None:
 
 
 def understands(family: EnvFamily | None, section: str) -> bool:
-    """Whether flags of `section` mean anything to `family`.
-
-    A custom environment may be built from the pieces of any family, so it understands all of them.
-    """
+    """Whether flags of `section` mean anything to `family`; without one, every section might."""
     owner = FAMILY_SECTIONS.get(section)
-    return owner is None or owner is family or family in (EnvFamily.CUSTOM, None)
+    return owner is None or family is None or owner is family
 
 
 _DOOM: Mapping[FlagKey, FlagValue] = {
