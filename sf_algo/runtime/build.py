@@ -37,6 +37,36 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cpu")
 
 
+def build_model(config: Config, spec: EnvSpec, device: torch.device, *, seed: int) -> ActorCritic:
+    """The network of one policy; the same seed gives the same weights."""
+    rl = config.rl
+    model = make_actor_critic(
+        config.model,
+        spec,
+        obs_subtract_mean=rl.obs_subtract_mean,
+        obs_scale=rl.obs_scale,
+        normalize_input=rl.normalize_input,
+        normalize_returns=rl.normalize_returns,
+        seed=seed,
+    )
+    return model.to(device)
+
+
+def build_learner(
+    config: Config, model: ActorCritic, device: torch.device, *, policy_id: int, seed: int
+) -> Learner:
+    """The learner of one policy; it trains `model`."""
+    return Learner(
+        policy_id,
+        config.rl,
+        model,
+        device=device,
+        max_policy_lag=config.sampling.max_policy_lag,
+        seed=seed,
+        train_for_env_steps=config.run.env_steps_limit,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeamBuilder:
     """Builds the teams of a run; the same seed builds the same ones."""
@@ -49,18 +79,13 @@ class TeamBuilder:
 
     def build(self, policy_id: int) -> PolicyTeam:
         config, plan = self.config, self.plan
-        model = self._model(policy_id)
+        model_seed = mix_seed(self.seed, _MODEL_SEED, policy_id)
+        model = build_model(config, self.spec, self.device, seed=model_seed)
         # One thread that acts and learns in turn needs one set of weights only.
-        acting = self._model(policy_id) if plan.mode is Mode.ASYNC else model
-        learner = Learner(
-            policy_id,
-            config.rl,
-            model,
-            device=self.device,
-            max_policy_lag=config.sampling.max_policy_lag,
-            seed=mix_seed(self.seed, _LEARNER_SEED, policy_id),
-            train_for_env_steps=config.run.env_steps_limit,
-        )
+        apart = plan.mode is Mode.ASYNC
+        acting = build_model(config, self.spec, self.device, seed=model_seed) if apart else model
+        learner_seed = mix_seed(self.seed, _LEARNER_SEED, policy_id)
+        learner = build_learner(config, model, self.device, policy_id=policy_id, seed=learner_seed)
         inference = PolicyInference(
             acting,
             self.spec,
@@ -76,19 +101,6 @@ class TeamBuilder:
             allocate=self._allocate(model.rnn_state_size),
         )
         return PolicyTeam(policy_id=policy_id, learner=learner, inference=inference, batcher=batcher)
-
-    def _model(self, policy_id: int) -> ActorCritic:
-        rl = self.config.rl
-        model = make_actor_critic(
-            self.config.model,
-            self.spec,
-            obs_subtract_mean=rl.obs_subtract_mean,
-            obs_scale=rl.obs_scale,
-            normalize_input=rl.normalize_input,
-            normalize_returns=rl.normalize_returns,
-            seed=mix_seed(self.seed, _MODEL_SEED, policy_id),
-        )
-        return model.to(self.device)
 
     def _allocate(self, rnn_state_size: int) -> Callable[[], TrajectoryBatch]:
         return lambda: TrajectoryBatch.allocate(
