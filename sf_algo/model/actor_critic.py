@@ -184,6 +184,10 @@ class ActorCritic(nn.Module):
         """The network's values in units of reward."""
         return values if self.returns_normalizer is None else self.returns_normalizer.denormalize(values)
 
+    def standardize_values(self, values: Tensor) -> Tensor:
+        """Values in units of reward in the network's units: the inverse of `denormalize_values`."""
+        return values if self.returns_normalizer is None else self.returns_normalizer.standardize(values)
+
     def normalize_values(self, values: Tensor) -> Tensor:
         """Values or returns in the network's units, clipped where returns are normalized."""
         return values if self.returns_normalizer is None else self.returns_normalizer.normalize(values)
@@ -262,5 +266,6 @@ def make_actor_critic(
         initialize(model, model_cfg.policy_initialization, model_cfg.policy_init_gain)
         model._initialize_heads(model_cfg)
         if model_cfg.use_spectral_norm:
-            add_spectral_norm(model)
+            # Not the heads: a value must be able to grow beyond the norm of the features.
+            add_spectral_norm(model.towers)
     return model.arrange(torch.device("cpu"))

@@ -69,12 +69,16 @@ class RunningMeanStd(nn.Module):
         self.mean32.copy_(self.mean)
         self.std32.copy_((self.variance + EPSILON).sqrt())
 
+    def standardize(self, x: Tensor) -> Tensor:
+        """(x - mean) / std for float x [N, *shape]."""
+        return (x - self.mean32) / self.std32
+
     def normalize(self, x: Tensor) -> Tensor:
         """(x - mean) / std, clipped, for float x [N, *shape]."""
-        return ((x - self.mean32) / self.std32).clamp_(-CLIP, CLIP)
+        return self.standardize(x).clamp_(-CLIP, CLIP)
 
     def denormalize(self, x: Tensor) -> Tensor:
-        """The inverse of `normalize` where nothing is clipped."""
+        """The inverse of `standardize`."""
         return x * self.std32 + self.mean32
 
 
