@@ -61,7 +61,7 @@ def run_evaluation(config: Config) -> int:
                 print(_line(result), flush=True)
             results += finished
         frames = player.frames
-    _tell(config, paths, loaded, seed, results, frames)
+    _tell(config=config, paths=paths, loaded=loaded, seed=seed, results=results, frames=frames)
     return stop.reason.exit_code if stop.reason is not None else 0
 
 
@@ -133,6 +133,7 @@ def _line(result: EpisodeResult) -> str:
 
 
 def _tell(
+    *,
     config: Config,
     paths: ExperimentPaths,
     loaded: LoadedCheckpoint,

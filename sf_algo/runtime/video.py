@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,8 @@ _FALLBACK_FPS = 30.0
 def require_video() -> None:
     """Raises MissingDependencyError unless videos can be written."""
     try:
-        import imageio.v2
-        import imageio_ffmpeg  # noqa: F401
+        for name in ("imageio", "imageio_ffmpeg"):
+            importlib.import_module(name)
     except ImportError as error:
         raise MissingDependencyError(
             f"--save_video=True needs the package {error.name}: pip install 'sf-runner[video]'"
