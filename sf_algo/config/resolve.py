@@ -73,7 +73,8 @@ def configure(argv: Sequence[str], command: Command = Command.TRAIN) -> Invocati
         if command is Command.ENJOY or path.exists():
             if typed.faults:
                 raise ConfigError(typed.faults)
-            stored = load_stored_values(path)
+            # Where the experiment was found counts, not where it was once: folders get moved.
+            stored = {**load_stored_values(path), **_location(typed)}
     return _resolve(typed, command, stored=stored)
 
 
@@ -110,10 +111,17 @@ def _resumes(typed: TypedFlags) -> bool:
     return typed.values.get(("run", "restart_behavior"), "resume") == "resume"
 
 
+def _location(typed: TypedFlags) -> dict[FlagKey, FlagValue]:
+    """The flags that say where the experiment is."""
+    return {
+        key: typed.values.get(key, flags_by_key()[key].default)
+        for key in (("run", "train_dir"), ("run", "experiments_root"), ("run", "experiment"))
+    }
+
+
 def _experiment_dir(typed: TypedFlags) -> Path:
-    names = ("train_dir", "experiments_root", "experiment")
-    chosen: dict[str, Any] = {n: typed.values["run", n] for n in names if ("run", n) in typed.values}
-    return RunConfig(**chosen).experiment_dir
+    names: dict[str, Any] = {name: value for (_, name), value in _location(typed).items()}
+    return RunConfig(**names).experiment_dir
 
 
 def _other_family(typed: TypedFlags, stored: Mapping[FlagKey, FlagValue] | None) -> list[str]:
@@ -155,8 +163,6 @@ def _overridden(typed: TypedFlags, stored: Mapping[FlagKey, FlagValue] | None) -
         for key, value in typed.values.items()
         if key in flags_by_key() and key[0] not in TRANSIENT_SECTIONS and stored[key] != value
     ]
-    where = {"train_dir", "experiments_root", "experiment"}
-    changes = [change for change in changes if change.split()[0][2:] not in where]
     return [f"changed against the stored configuration: {', '.join(changes)}"] if changes else []
 
 

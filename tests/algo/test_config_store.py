@@ -70,6 +70,16 @@ def test_a_new_beginning_ignores_what_is_stored(tmp_path: Path, behavior: str) -
     assert not again.resumed
 
 
+def test_an_experiment_that_was_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(tmp_path / "old", "--env=doom_basic", "--gamma=0.9")
+    (tmp_path / "old").rename(tmp_path / "train_dir")
+    monkeypatch.chdir(tmp_path)
+    again = configure(["--experiment=e"])
+    assert again.config.rl.gamma == 0.9
+    assert str(again.config.run.experiment_dir) == "train_dir/e"
+    assert again.notes == ()
+
+
 def test_watching_needs_an_experiment(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no experiment there; check --train_dir"):
         configure(argv(tmp_path, "--env=doom_basic"), Command.ENJOY)
