@@ -65,8 +65,8 @@ class Ledger:
         return Snapshot(
             policies=[_policy_snapshot(account, final) for account in self.policies],
             train_seconds=self.train_seconds,
-            lag_mean=_mean_of(self.policies, "version_diff_avg"),
-            lag_max=_max_of(self.policies, "version_diff_max"),
+            lag_mean=_mean_of(self.policies, "policy_lag_mean"),
+            lag_max=_max_of(self.policies, "policy_lag_max"),
             bottleneck=bottleneck,
             stats=stats,
             perf=perf,

@@ -84,7 +84,11 @@ class Reporter:
             self._write_summaries(snapshot)
 
     def announce(self, phase: str, snapshot: Snapshot) -> None:
-        """Replaces the progress file."""
+        """Replaces the progress file. The first call is where the measurement of speed begins."""
+        if self._long.is_empty:
+            now = self._clocks.monotonic()
+            self._short.update(now, snapshot.env_steps)
+            self._long.update(now, snapshot.env_steps)
         self._progress.write(
             phase=phase,
             step=snapshot.env_steps,

@@ -55,6 +55,10 @@ class Speedometer:
             self._points.popleft()
 
     @property
+    def is_empty(self) -> bool:
+        return not self._points
+
+    @property
     def fps(self) -> float | None:
         """None before there are two points."""
         if len(self._points) < 2:
