@@ -202,8 +202,10 @@ class BoxUnits:
         middle = torch.where(bounded, (low + high) / 2, torch.zeros_like(low))
         half_range = torch.where(bounded, (high - low) / 2, torch.ones_like(low))
         # A uniform density over [-1, 1] has variance 1/3.
-        uniform_log_std = torch.where(bounded, -0.5 * math.log(3.0), 0.0).to(torch.float64)
-        return BoxUnits(middle.float(), half_range.float(), uniform_log_std.float())
+        uniform_log_std = torch.where(
+            bounded, torch.full_like(low, -0.5 * math.log(3.0)), torch.zeros_like(low)
+        )
+        return BoxUnits(middle, half_range, uniform_log_std)
 
     def suits(self, like: Tensor) -> bool:
         return like.device == self.middle.device and like.dtype == self.middle.dtype
@@ -225,7 +227,9 @@ class ActionFamily:
         self.num_params = sum(sizes) + self.num_stddevs
         """P."""
         self._tanh_scale = tanh_scale
-        self._units = [BoxUnits.of(c) if isinstance(c, Box) else None for c in spec.components]
+        self._exact_units = [BoxUnits.of(c) if isinstance(c, Box) else None for c in spec.components]
+        self._units = list(self._exact_units)
+        """Those above on the device and in the precision asked for last."""
         self._slices = spec.slices
         self._plain = len(spec.components) == 1 and self.num_stddevs == 0
         self._split_sizes = [*sizes, self.num_stddevs]
@@ -251,9 +255,9 @@ class ActionFamily:
         return parts[0] if len(parts) == 1 else Joint(parts, self._slices)
 
     def _units_for(self, index: int, block: Tensor) -> BoxUnits | None:
-        units = self._units[index]
-        if units is not None and not units.suits(block):
-            units = self._units[index] = units.to(block)
+        exact, units = self._exact_units[index], self._units[index]
+        if exact is not None and units is not None and not units.suits(block):
+            units = self._units[index] = exact.to(block)
         return units
 
 
