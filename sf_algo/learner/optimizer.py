@@ -53,13 +53,14 @@ class GuardedAdam:
         return self._adam.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Hyperparameters stay those of the flags."""
+        """Copies the state; hyperparameters stay those of the flags."""
         current = [dict(group) for group in self._adam.param_groups]
         self._adam.load_state_dict(dict(state))
         for group, own in zip(self._adam.param_groups, current, strict=True):
             group.update({key: value for key, value in own.items() if key != "params"})
-        # The fused step walks through memory: moments must lie in the order of their parameter.
+        # The fused step walks through memory: moments must lie in the order of their parameter. And torch
+        # would go on with the given tensors, which may be another learner's live ones.
         for parameter, moments in self._adam.state.items():
             for name, value in moments.items():
-                if isinstance(value, Tensor) and value.dim() and value.stride() != parameter.stride():
-                    moments[name] = torch.empty_like(parameter).copy_(value)
+                if isinstance(value, Tensor):
+                    moments[name] = torch.empty_like(parameter).copy_(value) if value.dim() else value.clone()
