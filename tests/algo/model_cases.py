@@ -93,3 +93,12 @@ def random_batch(spec: EnvSpec, model: ActorCritic, *, columns: int = B, seed: i
         keep = (~batch.reset_after[t]).float().unsqueeze(1)
         batch.rnn_states[t + 1] = acted.rnn_states * keep
     return batch
+
+
+def weights_of(learner: Learner) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in learner.model.state_dict().items()}
+
+
+def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
