@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -120,8 +121,9 @@ def make_gymnasium(env_id: str, env_cfg: EnvConfig, *, render_mode: str | None =
             "package.module:make_env)"
         ) from error
     except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == env_id.partition(":")[0]:
-            raise UnknownEnvError(f"--env={env_id}: there is no module {error.name}") from error
+        module, has_module, _ = env_id.partition(":")
+        if has_module and importlib.util.find_spec(module) is None:
+            raise UnknownEnvError(f"--env={env_id}: there is no module {module}") from error
         raise MissingDependencyError(f"--env={env_id}: {error}; install what is missing") from error
     except errors.Error as error:
         raise EnvError(f"--env={env_id}: {error}") from error
