@@ -23,7 +23,9 @@ class SamplingConfig:
         True, "collect experience while the learner trains; False: in turns, without policy lag"
     )
     serial_mode: bool = flag(
-        False, "everything in one process: best for very cheap environments, and bit-reproducible with a seed"
+        False,
+        "environments in the main process, without workers: best for very cheap ones. With async_rl=False it is "
+        "bit-reproducible with a seed, with async_rl=True the learner trains beside it in a process of its own",
     )
     num_workers: int = computed_flag(
         usable_cores,

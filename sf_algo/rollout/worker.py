@@ -17,15 +17,16 @@ import numpy as np
 from sf_algo.buffers.layout import make_layout
 from sf_algo.buffers.shared import SharedBlock, slot_views, trajectory_specs
 from sf_algo.config.store import config_from_dict
+from sf_algo.envs.factory import remove_own_leftovers
 from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import SfAlgoError
 from sf_algo.ipc.control import ControlBlock, WorkerPhase, WorkerStatus
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import MessageWriter
+from sf_algo.ipc.process import die_with_parent, prepare_process
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import PolicyDraw, mix_seed
-from sf_algo.rollout.process import die_with_parent, prepare_process
 from sf_algo.rollout.settings import WorkerSettings, read_all
 from sf_algo.rollout.split import EnvSplit, WarmUp
 
@@ -213,8 +214,13 @@ class RolloutWorker:
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     settings = WorkerSettings.from_json(read_all(int(words[0])))
-    die_with_parent(settings.lifeline_fd)
-    prepare_process(settings)
+    die_with_parent(settings.lifeline_fd, remove_own_leftovers)
+    prepare_process(
+        inherited_fds=settings.inherited_fds(),
+        trace_fd=settings.trace_fd,
+        niceness=settings.niceness,
+        cores=settings.cores,
+    )
     return RolloutWorker(settings).run()
 
 

@@ -7,7 +7,7 @@ for freed batch buffers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sf_algo.buffers.layout import TrajectoryArrays
@@ -58,6 +58,10 @@ class SamplingHub:
     slots_allowed: int | None = None
     """Synchronous sampling: no split may act in a slot beyond this many since the start."""
     _pending_since: float | None = None
+
+    def stage_seconds(self) -> Mapping[str, float]:
+        """Seconds that acting took, and that there was nothing to act for."""
+        return {"inference": self.times.serving, "environments": self.times.waiting}
 
     def turn(self, timeout_s: float) -> None:
         """Collects what is full and serves what is due, or waits for that at most `timeout_s`."""

@@ -13,6 +13,7 @@ from sf_algo.checkpoints import Checkpoint, CheckpointStore
 from sf_algo.config import RunConfig
 from sf_algo.errors import StorageError
 from sf_algo.paths import ExperimentPaths
+from sf_algo.runtime.learners import Learners
 from sf_algo.runtime.ledger import Ledger
 from sf_algo.runtime.plain import cloned
 from sf_algo.runtime.team import PolicyTeam
@@ -23,9 +24,6 @@ log = logging.getLogger(__name__)
 
 WINDOW, ACTOR, SAMPLER = "episodes", "actor_generator", "sampler"
 """Keys of a checkpoint's `runtime` part."""
-
-CallLearner = Callable[[int, Callable[[], Any]], Any]
-"""Runs a function while the learner of that policy rests."""
 
 
 class Saver:
@@ -39,7 +37,7 @@ class Saver:
         ledger: Ledger,
         windows: Sequence[EpisodeWindow],
         *,
-        call_learner: CallLearner,
+        learners: Learners,
         sampler_state: Callable[[], Mapping[str, Any]],
     ) -> None:
         """`sampler_state` is what a serial training adds to the first policy's checkpoint, else empty."""
@@ -47,7 +45,7 @@ class Saver:
         self._teams = teams
         self._ledger = ledger
         self._windows = windows
-        self._call_learner = call_learner
+        self._learners = learners
         self._sampler_state = sampler_state
         now = time.monotonic()
         self._schedules = [SaveSchedule(run=run, started=now) for _ in teams]
@@ -96,7 +94,8 @@ class Saver:
         """Writes a checkpoint of every policy that has learned since its last one. False where one failed."""
         done = True
         for team in self._teams:
-            if team.learner.policy_version != self._saved_versions[team.policy_id]:
+            version = self._ledger.policies[team.policy_id].policy_version
+            if version != self._saved_versions[team.policy_id]:
                 done = self._save(team) and done
         return done
 
@@ -115,10 +114,7 @@ class Saver:
 
     def _snapshot(self, team: PolicyTeam) -> Checkpoint:
         """A copy that later training does not touch."""
-        return self._call_learner(team.policy_id, lambda: self._copy(team))  # type: ignore[no-any-return]
-
-    def _copy(self, team: PolicyTeam) -> Checkpoint:
-        account = self._ledger.policies[team.policy_id]
+        learner = self._learners.state(team.policy_id)
         runtime: dict[str, Any] = {
             WINDOW: self._windows[team.policy_id].state(),
             ACTOR: team.inference.actor.generator_state(),
@@ -127,9 +123,9 @@ class Saver:
             runtime[SAMPLER] = self._sampler_state()
         return Checkpoint(
             policy_id=team.policy_id,
-            policy_version=team.learner.policy_version,
-            env_steps=account.trained_frames,
-            learner=cloned(team.learner.state_dict()),
+            policy_version=int(learner["policy_version"]),
+            env_steps=self._ledger.policies[team.policy_id].trained_frames,
+            learner=learner,
             train_seconds=self._ledger.train_seconds,
             best_metric=self._schedules[team.policy_id].best_metric,
             runtime=cloned(runtime),
@@ -138,6 +134,7 @@ class Saver:
 
 def resume(
     teams: Sequence[PolicyTeam],
+    learners: Learners,
     saver: Saver,
     ledger: Ledger,
     windows: Sequence[EpisodeWindow],
@@ -157,8 +154,7 @@ def resume(
         for note in loaded.notes:
             log.warning("%s", note)
         checkpoint = loaded.checkpoint
-        team.learner.load_state_dict(checkpoint.learner)
-        team.inference.take_weights(team.learner.model, team.learner.policy_version)
+        learners.load(team.policy_id, checkpoint.learner)
         for note in store.take_over(loaded):
             log.warning("%s", note)
         ledger.resume(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from sf_algo.envs.spec import ACTION_MASK, ObsSpec
 from sf_algo.errors import ModelError
+from sf_algo.model.activations import elu_
 from sf_algo.model.layers import (
     Conv2d,
     Linear,
@@ -22,6 +26,30 @@ from sf_algo.model.normalizers import CLIP, EPSILON, ObsNormalizer, RunningMeanS
 CPU = torch.device("cpu")
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (2, 5, 7, 3), (70_000,), (200, 2, 13, 17)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_elu_equals_torch(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
+    x = 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = (x.contiguous(memory_format=memory_format) if len(shape) == 4 else x).requires_grad_()
+    own, reference = elu_(x * 1.0), functional.elu(x)
+    torch.testing.assert_close(own, reference, rtol=1e-12, atol=1e-14)
+    weights = torch.randn_like(reference)
+    gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (own, reference)]
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-12, atol=1e-14)
+    with torch.inference_mode():
+        torch.testing.assert_close(elu_(x.detach().clone()), reference.detach(), rtol=1e-12, atol=1e-14)
+
+
+def test_elu_of_scattered_memory_and_of_extremes() -> None:
+    x = torch.tensor([-1e30, -1e-30, 0.0, 1e30, math.nan, -math.inf, math.inf])
+    out = elu_(x.clone()).tolist()
+    assert out[:4] + out[5:] == [-1.0, 0.0, 0.0, pytest.approx(1e30), -1.0, math.inf]
+    assert math.isnan(out[4])
+    scattered = torch.randn(6, 6)[::2, ::2]
+    expected = functional.elu(scattered.clone())
+    torch.testing.assert_close(elu_(scattered), expected)
+
+
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(8, 4, 0), (3, 1, 1), (3, 2, 0)])
 @pytest.mark.parametrize(("mean", "scale"), [(0.0, 1.0), (0.0, 255.0), (128.0, 128.0), (3.0, 1.0)])
 def test_pixels_are_normalized_inside_the_convolution(
@@ -30,6 +58,7 @@ def test_pixels_are_normalized_inside_the_convolution(
     torch.manual_seed(0)
     layer = Conv2d(3, 5, kernel, stride, padding).double()
     pixels = torch.randint(0, 256, (2, 3, 16, 24), dtype=torch.uint8)
+    assert layer._can_fold(pixels) == (stride == 4)
     plain = layer((pixels.double() - mean) / scale)
     folded = layer.forward_pixels(pixels, mean, scale)
     torch.testing.assert_close(folded, plain)
@@ -41,14 +70,15 @@ def test_pixels_are_normalized_inside_the_convolution(
 
 
 def test_weights_lie_by_column_on_a_cpu_and_keep_their_values() -> None:
-    module = nn.ModuleDict({"a": Linear(5, 7), "gru": nn.GRU(3, 4)})
+    module = nn.ModuleDict({"a": Linear(5, 17), "head": Linear(5, 4), "gru": nn.GRU(3, 8)})
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     arrange_weights(module, CPU)
     arrange_weights(module, CPU)
     for name, parameter in module.named_parameters():
         assert torch.equal(parameter, before[name])
         if parameter.dim() == 2:
-            assert parameter.stride() == (1, parameter.shape[0])
+            by_column = (1, parameter.shape[0])
+            assert parameter.stride() == ((5, 1) if "head" in name else by_column)
 
 
 class TestSpectralNorm:
