@@ -16,7 +16,7 @@ from sf_algo.envs.doom.actions import (
 )
 from sf_algo.envs.doom.measurements import Measurements
 from sf_algo.envs.doom.scenarios import MULTIPLAYER_NAMES, SCENARIOS
-from sf_algo.envs.doom.screen import PlaneSampler
+from sf_algo.envs.doom.screen import plane_sampler
 from sf_algo.envs.doom.shaping import BATTLE_SCHEME, BOTS_SCHEME, DEATHMATCH_SCHEME, RewardScheme, Shaper
 from sf_algo.envs.spec import Box, Discrete
 from sf_algo.errors import EnvError
@@ -90,11 +90,11 @@ def test_every_environment_has_the_actions_that_results_are_compared_on() -> Non
     assert not MULTIPLAYER_NAMES & set(SCENARIOS)
 
 
-@pytest.mark.parametrize("screen", [(120, 160), (144, 256), (480, 640), (72, 128)])
+@pytest.mark.parametrize("screen", [(120, 160), (144, 256), (480, 640), (72, 128), (131, 201)])
 def test_planes_are_sampled_from_their_nearest_pixels(screen: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (3, *screen), dtype=np.uint8)
     out = np.zeros((3, 72, 128), np.uint8)
-    PlaneSampler(screen_hw=screen, out_hw=(72, 128))(image, out)
+    plane_sampler(screen_hw=screen, out_hw=(72, 128))(image, out)
     for y, x in [(0, 0), (1, 1), (71, 127), (40, 77), (13, 3)]:
         assert out[:, y, x].tolist() == image[:, y * screen[0] // 72, x * screen[1] // 128].tolist()
 
@@ -103,7 +103,7 @@ def test_planes_equal_those_of_opencv() -> None:
     cv2 = pytest.importorskip("cv2")
     image = np.random.default_rng(1).integers(0, 256, (3, 120, 160), dtype=np.uint8)
     out = np.zeros((3, 72, 128), np.uint8)
-    PlaneSampler(screen_hw=(120, 160), out_hw=(72, 128))(image, out)
+    plane_sampler(screen_hw=(120, 160), out_hw=(72, 128))(image, out)
     for plane, sampled in zip(image, out, strict=True):
         assert np.array_equal(cv2.resize(plane, (128, 72), interpolation=cv2.INTER_NEAREST), sampled)
 
