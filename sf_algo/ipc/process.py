@@ -29,11 +29,14 @@ def single_thread_environment() -> dict[str, str]:
 def prepare_process(
     *, inherited_fds: Iterable[int], trace_fd: int, niceness: int, cores: Sequence[int] = ()
 ) -> None:
-    """Signals, stack traces, niceness (added to the parent's) and cores (none: any) of this process. Ctrl-C
-    is the main process's business."""
+    """Process group, signals, stack traces, niceness (added to the parent's) and cores (none: any) of this
+    process. Ctrl-C is the main process's business."""
+    with suppress(OSError):
+        os.setpgid(0, 0)
     for fd in inherited_fds:
         os.set_inheritable(fd, False)  # an engine that held our pipes open would hide our death
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     faulthandler.enable(file=trace_fd)
     faulthandler.register(TRACE_SIGNAL, file=trace_fd, all_threads=True)
     if niceness:

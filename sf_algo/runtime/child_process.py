@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from sf_algo.ipc.messages import Message, MessageReader
@@ -43,7 +43,11 @@ class Lifeline:
 
 
 class ChildProcess:
-    """Runs `python -m <module> <descriptor of its settings>` in a session of its own."""
+    """Runs `python -m <module> <descriptor of its settings>`.
+
+    It leads a process group of its own (see `prepare_process`) in our session: Ctrl-C does not reach it, it can
+    be ended together with what it starts, and the kernel weighs its niceness against ours.
+    """
 
     def __init__(self, module: str, make_settings: Callable[[int, int], ChildSettings]) -> None:
         """`make_settings` gets the descriptors for messages to us and for stack traces."""
@@ -90,8 +94,11 @@ class ChildProcess:
         return self._process.poll() is not None
 
     def kill(self) -> None:
-        """Ends the process and everything in its session's group, and collects it."""
-        with suppress(OSError):
+        """Ends the process and everything in its process group, and collects it."""
+        if self._process.poll() is None:
+            with suppress(OSError):
+                os.kill(self.pid, signal.SIGKILL)
+        with suppress(OSError):  # it may have died before it led a group
             os.killpg(self.pid, signal.SIGKILL)
         self.wait(_KILL_WAIT_S)
 
@@ -111,15 +118,25 @@ def _spawn(module: str, settings: ChildSettings) -> subprocess.Popen[bytes]:
         written = os.write(config_write, data)
         os.close(config_write)
         assert written == len(data), "the settings of a child fit into a pipe"
-        return subprocess.Popen(
-            [sys.executable, "-m", module, str(config_read)],
-            pass_fds=(config_read, *settings.inherited_fds()),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env=_environment(settings),
-        )
+        with _sigint_blocked():
+            return subprocess.Popen(
+                [sys.executable, "-m", module, str(config_read)],
+                pass_fds=(config_read, *settings.inherited_fds()),
+                stdin=subprocess.DEVNULL,
+                env=_environment(settings),
+            )
     finally:
         os.close(config_read)
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """A child that starts now is deaf to Ctrl-C until it has left our process group."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment(settings: ChildSettings) -> Mapping[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -20,10 +22,11 @@ from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.paths import ExperimentPaths
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.runtime.build import choose_device
+from sf_algo.runtime.guard import HangGuard
 from sf_algo.runtime.learners import TrainedBatch
 from sf_algo.runtime.ledger import Ledger
 from sf_algo.runtime.open_learners import LearningSide, RunBasis, open_learners
-from sf_algo.runtime.open_sampler import SamplerParts, open_sampler
+from sf_algo.runtime.open_sampler import MISSED_HEARTBEATS, SamplerParts, open_sampler
 from sf_algo.runtime.plain import to_plain
 from sf_algo.runtime.plan import make_plan
 from sf_algo.runtime.samplers import Sampler
@@ -222,7 +225,29 @@ class _Run:
             assert self._stop.reason is not None
             return self._stop.reason
         self._stack.callback(self._sampler.close)
+        if isinstance(self._sampler, SerialSampler):
+            self._guard(self._sampler, saver)
         return loop.run(self._sampler, side.learners, None if self._run.benchmark else saver)
+
+    def _guard(self, sampler: SerialSampler, saver: Saver) -> None:
+        """A hanging environment ends the process, after saving what has been learned."""
+        sampling = self._basis.config.sampling
+
+        def end(message: str) -> None:
+            log.error("%s", message.rstrip())
+            self._sampler = None  # its state is that of an unfinished step
+            if not self._run.benchmark:
+                saver.save_all()
+            print(f"error: {message.splitlines()[0]}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+        guard = HangGuard(
+            sampler.watch,
+            step_timeout_s=MISSED_HEARTBEATS * sampling.heartbeat_interval,
+            reset_timeout_s=sampling.reset_timeout_seconds,
+            on_hang=end,
+        )
+        self._stack.callback(guard.close)
 
     def _open_reporter(self) -> Reporter:
         frames = [account.trained_frames for account in self._ledger.policies]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +10,9 @@ from sf_algo.buffers.layout import TrajectoryLayout
 from sf_algo.config.store import config_to_dict
 from sf_algo.rollout.cores import worker_cores
 from sf_algo.rollout.env_maker import EnvMaker
-from sf_algo.rollout.env_set import EnvFault
 from sf_algo.rollout.episodes import EpisodeReport
 from sf_algo.rollout.settings import WorkerSettings
+from sf_algo.runtime.faults import FaultLog
 from sf_algo.runtime.hub import SamplingHub
 from sf_algo.runtime.learners import LocalLearners
 from sf_algo.runtime.open_learners import LearningSide, RunBasis
@@ -22,8 +21,6 @@ from sf_algo.runtime.serial import SerialSampler, restored_state
 from sf_algo.runtime.stopping import StopCondition
 from sf_algo.runtime.transport import Transport
 from sf_algo.runtime.worker_pool import WorkerPool, WorkerTimeouts
-
-log = logging.getLogger(__name__)
 
 MISSED_HEARTBEATS = 3
 """A worker that steps is lost after this many heartbeat intervals without a sign of life."""
@@ -53,6 +50,7 @@ def open_sampler(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
 
 def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
     basis, sampling = parts.basis, parts.basis.config.sampling
+    faults = FaultLog()
     sampler = SerialSampler(
         basis.plan,
         parts.side.layout,
@@ -67,7 +65,7 @@ def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
         stop=parts.stop,
         on_collected=parts.on_collected,
         on_episodes=parts.on_episodes,
-        on_fault=_log_fault,
+        on_fault=lambda fault: faults.add("the main process", fault.env_index, fault.traceback),
     )
     try:
         sampler.open(restored_state(state) if state else None)
@@ -75,10 +73,6 @@ def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
         sampler.close()
         raise
     return sampler
-
-
-def _log_fault(fault: EnvFault) -> None:
-    log.warning("environment %d had broken and was made anew:\n%s", fault.env_index, fault.traceback.rstrip())
 
 
 def _open_parallel(parts: SamplerParts) -> Sampler:
