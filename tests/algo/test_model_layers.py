@@ -26,7 +26,7 @@ from sf_algo.model.normalizers import CLIP, EPSILON, ObsNormalizer, RunningMeanS
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (2, 5, 7, 3), (70_000,), (200, 2, 13, 17)])
+@pytest.mark.parametrize("shape", [(3, 4), (70_000,), (2, 5, 7, 3), (200, 2, 13, 17)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_elu_equals_torch(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
     x = 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -42,10 +42,10 @@ def test_elu_equals_torch(shape: tuple[int, ...], memory_format: torch.memory_fo
 
 def test_elu_of_scattered_memory_and_of_extremes() -> None:
     x = torch.tensor([-1e30, -1e-30, 0.0, 1e30, math.nan, -math.inf, math.inf])
-    out = elu_(x.clone()).tolist()
+    out = elu_(x.repeat(10_000))[-7:].tolist()
     assert out[:4] + out[5:] == [-1.0, 0.0, 0.0, pytest.approx(1e30), -1.0, math.inf]
     assert math.isnan(out[4])
-    scattered = torch.randn(6, 6)[::2, ::2]
+    scattered = torch.randn(400, 400)[::2, ::2]
     expected = functional.elu(scattered.clone())
     torch.testing.assert_close(elu_(scattered), expected)
 
