@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
+import torch
 
-from sf_algo.config import DoomConfig, EnvConfig
+from sf_algo.config import DoomConfig, EnvConfig, ModelConfig
 from sf_algo.envs.factory import EnvSections, make_env
 from sf_algo.envs.gymnasium_env import GymnasiumEnv
 from sf_algo.envs.spec import EnvPlacement
 from sf_algo.errors import ConfigError, EnvError, MissingDependencyError, SfAlgoError, UnknownEnvError
+from sf_algo.model.actor_critic import make_actor_critic
 from sf_algo.testing import CountingEnv
 
 HERE = "tests.algo.test_env_factory"
@@ -137,3 +140,28 @@ def test_own_scenarios_are_found_by_name(tmp_path: Path) -> None:
     assert [getattr(c, "n", None) for c in env.spec.actions.components] == [3, 2, 2, 11]
     with pytest.raises(UnknownEnvError, match="--doom_scenarios_dir"):
         make_env("doom_maze", SECTIONS)
+
+
+def test_the_example_of_a_users_own_environment_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docs" / "examples")
+    env = make_env("my_env:make_env", SECTIONS)
+    assert {name: spec.shape for name, spec in env.spec.obs.items()} == {
+        "board": (3, 5, 5),
+        "wanted": (2,),
+        "action_mask": (4,),
+    }
+    rng = np.random.default_rng(0)
+    rows = env.spec.empty_rows()
+    env.reset(rows, seed=0)
+    ends = 0
+    for _ in range(100):  # the example asserts that no masked action is taken
+        result = env.step(env.spec.sample_actions(rng, rows), rows)
+        if result.episode is not None:
+            assert "right" in result.episode
+            ends += 1
+            env.reset(rows)
+    assert ends > 3
+    model = make_actor_critic(ModelConfig(encoder_custom="my_env:make_encoder", hidden_size=32), env.spec)
+    obs = {name: torch.as_tensor(array[None]) for name, array in rows[0].items()}
+    out = model.act(obs, torch.zeros(1, model.rnn_state_size))
+    assert out.values.shape == (1,)

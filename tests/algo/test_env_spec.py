@@ -46,6 +46,18 @@ def test_an_action_mask_must_have_one_int8_per_choice(dtype: type, length: int) 
         EnvSpec(obs={"action_mask": mask}, actions=MIXED)
 
 
+def test_masked_actions_are_never_drawn() -> None:
+    rng = np.random.default_rng(0)
+    mask = np.tile(np.array([1, 0, 1, 0, 1], np.int8), (200, 1))
+    actions = MIXED.sample(rng, 200, mask)
+    assert set(actions[:, 0]) == {0, 2}
+    assert set(actions[:, 3]) == {1}
+    spec = EnvSpec(obs={"action_mask": ObsSpec(shape=(5,), dtype=np.dtype(np.int8))}, actions=MIXED)
+    rows = spec.empty_rows()
+    rows[0]["action_mask"][:] = [0, 1, 0, 1, 0]
+    assert spec.sample_actions(rng, rows)[0, [0, 3]].tolist() == [1, 0]
+
+
 def test_images_are_recognized_by_dtype_and_rank() -> None:
     assert ObsSpec(shape=(3, 72, 128), dtype=np.dtype(np.uint8)).is_image
     assert not ObsSpec(shape=(3, 72, 128), dtype=FLOAT).is_image
