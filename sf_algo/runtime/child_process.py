@@ -45,8 +45,8 @@ class Lifeline:
 class ChildProcess:
     """Runs `python -m <module> <descriptor of its settings>`.
 
-    It leads a process group of its own (see `prepare_process`) in our session: Ctrl-C does not reach it, it can
-    be ended together with what it starts, and the kernel weighs its niceness against ours.
+    It leads a process group of its own (see `prepare_process`) in our session: Ctrl-C does not reach it, it
+    can be ended together with what it starts, and the kernel weighs its niceness against ours.
     """
 
     def __init__(self, module: str, make_settings: Callable[[int, int], ChildSettings]) -> None:

@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -169,14 +169,17 @@ class _Run:
         why = ""
         try:
             reason = self._sample(side, saver, loop, sampler_state)
-            outcome, why = ("finished" if reason.exit_code == 0 else "stopped"), reason.value
             log.info("end of training: %s", reason.value)
+            if not self._run.benchmark:
+                saver.save_all()
+            outcome, why = ("finished" if reason.exit_code == 0 else "stopped"), reason.value
         except Exception as error:
             why = str(error) or type(error).__name__
             raise
         finally:
-            if not self._run.benchmark:
-                saver.save_all()
+            if outcome == "failed" and not self._run.benchmark:
+                with suppress(SfAlgoError):  # what is broken already may be what saving needs
+                    saver.save_all()
             last = loop.snapshot(final=True)
             reporter.finish(last, self._paths, outcome=outcome, reason=why, best=saver.best)
         return reason

@@ -26,8 +26,9 @@ class StopReason(Enum):
         return 128 + signals[self] if self in signals else 0
 
 
-class StopRequested(Exception):  # noqa: N818 - not an error
-    """Unwinds the start of a training that is to stop before it has begun."""
+class StopRequested(BaseException):
+    """Unwinds the start of a training that is to stop before it has begun. No Exception: those that an
+    environment raises while it starts are dealt with on the way."""
 
 
 class StopCondition:
