@@ -165,7 +165,7 @@ class _Run:
         loop = TrainingLoop(
             stop=self._stop, ledger=self._ledger, reporter=reporter, frameskip=self._basis.spec.frameskip
         )
-        outcome: Outcome = "failed"
+        outcome: Outcome | None = None
         why = ""
         try:
             reason = self._sample(side, saver, loop, sampler_state)
@@ -177,11 +177,11 @@ class _Run:
             why = str(error) or type(error).__name__
             raise
         finally:
-            if outcome == "failed" and not self._run.benchmark:
+            if outcome is None and not self._run.benchmark:
                 with suppress(SfAlgoError):  # what is broken already may be what saving needs
                     saver.save_all()
             last = loop.snapshot(final=True)
-            reporter.finish(last, self._paths, outcome=outcome, reason=why, best=saver.best)
+            reporter.finish(last, self._paths, outcome=outcome or "failed", reason=why, best=saver.best)
         return reason
 
     def _trained(self, batch: TrainedBatch) -> None:
