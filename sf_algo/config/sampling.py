@@ -24,8 +24,9 @@ class SamplingConfig:
     )
     serial_mode: bool = flag(
         False,
-        "environments in the main process, without workers: best for very cheap ones. With async_rl=False it is "
-        "bit-reproducible with a seed, with async_rl=True the learner trains beside it in a process of its own",
+        "environments in the main process, without workers: best for very cheap ones. With async_rl=False "
+        "it is bit-reproducible with a seed, with async_rl=True the learner trains beside it in a process "
+        "of its own",
     )
     num_workers: int = computed_flag(
         usable_cores,

@@ -53,6 +53,7 @@ class Saver:
             CheckpointStore(paths.checkpoints(team.policy_id), keep=run.keep_checkpoints) for team in teams
         ]
         self._saved_versions = [-1] * len(teams)
+        self._told_unknown_metric = False
 
     @property
     def best(self) -> list[float | None]:
@@ -70,11 +71,16 @@ class Saver:
                 schedule.saved(time.monotonic())
             if schedule.milestone_due(now) and self._save(team, milestone=True):
                 schedule.milestone_saved(time.monotonic())
-            self._save_best(team, schedule, now)
+            self._save_best(team, now)
 
-    def _save_best(self, team: PolicyTeam, schedule: SaveSchedule, now: float) -> None:
+    def _save_best(self, team: PolicyTeam, now: float) -> None:
         window, name = self._windows[team.policy_id], self._run.save_best_metric
-        metric = window.means().get(name)
+        means = window.means()
+        if means and name not in means and not self._told_unknown_metric:
+            self._told_unknown_metric = True
+            log.warning("--save_best_metric=%s: no episode has it; they have %s", name, ", ".join(means))
+        metric = means.get(name)
+        schedule = self._schedules[team.policy_id]
         frames = self._ledger.policies[team.policy_id].trained_frames
         if not schedule.best_due(now, env_steps=frames, metric=metric, episodes=window.count(name)):
             return
@@ -85,7 +91,8 @@ class Saver:
             path = self.stores[team.policy_id].save_best(self._snapshot(team), metric=name, value=metric)
         except StorageError as error:
             schedule.best_metric = before
-            log.warning("%s", error)
+            schedule.failed(time.monotonic())
+            log.warning("%s; the training goes on", error)
             return
         schedule.best_saved(time.monotonic(), metric)
         log.info("best %s so far %.3f: saved %s", name, metric, path.name)
@@ -106,6 +113,7 @@ class Saver:
             path = store.save_milestone(checkpoint) if milestone else store.save(checkpoint)
         except StorageError as error:
             log.warning("%s; the training goes on", error)
+            self._schedules[team.policy_id].failed(time.monotonic())
             return False
         if not milestone:
             self._saved_versions[team.policy_id] = checkpoint.policy_version

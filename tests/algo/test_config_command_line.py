@@ -189,6 +189,12 @@ def test_flags_without_effect_are_told() -> None:
     assert sampler.notes == ()
 
 
+def test_a_limit_below_one_iteration_is_told() -> None:
+    (note,) = parse_args([ENV, "--train_for_env_steps=1000"]).notes
+    assert "less than one iteration of 1024 samples" in note
+    assert parse_args([ENV, "--train_for_env_steps=1024"]).notes == ()
+
+
 def test_configuration_imports_neither_torch_nor_numpy() -> None:
     check = "import sys, sf_algo.config; assert not {'torch', 'numpy', 'gymnasium'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
