@@ -240,7 +240,10 @@ class _Run:
             log.error("%s", message.rstrip())
             self._sampler = None  # its state is that of an unfinished step
             if not self._run.benchmark:
-                saver.save_all()
+                try:
+                    saver.save_all()
+                except SfAlgoError as error:
+                    log.error("%s", error)
             print(f"error: {message.splitlines()[0]}", file=sys.stderr, flush=True)
             os._exit(1)
 

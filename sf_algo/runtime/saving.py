@@ -97,28 +97,42 @@ class Saver:
         schedule.best_saved(time.monotonic(), metric)
         log.info("best %s so far %.3f: saved %s", name, metric, path.name)
 
-    def save_all(self) -> bool:
-        """Writes a checkpoint of every policy that has learned since its last one. False where one failed."""
-        done = True
+    def save_all(self) -> None:
+        """Writes a checkpoint of every policy that has learned since its last one.
+
+        Raises:
+            StorageError: one of them cannot be written; the others have been.
+        """
+        failure: StorageError | None = None
         for team in self._teams:
             version = self._ledger.policies[team.policy_id].policy_version
             if version != self._saved_versions[team.policy_id]:
-                done = self._save(team) and done
-        return done
+                try:
+                    self._write(team)
+                except StorageError as error:
+                    failure = error
+        if failure is not None:
+            raise StorageError(
+                f"{failure}; what was learned since the checkpoint before is lost"
+            ) from failure
 
     def _save(self, team: PolicyTeam, *, milestone: bool = False) -> bool:
-        checkpoint = self._snapshot(team)
-        store = self.stores[team.policy_id]
         try:
-            path = store.save_milestone(checkpoint) if milestone else store.save(checkpoint)
+            self._write(team, milestone=milestone)
         except StorageError as error:
             log.warning("%s; the training goes on", error)
             self._schedules[team.policy_id].failed(time.monotonic())
             return False
+        return True
+
+    def _write(self, team: PolicyTeam, *, milestone: bool = False) -> None:
+        """Raises StorageError."""
+        checkpoint = self._snapshot(team)
+        store = self.stores[team.policy_id]
+        path = store.save_milestone(checkpoint) if milestone else store.save(checkpoint)
         if not milestone:
             self._saved_versions[team.policy_id] = checkpoint.policy_version
         log.info("saved %s", path)
-        return True
 
     def _snapshot(self, team: PolicyTeam) -> Checkpoint:
         """A copy that later training does not touch."""
