@@ -91,6 +91,8 @@ def _resolve(typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagV
     derive_defaults(values, chosen)
     config = make_config(values)
     faults = [*typed.faults, *family_faults(typed.values, env), *_other_family(typed, stored)]
+    if command is Command.TRAIN and config.run.algo != "APPO":
+        faults.append(f"--algo={config.run.algo}: start it with python -m {Command.RUN_ALGORITHM.value}")
     faults += [f for f in cross_check(config) if not _mentions(f, typed.faulty)]
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
@@ -152,6 +154,10 @@ def _without_effect(typed: TypedFlags, command: Command, config: Config) -> list
         idle = sorted({name for _, name in typed.values} - names)
         if idle:
             notes.append(f"no effect in this command: {_dashed(idle)}")
+    for key, value in typed.values.items():
+        spec = flags_by_key()[key]
+        if spec.info.idle and value != spec.default:
+            notes.append(f"--{spec.name} has no effect: {spec.info.idle}")
     mix = "pbt_mix_policies_in_one_env"
     for section, switch in (("pbt", "with_pbt"), ("wandb", "with_wandb")):
         flags = sorted(n for s, n in typed.values if s == section and n not in (switch, mix))

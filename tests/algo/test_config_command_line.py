@@ -189,6 +189,18 @@ def test_flags_without_effect_are_told() -> None:
     assert sampler.notes == ()
 
 
+def test_flags_that_do_nothing_any_more_are_told() -> None:
+    assert parse_args([ENV, "--policy_workers_per_policy=2"]).notes == (
+        "--policy_workers_per_policy has no effect: one batched pass serves all requests of a policy",
+    )
+    assert parse_args([ENV, "--policy_workers_per_policy=1"]).notes == ()
+
+
+def test_the_dummy_sampler_is_not_trained() -> None:
+    (fault,) = faults(ENV, "--algo=DUMMY_SAMPLER")
+    assert fault == "--algo=DUMMY_SAMPLER: start it with python -m sf_algo.run_algorithm"
+
+
 def test_a_limit_below_one_iteration_is_told() -> None:
     (note,) = parse_args([ENV, "--train_for_env_steps=1000"]).notes
     assert "less than one iteration of 1024 samples" in note
