@@ -3,8 +3,8 @@
     python -m sf_algo.envs.doom.download_scenarios
     python -m sf_runner.run --run=run_descriptions.paper_doom_battle --experiments_per_gpu=1 --num_gpus=2
 
-4 billion frames each, with the settings of the basic environments. The predecessor's score is about 49 kills in
-an episode.
+4 billion frames each, with the settings of the basic environments. The predecessor's score is about 49 kills
+in an episode.
 """
 
 from sf_runner import Experiment, ParamGrid, RunDescription
