@@ -73,8 +73,7 @@ def configure(argv: Sequence[str], command: Command = Command.TRAIN) -> Invocati
         if command is Command.ENJOY or path.exists():
             if typed.faults:
                 raise ConfigError(typed.faults)
-            # Where the experiment was found counts, not where it was once: folders get moved.
-            stored = {**load_stored_values(path), **_location(typed)}
+            stored = {**load_stored_values(path), **_of_this_start(typed)}
     return _resolve(typed, command, stored=stored)
 
 
@@ -92,6 +91,8 @@ def _resolve(typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagV
     derive_defaults(values, chosen)
     config = make_config(values)
     faults = [*typed.faults, *family_faults(typed.values, env), *_other_family(typed, stored)]
+    if command is Command.TRAIN and config.run.algo != "APPO":
+        faults.append(f"--algo={config.run.algo}: start it with python -m {Command.RUN_ALGORITHM.value}")
     faults += [f for f in cross_check(config) if not _mentions(f, typed.faulty)]
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
@@ -99,7 +100,11 @@ def _resolve(typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagV
         config=config,
         typed=frozenset(name for _, name in typed.values),
         resumed=stored is not None,
-        notes=(*_without_effect(typed, command, config), *_overridden(typed, stored)),
+        notes=(
+            *_without_effect(typed, command, config),
+            *_overridden(typed, stored),
+            *_hints(config, command),
+        ),
     )
 
 
@@ -111,16 +116,18 @@ def _resumes(typed: TypedFlags) -> bool:
     return typed.values.get(("run", "restart_behavior"), "resume") == "resume"
 
 
-def _location(typed: TypedFlags) -> dict[FlagKey, FlagValue]:
-    """The flags that say where the experiment is."""
-    return {
-        key: typed.values.get(key, flags_by_key()[key].default)
-        for key in (("run", "train_dir"), ("run", "experiments_root"), ("run", "experiment"))
-    }
+_OF_ONE_START = ("train_dir", "experiments_root", "experiment", "restart_behavior", "load_checkpoint_kind")
+"""Flags of the section `run` that are never taken from an earlier start. Folders get moved, and nobody who
+once asked to begin anew wants that again with every resume."""
+
+
+def _of_this_start(typed: TypedFlags) -> dict[FlagKey, FlagValue]:
+    keys = [("run", name) for name in _OF_ONE_START]
+    return {key: typed.values.get(key, flags_by_key()[key].default) for key in keys}
 
 
 def _experiment_dir(typed: TypedFlags) -> Path:
-    names: dict[str, Any] = {name: value for (_, name), value in _location(typed).items()}
+    names: dict[str, Any] = {name: value for (_, name), value in _of_this_start(typed).items()}
     return RunConfig(**names).experiment_dir
 
 
@@ -147,6 +154,10 @@ def _without_effect(typed: TypedFlags, command: Command, config: Config) -> list
         idle = sorted({name for _, name in typed.values} - names)
         if idle:
             notes.append(f"no effect in this command: {_dashed(idle)}")
+    for key, value in typed.values.items():
+        spec = flags_by_key()[key]
+        if spec.info.idle and value != spec.default:
+            notes.append(f"--{spec.name} has no effect: {spec.info.idle}")
     mix = "pbt_mix_policies_in_one_env"
     for section, switch in (("pbt", "with_pbt"), ("wandb", "with_wandb")):
         flags = sorted(n for s, n in typed.values if s == section and n not in (switch, mix))
@@ -164,6 +175,18 @@ def _overridden(typed: TypedFlags, stored: Mapping[FlagKey, FlagValue] | None) -
         if key in flags_by_key() and key[0] not in TRANSIENT_SECTIONS and stored[key] != value
     ]
     return [f"changed against the stored configuration: {', '.join(changes)}"] if changes else []
+
+
+def _hints(config: Config, command: Command) -> list[str]:
+    """Combinations that work but are hardly meant."""
+    rl, limit = config.rl, config.run.env_steps_limit
+    samples = rl.batch_size * rl.num_batches_per_iteration
+    if command is not Command.TRAIN or limit is None or not 0 < limit < samples:
+        return []
+    return [
+        f"--train_for_env_steps={limit} is less than one iteration of {samples} samples (batch_size x "
+        "num_batches_per_iteration): the training ends after that one"
+    ]
 
 
 def _dashed(names: Sequence[str]) -> str:

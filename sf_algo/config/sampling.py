@@ -23,7 +23,10 @@ class SamplingConfig:
         True, "collect experience while the learner trains; False: in turns, without policy lag"
     )
     serial_mode: bool = flag(
-        False, "everything in one process: best for very cheap environments, and bit-reproducible with a seed"
+        False,
+        "environments in the main process, without workers: best for very cheap ones. With async_rl=False "
+        "it is bit-reproducible with a seed, with async_rl=True the learner trains beside it in a process "
+        "of its own",
     )
     num_workers: int = computed_flag(
         usable_cores,
@@ -49,7 +52,12 @@ class SamplingConfig:
     num_policies: int = flag(
         1, "policies trained side by side", at_least=1, why="there is something to train"
     )
-    policy_workers_per_policy: int = flag(1, "inference workers for each policy", at_least=1)
+    policy_workers_per_policy: int = flag(
+        1,
+        "inference workers for each policy; without effect",
+        at_least=1,
+        idle="one batched pass serves all requests of a policy",
+    )
     max_policy_lag: int = flag(
         10_000,
         "samples older than this many policy updates are not trained on",
@@ -75,7 +83,9 @@ class SamplingConfig:
     )
 
     train_in_background_thread: bool = flag(
-        True, "learn in a thread beside the inference; False: in the thread that collects batches"
+        True,
+        "learn beside the inference; without effect",
+        idle="async_rl decides whether the learner works beside the sampler",
     )
     set_workers_cpu_affinity: bool = flag(True, "pin every worker to its share of the cores")
     force_envs_single_thread: bool = flag(
@@ -88,7 +98,9 @@ class SamplingConfig:
         0, "threads of the learner on a CPU; 0: what suits the cores at hand", at_least=0
     )
     actor_worker_gpus: tuple[int, ...] = flag(
-        (), "GPUs that environments may render on, given to workers in turn"
+        (),
+        "GPUs that environments may render on; without effect",
+        idle="no environment of this version renders on a GPU",
     )
     reset_timeout_seconds: float = flag(
         120, "longest wait for an environment to start (s)", above=0, why=_SECONDS

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays
 from sf_algo.envs.spec import EnvSpec
+from sf_algo.ipc.weights import SharedWeights, WeightArrays
 from sf_algo.model.actor import Actor
 from sf_algo.model.actor_critic import ActorCritic
 
@@ -80,6 +81,18 @@ class PolicyInference:
                 own, new = self._model.state_dict(), source.state_dict()
                 torch._foreach_copy_(list(own.values()), list(new.values()))
             self._version = version
+
+    @torch.no_grad()
+    def take_arrays(self, weights: SharedWeights) -> None:
+        """As `take_weights`, from the shared memory of a learner process."""
+        own = self._model.state_dict()
+
+        def read(arrays: WeightArrays) -> None:
+            for name, tensor in own.items():
+                tensor.copy_(torch.from_numpy(arrays[name]))
+
+        with self._lock:
+            self._version = weights.take(read)
 
     def serve(self, requests: Sequence[ActionRequest]) -> int:
         """Writes actions, log-probs, values, next recurrent states and the version into the slots. Returns

@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from sf_algo.envs.spec import ACTION_MASK, ObsSpec
 from sf_algo.errors import ModelError
-from sf_algo.model.layers import Conv2d, Linear, activation
+from sf_algo.model.activations import activation
+from sf_algo.model.layers import Conv2d, Linear
 
 if TYPE_CHECKING:
     from sf_algo.config import ModelConfig

@@ -104,7 +104,7 @@ class EnvSplit:
         for _ in range(steps):
             if warm_up.expired():
                 return
-            actions = self._envs.spec.actions.sample(warm_up.rng, self.num_agents)
+            actions = self._envs.spec.sample_actions(warm_up.rng, rows)
             result = self._try_step(e, actions, rows)
             if self._log:
                 self._log.append_one(e, actions)

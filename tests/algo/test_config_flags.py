@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import sf_algo
 from sf_algo.config import Command, Invocation, run_command
 from sf_algo.config.flags import all_flags, flags_by_spelling
 from sf_algo.config.help import help_text
@@ -41,6 +43,19 @@ def test_a_name_means_one_thing() -> None:
         assert len(kinds) == 1, spelling
         assert len({spec.name for spec in specs}) == 1, spelling
         assert len(specs) == 1 or {spec.section for spec in specs} == {"doom", "dmlab"}, spelling
+
+
+def test_every_flag_is_followed_refused_or_told_to_do_nothing() -> None:
+    """Outside the configuration some code reads each section's field, or the flag says that it is idle."""
+    package = Path(sf_algo.__file__).parent
+    code = "\n".join(p.read_text() for p in package.rglob("*.py") if "config" not in p.parts)
+    read = set(re.findall(r"\.(\w+)\b", code))
+    refused = {"num_humans", "num_bots", "start_bot_difficulty", "timelimit"}
+    by_the_configuration = {"algo", "experiments_root", "train_dir", "train_for_env_steps", "recurrence"}
+    for spec in all_flags():
+        if spec.section in ("pbt", "dmlab") or spec.name in refused | by_the_configuration:
+            continue
+        assert (spec.name in read) != bool(spec.info.idle), spec.name
 
 
 def test_every_default_is_a_value_of_its_flag() -> None:

@@ -80,6 +80,13 @@ def test_an_experiment_that_was_moved(tmp_path: Path, monkeypatch: pytest.Monkey
     assert again.notes == ()
 
 
+def test_wishes_for_one_start_are_not_repeated(tmp_path: Path) -> None:
+    """Or a training that was once restarted would be restarted by every resume."""
+    stored(tmp_path, "--env=doom_basic", "--restart_behavior=overwrite", "--load_checkpoint_kind=best")
+    again = configure(argv(tmp_path)).config
+    assert (again.run.restart_behavior, again.run.load_checkpoint_kind) == ("resume", "latest")
+
+
 def test_watching_needs_an_experiment(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no experiment there; check --train_dir"):
         configure(argv(tmp_path, "--env=doom_basic"), Command.ENJOY)

@@ -13,7 +13,7 @@ from sf_algo.errors import ExperimentInUseError, StorageError
 from sf_algo.experiment import ExperimentLock, clear_experiment, make_experiment_dir
 from sf_algo.logging_setup import logging_to
 from sf_algo.paths import ExperimentPaths
-from sf_algo.save_schedule import SaveSchedule
+from sf_algo.save_schedule import RETRY_S, SaveSchedule
 
 
 @pytest.fixture
@@ -83,6 +83,15 @@ def test_when_checkpoints_are_due() -> None:
     assert not schedule.milestone_due(149)
     assert not SaveSchedule(RunConfig(), started=0).milestone_due(1e9)
     assert not SaveSchedule(RunConfig(benchmark=True), started=0).save_due(1e9)
+
+
+def test_after_a_failed_save_everything_waits_a_little() -> None:
+    schedule = SaveSchedule(RunConfig(save_every_sec=10, stats_avg=1, save_best_after=0), started=0)
+    schedule.failed(100)
+    assert not schedule.save_due(100 + RETRY_S - 1)
+    assert not schedule.best_due(100 + RETRY_S - 1, env_steps=1, metric=1.0, episodes=1)
+    assert schedule.save_due(100 + RETRY_S)
+    assert schedule.best_due(100 + RETRY_S, env_steps=1, metric=1.0, episodes=1)
 
 
 def test_when_the_best_is_worth_saving() -> None:

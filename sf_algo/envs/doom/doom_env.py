@@ -12,7 +12,7 @@ from sf_algo.envs.doom.actions import action_spec, button_mapping, groups_of_but
 from sf_algo.envs.doom.engine import DoomEngine
 from sf_algo.envs.doom.measurements import MEASUREMENTS, MEASUREMENTS_SPEC, Measurements
 from sf_algo.envs.doom.scenarios import DoomScenario
-from sf_algo.envs.doom.screen import PlaneSampler
+from sf_algo.envs.doom.screen import plane_sampler
 from sf_algo.envs.doom.shaping import Shaper
 from sf_algo.envs.spec import PLAIN_OBS, EnvSpec, ObsRow, ObsSpec, StepResult
 from sf_algo.errors import EnvError
@@ -50,7 +50,7 @@ class DoomEnv:
         self._record_to = record_to
         self._buttons = button_mapping(groups)
         channels, *screen_hw = engine.screen_shape
-        self._sample_planes = PlaneSampler(screen_hw=(screen_hw[0], screen_hw[1]), out_hw=out_hw)
+        self._sample_planes = plane_sampler(screen_hw=(screen_hw[0], screen_hw[1]), out_hw=out_hw)
         self._measurements = Measurements(engine.variables) if scenario.measurements else None
         self._shaper = Shaper(scenario.shaping, engine.variables) if scenario.shaping else None
         self.spec = EnvSpec(

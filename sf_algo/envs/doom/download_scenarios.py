@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fetched = fetch(options.dest.expanduser(), options.wheel)
     except SfAlgoError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return 1
     if fetched:
         print(f"fetched {len(fetched)} maps into {options.dest}: {', '.join(fetched)}")
     else:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_algo.envs.doom import launcher, maps, shm, start_lock
+from sf_algo.envs.doom.watch import EngineWatch, engine_pid
 from sf_algo.errors import EnvCrashedError, EnvError
 
 _START_SEED = 1
@@ -71,6 +72,7 @@ class DoomEngine:
         self.screen_shape = (3, height, width)
         self._instance_id = ""
         self._running = False
+        self._watch: EngineWatch | None = None
 
     def _set_wad(self, wad: Path | None) -> None:
         if wad is None:
@@ -105,6 +107,15 @@ class DoomEngine:
             self._guard(self._game.init)
         self._instance_id = self._game.get_instance_id()
         self._running = True
+        self._watch = self._start_watch()
+
+    def _start_watch(self) -> EngineWatch | None:
+        pid = engine_pid(self._instance_id)
+        queues = [path for path in shm.segments_of(self._instance_id) if "MQ" in path.name]
+        if pid is not None:
+            with suppress(OSError, AttributeError):  # a kernel without pidfds
+                return EngineWatch(pid, queues)
+        return None
 
     def new_episode(self, seed: int, recording: Path | None = None) -> None:
         """Begin an episode that depends on `seed` (32 bits) and the actions only; about 1 ms."""
@@ -147,6 +158,9 @@ class DoomEngine:
     def close(self) -> None:
         """Ends the process and removes its shared memory; may be called twice and after a crash."""
         self._running = False
+        if self._watch:
+            self._watch.stop()
+            self._watch = None
         with suppress(Exception):  # a dead engine cannot be asked to end
             self._game.close()
         if self._instance_id:

@@ -30,6 +30,9 @@ def guarded(engine: Path, *, working_dir: Path) -> Iterator[str]:
     It lies in memory, so no file is left over. The engine runs in `working_dir`, where it creates an empty
     folder; it exits if it cannot.
     """
+    if not hasattr(os, "memfd_create"):  # not Linux: nothing of this exists there
+        yield str(engine)
+        return
     script = _script(engine, working_dir)
     descriptor = os.memfd_create("doom_engine", os.MFD_CLOEXEC)
     try:
