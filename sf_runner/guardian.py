@@ -34,6 +34,7 @@ from sf_runner.backends.job_parent import (
     read_environ,
     write_record,
 )
+from sf_runner.terminal_state import SavedTerminal
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 _MAX_RESTARTS = 25
@@ -74,6 +75,7 @@ class Lifeline:
 def run_guarded(body: Callable[[Lifeline], int]) -> int:
     """Call `body` in the runner process; returns in both processes, with the exit code."""
     make_subreaper()
+    terminal = SavedTerminal.save()
     inherited: dict[int, _Inherited] = {}
     statuses: dict[int, dict[str, Any]] = {}
     for restarted in range(_MAX_RESTARTS + 1):
@@ -98,6 +100,8 @@ def run_guarded(body: Callable[[Lifeline], int]) -> int:
             )
         theirs.close()
         code = _Guardian(pid, ours, inherited, statuses).watch()
+        if terminal is not None:
+            terminal.give_back()  # a runner that was killed could not
         if code is not None:
             return code
         print("the runner was killed; starting it again, experiments go on", file=sys.stderr, flush=True)

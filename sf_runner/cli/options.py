@@ -11,7 +11,7 @@ from sf_runner.errors import UsageError, did_you_mean
 
 BACKENDS = ("processes", "slurm", "ngc")
 ORDERS = ("submission", "seed_major", "longest_first", "shortest_first")
-UIS = ("auto", "plain", "none")
+UIS = ("auto", "rich", "plain", "none")
 
 _EPILOG = """\
 A second start of the same command goes on where the first one stopped: finished experiments are not repeated,
@@ -148,7 +148,12 @@ def _add_what(group: Any) -> None:
     group.add_argument("--train_dir", default="./train_dir", help="where results go (default: ./train_dir)")
     group.add_argument("--experiment_suffix", default=None, help="appended to the experiments' folders")
     add_flag(group, "--dry_run", "print the plan (commands, folders, environment, slots) and start nothing")
-    group.add_argument("--ui", default="auto", choices=UIS, help="what to show (default: auto)")
+    group.add_argument(
+        "--ui",
+        default="auto",
+        choices=UIS,
+        help="what to show; auto: the full-screen UI on a terminal, plain lines elsewhere (default: auto)",
+    )
     group.add_argument(
         "--progress_every", type=duration_s, default=30.0, metavar="TIME",
         help="time between progress lines of the plain output (default: 30)",

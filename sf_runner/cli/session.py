@@ -36,7 +36,7 @@ from sf_runner.scheduler import Policy
 from sf_runner.signals import SignalInbox
 from sf_runner.slot_manager import SlotManager
 from sf_runner.summary import exit_code, summary_lines
-from sf_runner.tui.plain import PlainScreen, SilentScreen
+from sf_runner.tui.choose import make_screen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +141,16 @@ class _Session:
             requests=slot_requests(plan),
             launches=LaunchBuilder(plan.paths),
             policy=policy_of(prepared),
-            screen=_make_screen(prepared.options, plan),
+            screen=self._make_screen(),
             signals=signals,
             lifeline=self._lifeline,
         )
         return loop, slots
+
+    def _make_screen(self) -> Screen:
+        options = self._prepared.options
+        leader = self._lifeline.guardian_pid if self._lifeline is not None else os.getpid()
+        return make_screen(options.ui, self._prepared.plan.paths, every_s=options.progress_every, leader_pid=leader)
 
 
 def policy_of(prepared: Prepared) -> Policy:
@@ -224,12 +229,6 @@ def known_attempts(state: RunState, paths: RunPaths) -> list[Known]:
             )
         )
     return known
-
-
-def _make_screen(options: RunOptions, plan: Plan) -> Screen:
-    if options.ui == "none":
-        return SilentScreen()
-    return PlainScreen(plan.paths, every_s=options.progress_every)
 
 
 def _print_summary(state: RunState, plan: Plan, started: float, command: list[str]) -> None:
