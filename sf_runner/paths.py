@@ -100,6 +100,11 @@ class RunPaths:
         return self.runner_dir / "runner_output.log"
 
     @property
+    def notify_log(self) -> Path:
+        """What `--notify_command` printed."""
+        return self.runner_dir / "notify.log"
+
+    @property
     def history(self) -> Path:
         """Measured durations and peak memory per configuration, for ordering and estimates."""
         return self.runner_dir / "history.json"

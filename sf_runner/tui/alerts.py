@@ -48,12 +48,12 @@ def message_of(events: Sequence[ev.Event], jobs: int) -> str:
     cancelled = [event.job for event in events if isinstance(event, ev.JobCancelled)]
     told = [event.job for event in events if isinstance(event, ev.StopRequested) and event.reason == "cancelled"]
     requeued = [event.job for event in events if isinstance(event, ev.JobRequeued)]
-    parts = []
-    for event in events:
-        if isinstance(event, ev.LaunchingChanged) and event.paused is not None:
-            parts.append("launching paused" if event.paused else "launching resumed")
-        if isinstance(event, ev.LaunchingChanged) and event.max_parallel is not None:
-            parts.append(f"at most {event.max_parallel} side by side from now on")
+    launching = [event for event in events if isinstance(event, ev.LaunchingChanged)]
+    paused = [event.paused for event in launching if event.paused is not None]
+    parallel = [event.max_parallel for event in launching if event.max_parallel is not None]
+    parts = ["launching paused" if paused[-1] else "launching resumed"] if paused else []
+    if parallel:
+        parts.append(f"at most {parallel[-1]} side by side from now on")
     for found, text in ((told, "told to end"), (cancelled, "cancelled"), (requeued, "will be tried again")):
         if found and len(found) < jobs:
             parts.append(f"{_names(found)} {text}")

@@ -62,7 +62,7 @@ def title_line(header: Header, columns: int, glyphs: Glyphs) -> Line:
             sure = f" {glyphs.plus_minus} {format_duration(header.left.plus_minus_s)}"
     name: Span = (f" {header.run} ", "title")
     where: Span = (f" {header.where}", "dim")
-    state: list[Span] = [(f" {ago}", "warning" if header.life == "gone" else "good")] if ago else []
+    state: list[Span] = [(f"  {ago}", "warning" if header.life == "gone" else "good")] if ago else []
     times = f"{elapsed} elapsed"
     end: list[Span] = [(f", {left_text}", "bold"), (sure, "dim")] if left_text else []
     return spread(

@@ -21,7 +21,8 @@ class Terminal:
     """Opens the terminal a second time for itself: that descriptor can be made non-blocking without the shell and
     other programs noticing, so that a terminal that hangs (Ctrl-S, a dead connection) never holds up the run.
 
-    `lost` is set when the terminal has gone away; everything is a no-op from then on.
+    `lost` is set when the terminal has gone away; everything is a no-op from then on. Keys may be refused earlier (a
+    background process without a parent may not read): `deaf`.
     """
 
     def __init__(self, saved: SavedTerminal) -> None:
@@ -35,7 +36,7 @@ class Terminal:
         self._selector.register(self._wake_r, selectors.EVENT_READ)
         self._old_handler: object = None
         self.active = False
-        self.lost = False
+        self.lost = self.deaf = False
         self.resized = False
 
     def fd(self) -> int:
@@ -56,6 +57,7 @@ class Terminal:
             self.lost = True
             return
         self.active = self.resized = True
+        self.deaf = False
         self._selector.register(self._in_fd, selectors.EVENT_READ)
         if self._old_handler is None:
             self._old_handler = signal.signal(signal.SIGWINCH, self._size_changed) or signal.SIG_DFL
@@ -101,7 +103,7 @@ class Terminal:
         with contextlib.suppress(OSError):
             while os.read(self._wake_r, 64):
                 pass
-        if not self.active or self.lost:
+        if not self.active or self.lost or self.deaf:
             return b""
         if (self._shared or wait_s) and not select.select((self._in_fd,), (), (), wait_s)[0]:
             return b""
@@ -112,7 +114,9 @@ class Terminal:
         except OSError:  # EIO: the terminal has hung up
             data = b""
         if not data:
-            self._hung_up()
+            self.deaf = True
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(self._in_fd)
         return data
 
     def send(self, data: bytes) -> None:
@@ -130,7 +134,7 @@ class Terminal:
             except BlockingIOError:
                 return False
             except OSError:
-                self._hung_up()
+                self.lost = True
                 break
             self._unsent = self._unsent[written:]
         return True
@@ -143,11 +147,6 @@ class Terminal:
         except OSError:
             columns, rows = 0, 0
         return columns or _env_size("COLUMNS", 80), rows or _env_size("LINES", 24)
-
-    def _hung_up(self) -> None:
-        self.lost = True
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(self._in_fd)
 
     def _size_changed(self, *_: object) -> None:
         self.resized = True
