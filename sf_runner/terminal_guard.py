@@ -33,7 +33,7 @@ def run_with_guard(body: Callable[[int | None], int]) -> int:
             break
         except ChildProcessError:
             return 1
-    saved.give_back()
+    saved.give_back(guard)
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 

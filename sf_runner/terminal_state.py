@@ -67,10 +67,11 @@ class SavedTerminal:
         except (OSError, termios.error):
             pass
 
-    def give_back(self) -> bool:
-        """Undo what a UI did that is gone; nothing when none had the terminal, or it is not ours to use now."""
+    def give_back(self, leader_pid: int) -> bool:
+        """Undo what a UI did that is gone; nothing when none had the terminal. `leader_pid`: the process the shell
+        waits for; while that one is in the background, the terminal is the shell's business."""
         try:
-            if not self.is_taken() or os.tcgetpgrp(self.in_fd) != os.getpgrp():
+            if not self.is_taken() or not in_foreground(leader_pid):
                 return False
             termios.tcflow(self.in_fd, termios.TCOON)  # Ctrl-S would hold back what follows
             os.write(self.out_fd, LEAVE_SCREEN)
