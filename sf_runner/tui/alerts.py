@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sf_runner import events as ev
 from sf_runner.run_state import RunState
@@ -13,8 +13,9 @@ from sf_runner.tui.view_model import Alert, Life, short_name
 _NOTE_SHOWN_S = 30.0
 
 
-def make_alert(view: RunView, life: Life, message: str, failures: str) -> Alert | None:
-    """`message`: the answer to the last key, while it is fresh; `failures`: causes so far, in short."""
+def make_alert(view: RunView, life: Life, message: str, failures: str, *, own: bool) -> Alert | None:
+    """`message`: the answer to the last key, while it is fresh; `failures`: causes so far, in short; `own`: Ctrl-C
+    here means the run."""
     state = view.state
     if view.trouble:
         return Alert(text=view.trouble, level="error")
@@ -25,7 +26,9 @@ def make_alert(view: RunView, life: Life, message: str, failures: str) -> Alert 
     if life == "finished":
         return Alert(text=_finished(state, failures), level="note" if state.count("Failed") else "info")
     if state.draining is not None:
-        return Alert(text=_DRAINING[state.draining.reason](len(state.active)), level="warning")
+        text, ctrl_c = _DRAINING[state.draining.reason]
+        hint = f" (ctrl-c again {ctrl_c} them)" if own and ctrl_c else ""
+        return Alert(text=text.format(len(state.active)) + hint, level="warning")
     if state.paused:
         return Alert(text="launching is paused: p goes on", level="warning")
     note = state.notes[-1] if state.notes else None
@@ -66,7 +69,9 @@ def _names(jobs: Sequence[str]) -> str:
 
 def _gone(state: RunState) -> str:
     left = state.count("Waiting") + len(state.active)
-    return f"no runner is at work on this run, {left} experiments are not done: give its command again to go on"
+    if state.draining is not None and state.draining.reason == "detached":
+        return f"detached: {len(state.active)} experiments went on; give the run's command again ({left} not done)"
+    return f"no runner is at work on it: give the run's command again ({left} not done)"
 
 
 def _finished(state: RunState, failures: str) -> str:
@@ -79,10 +84,11 @@ def _finished(state: RunState, failures: str) -> str:
     return f"{text}; {failures}" if failures else text
 
 
-_DRAINING: Mapping[str, Callable[[int], str]] = {
-    "interrupted": lambda n: f"nothing new is started, {n} still running (ctrl-c again ends them)",
-    "terminated": lambda n: f"ending {n} running experiments (ctrl-c again kills them)",
-    "killed": lambda n: f"killing {n} running experiments",
-    "max_failures": lambda n: f"too many failures: nothing new is started, {n} still running",
-    "detached": lambda n: f"detached: {n} experiments go on",
+_DRAINING: Mapping[ev.DrainReason, tuple[str, str]] = {
+    "interrupted": ("nothing new is started, {} still running", "ends"),
+    "terminated": ("ending {} running experiments", "kills"),
+    "killed": ("killing {} running experiments", ""),
+    "max_failures": ("too many failures: nothing new is started, {} still running", "ends"),
+    "detached": ("detached: {} experiments go on", ""),
 }
+"""What is going on, and what another Ctrl-C does to those that run."""

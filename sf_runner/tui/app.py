@@ -23,13 +23,15 @@ from sf_runner.tui.machine import GpuRow, GpuRows, MachineProbe
 from sf_runner.tui.order import JobOrder
 from sf_runner.tui.panels import tiny_line
 from sf_runner.tui.sampler import Sampler
-from sf_runner.tui.text import Line, width_of
+from sf_runner.tui.text import Line, width_of, wrap
 from sf_runner.tui.theme import Theme
 from sf_runner.tui.ui_state import Mode, Pin, UiState, group_of
-from sf_runner.tui.view_model import Header, JobRow, Life, make_header, make_rows, short_name, window
+from sf_runner.tui.view_model import Alert, Header, JobRow, Life, make_header, make_rows, short_name, window
 
 _MESSAGE_S = 5.0
 _RECENT_PRESS_S = 3.0
+_LEAST_NAME = 26
+"""Room for what the head of the column says."""
 _SAMPLES_PER_FRAME = 200
 
 
@@ -47,9 +49,20 @@ class _Survey:
 
 
 class App:
-    """One person's view of a run. Reads progress files, logs and /proc; never writes anything."""
+    """One person's view of a run. Reads progress files, logs and /proc; never writes anything.
 
-    def __init__(self, run_paths: RunPaths, theme: Theme, mode: Mode, *, local: bool | None = None) -> None:
+    `local`: whether the jobs run on this machine; None: as the run itself says.
+    """
+
+    def __init__(
+        self,
+        run_paths: RunPaths,
+        theme: Theme,
+        mode: Mode,
+        *,
+        local: bool | None = None,
+        machine: MachineProbe | None = None,
+    ) -> None:
         self.ui = UiState()
         self.life: Life = "live"
         self._paths = run_paths
@@ -58,7 +71,7 @@ class App:
         self._local = local
         self._order = JobOrder()
         self._sampler = Sampler(run_paths)
-        self._machine = MachineProbe()
+        self._machine = machine or MachineProbe()
         self._gpus = GpuRows()
         self._tail = LogTail()
         self._log: LogView | None = None
@@ -67,7 +80,7 @@ class App:
         self._size = (80, 24)
         self._message, self._message_until = "", 0.0
         self._asked_parallel, self._asked_at = 0, 0.0
-        self._shown = {"slots": False, "fps": False, "value": False}
+        self._shown: dict[str, int] = {"slot": 0, "fps": 0, "value": 0}
 
     # ---- what happens --------------------------------------------------------------------------------------
 
@@ -102,7 +115,7 @@ class App:
         if outcome.message:
             self.say(outcome.message, view.now)
         if self.ui.page == "log" and self._log is None and scene.job is not None:
-            self._log = LogView(self._paths, scene.job.job_id)
+            self._log = LogView(self._paths, scene.job)
         for request in outcome.requests:
             if request.action == "parallel":
                 self._asked_parallel, self._asked_at = request.number, view.now
@@ -159,7 +172,7 @@ class App:
         self.ui = ui = replace(ui, top=top)
         visible = listed[top : top + layout.jobs]
         metric = self.metric
-        self._sampler.look(state, visible, view.now, metric=metric, courses=columns >= 96)
+        self._sampler.look(state, visible, view.now, metric=metric, courses=columns >= 90)
         job_rows = make_rows(
             listed, top, layout.jobs, row, view.now, metric, self._sampler.progress, self._sampler.course
         )
@@ -167,7 +180,7 @@ class App:
         title, log = self._log_panel(selected, layout.log, view.now) if layout.log else ("", ())
         screen = render.JobsScreen(
             header=self._header(view),
-            alert=make_alert(view, self.life, self._fresh_message(view.now), self._survey.failures),
+            alert=self._alert(view),
             machine=self._machine.read(view.now) if layout.machine else None,
             gpus=self._gpu_rows(view),
             columns=self._columns(job_rows, columns),
@@ -186,6 +199,10 @@ class App:
         )
         return render.jobs_page(screen, layout, self._glyphs)
 
+    def _alert(self, view: RunView) -> Alert | None:
+        message = self._message if view.now < self._message_until else ""
+        return make_alert(view, self.life, message, self._survey.failures, own=self._mode == "runner")
+
     def _dialog(self, state: RunState) -> tuple[Line, ...]:
         if self.ui.dialog is None:
             return ()
@@ -193,11 +210,14 @@ class App:
         return tuple(pages.dialog_lines(self.ui.dialog, running=running, waiting=state.count("Waiting")))
 
     def _text(self, view: RunView) -> tuple[str, list[Line]]:
+        """Title and lines of the page of text that is shown."""
         if self.ui.page == "help":
-            return "help", pages.help_lines(self._mode)
-        if self.ui.page == "failures":
-            return f"failures of {view.state.run_name}", pages.failure_lines(view.state, self._paths)
-        return f"messages of {view.state.run_name}", pages.message_lines(view.state)
+            title, lines = "help", pages.help_lines(self._mode)
+        elif self.ui.page == "failures":
+            title, lines = f"failures of {view.state.run_name}", pages.failure_lines(view.state, self._paths)
+        else:
+            title, lines = f"messages of {view.state.run_name}", pages.message_lines(view.state)
+        return title, [part for line in lines for part in wrap(line, self._size[0])]
 
     def _header(self, view: RunView) -> Header:
         state = view.state
@@ -247,10 +267,17 @@ class App:
     def _columns(self, rows: Sequence[JobRow], columns: int) -> Columns:
         """A column stays once there was something in it: a list that jumps about cannot be read."""
         shown = self._shown
-        shown["slots"] = shown["slots"] or any(row.slot for row in rows)
-        shown["fps"] = shown["fps"] or any(row.fps for row in rows)
-        shown["value"] = shown["value"] or any(row.value is not None for row in rows)
-        return make_columns(columns, attempts=self._survey.attempts, name=max(26, self._survey.longest_name), **shown)
+        shown["slot"] = max(shown["slot"], *(len(row.slot) for row in rows), 0)
+        shown["fps"] |= any(row.fps for row in rows)
+        shown["value"] |= any(row.value is not None for row in rows)
+        return make_columns(
+            columns,
+            name=max(_LEAST_NAME, self._survey.longest_name),
+            slot=shown["slot"],
+            attempts=self._survey.attempts,
+            fps=bool(shown["fps"]),
+            value=bool(shown["value"]),
+        )
 
     def _position(self, top: int, shown: int, listed: int, total: int) -> str:
         ui = self.ui
@@ -293,6 +320,3 @@ class App:
         gpus = len(view.gpus.gpus) if here else 0
         columns, rows = self._size
         return make_layout(columns, rows, gpus=gpus, machine=here, jobs=max(listed, 1))
-
-    def _fresh_message(self, now: float) -> str:
-        return self._message if now < self._message_until else ""

@@ -75,26 +75,31 @@ def make_layout(columns: int, rows: int, *, gpus: int, machine: bool, jobs: int)
     )  # fmt: skip
 
 
-def make_columns(columns: int, *, attempts: bool, slots: bool, fps: bool, value: bool, name: int) -> Columns:
-    """`attempts`, `slots`, `fps`, `value`: whether some job has one to show. `name`: cells that names would like."""
-    wide, widest = columns >= 110, columns >= 160
-    state = 11 if columns >= 60 else 1
-    slot = (12 if wide else 6) if slots and columns >= 70 else 0
-    attempt = 3 if attempts and columns >= 70 else 0
-    time = 6 if columns >= 36 else 0
-    bar = 0 if columns < 60 else 8 if not wide else 14 if not widest else 24
-    percent = 4
-    left = 6 if wide else 0
-    speed = 5 if fps and columns >= 70 else 0
-    number = 8 if value and columns >= 50 else 0
-    spark = (0 if columns < 96 else 10 if not wide else 16 if not widest else 24) if value else 0
-    fixed = [state, slot, attempt, time, bar, percent, left, speed, number, spark]
-    room = max(8, columns - 3 - sum(width + 1 for width in fixed if width))
-    if wide and room > name:  # what names do not need makes bars and sparklines longer
-        spare, room = room - name, name
-        longer = min(spare // 2, _MAX_BAR - spark) if spark else 0
-        bar, spark = min(bar + spare - longer, _MAX_BAR), spark + longer
-    return Columns(
-        state=state, name=room, slot=slot, attempt=attempt, time=time, bar=bar, percent=percent, left=left, fps=speed,
-        value=number, spark=spark,
-    )  # fmt: skip
+def make_columns(columns: int, *, name: int, slot: int, attempts: bool, fps: bool, value: bool) -> Columns:
+    """`name`, `slot`: cells that the longest one would like; `attempts`, `fps`, `value`: whether some job has one to
+    show. The most important columns come first; then names get what they need; then bars and sparklines grow."""
+    least_name = min(name, max(16, columns * 3 // 10))
+    room = columns - 4 - least_name
+    widths: dict[str, int] = {}
+    for column, width, wanted in (
+        ("state", 1 if columns < 60 else 8 if columns < 100 else 11, True),
+        ("percent", 4, True),
+        ("time", 6, True),
+        ("value", 8, value and columns >= 50),
+        ("bar", 8, True),
+        ("fps", 5, fps),
+        ("slot", min(slot, 6 if columns < 110 else 14), slot > 0),
+        ("attempt", 3, attempts),
+        ("left", 6, columns >= 100),
+        ("spark", 8, value and columns >= 90),
+    ):
+        widths[column] = width if wanted and width + 1 <= room else 0
+        room -= widths[column] + (1 if widths[column] else 0)
+    wide_name = min(name, least_name + room)
+    room -= wide_name - least_name
+    growing = [column for column in ("bar", "spark") if widths[column]]
+    for index, column in enumerate(growing):
+        more = min(room // (len(growing) - index), _MAX_BAR - widths[column])
+        widths[column] += more
+        room -= more
+    return Columns(name=wide_name, **widths)

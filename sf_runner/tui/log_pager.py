@@ -6,6 +6,7 @@ bounded part of it is read at a time.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ class LogPager:
         self.following = True
         self.column = 0
         """Cells scrolled to the right."""
-        self._end_top = 0
+        self._end_top: float = math.inf  # until a page has been made
 
     def page(self, rows: int) -> LogText:
         """The lines in the window, at most `rows`."""
@@ -99,9 +100,9 @@ class LogPager:
             with self.path.open("rb") as file:
                 fd, status = file.fileno(), os.fstat(file.fileno())
                 size = status.st_size
-                self._end_top = _back(fd, _without_newline(fd, size), rows)  # the rows-th newline before the end
-                if self.following or self.top > self._end_top:
-                    self.top = self._end_top
+                self._end_top = end_top = _back(fd, _without_newline(fd, size), rows)
+                if self.following or self.top > end_top:
+                    self.top = end_top
                 lines = _forward(fd, self.top, size, rows)
         except OSError:
             return LogText()
@@ -160,15 +161,17 @@ def _back(fd: int, offset: int, newlines: int) -> int:
 
 def _skip(fd: int, offset: int, size: int, lines: int) -> int:
     """The beginning of the line `lines` lines after the one at `offset`, or the end of the file."""
-    while lines > 0 and offset < size:
-        data = os.pread(fd, _BLOCK, offset)
+    position = line_start = offset
+    while lines > 0 and position < size:
+        data = os.pread(fd, _BLOCK, position)
         at = -1
         while lines > 0 and (found := data.find(b"\n", at + 1)) >= 0:
             at, lines = found, lines - 1
-        if at < 0:  # a huge line is taken apart
-            return min(offset + len(data), size)
-        offset += at + 1
-    return offset
+            line_start = position + at + 1
+        position = line_start if lines == 0 else position + len(data)
+        if position - line_start > _MAX_BACK:  # a huge line is taken apart
+            line_start, lines = position, lines - 1
+    return position
 
 
 def _forward(fd: int, offset: int, size: int, rows: int) -> list[str]:

@@ -19,11 +19,11 @@ _SIDEWAYS = 20
 class LogView:
     """Remembers where in which attempt's log the window is."""
 
-    def __init__(self, run_paths: RunPaths, job: str) -> None:
-        self.job = job
-        self._paths = run_paths.job(job)
-        self._attempt = 0
-        self._pager: LogPager | None = None
+    def __init__(self, run_paths: RunPaths, record: JobRecord) -> None:
+        self.job = record.job_id
+        self._paths = run_paths.job(record.job_id)
+        self._attempt = record.attempts
+        self._pager = LogPager(self._paths.attempt_log(record.attempts))
         self._rows = 10
 
     def press(self, key: str) -> bool:
@@ -31,8 +31,6 @@ class LogView:
         pager = self._pager
         if key in ("esc", "q", "enter", "l"):
             return False
-        if pager is None:
-            return True
         if key == "a":
             logs = self._paths.attempt_logs()
             if len(logs) > 1:
@@ -56,7 +54,7 @@ class LogView:
 
     def lines(self, record: JobRecord, now: float, columns: int, rows: int, glyphs: Glyphs) -> list[Line]:
         """The page."""
-        if self._pager is None or (record.attempts != self._attempt and self._pager.following):
+        if record.attempts != self._attempt and self._pager.following:
             # A new attempt has begun: whoever follows wants to see it.
             self._attempt = record.attempts
             self._pager = LogPager(self._paths.attempt_log(record.attempts))
@@ -66,7 +64,6 @@ class LogView:
         return log_page(head, text, self._pager.column, self._keys(record, text), columns, rows, glyphs)
 
     def _head(self, record: JobRecord, now: float, columns: int, rows: int, glyphs: Glyphs) -> list[Line]:
-        assert self._pager is not None
         row = job_row(record, now, None, (), "", selected=False)
         took = f"  {format_duration(row.elapsed_s)}" if row.elapsed_s is not None else ""
         slot = f"  {row.slot}" if row.slot else ""
@@ -89,7 +86,6 @@ class LogView:
         return lines
 
     def _keys(self, record: JobRecord, text: LogText) -> list[tuple[str, str]]:
-        assert self._pager is not None
         where = "following" if self._pager.following else "F follow" if self._pager.at_end else "end to follow"
         if text.size and not self._pager.following:
             where = f"{100 * self._pager.top // text.size}%, {where}"

@@ -23,6 +23,7 @@ from sf_runner.tui.theme import Glyphs
 from sf_runner.tui.view_model import Alert, Header
 
 _ALERT_STYLES = {"error": "failed", "warning": "warning", "note": "note", "info": "dim"}
+_GPU_LABEL = 38
 _STATES = ("succeeded", "failed", "running", "retrying", "waiting", "cancelled")
 
 
@@ -180,14 +181,13 @@ def gpu_lines(gpus: Sequence[GpuRow], per_row: int, rows: int, columns: int, gly
 
 def _gpu_cell(gpu: GpuRow, width: int, glyphs: Glyphs) -> Line:
     wide = width >= 56
-    spans: list[Span] = [(f" {gpu.label.replace('GPU ', '') if not wide else gpu.label} ", "bold")]
+    spans: list[Span] = [(f" {gpu.label if width >= _GPU_LABEL else gpu.label.removeprefix('GPU ')} ", "bold")]
     if gpu.lost:
         spans.append(("lost: the driver no longer reaches it", "failed"))
         return _cell(spans, width, glyphs)
     if wide:
         spans += [(fit(gpu.name, 11, glyphs.ellipsis) + " ", "dim")] if width >= 76 and gpu.name else []
-        if gpu.utilization is not None:
-            spans += bar(gpu.utilization, 8, "running", glyphs)
+        spans += [(" " * 8, "")] if gpu.utilization is None else bar(gpu.utilization, 8, "running", glyphs)
     known = gpu.utilization is not None
     spans.append(
         (f" {100 * gpu.utilization:3.0f}%" if gpu.utilization is not None else "   ?%", "" if known else "dim")
@@ -200,6 +200,8 @@ def _gpu_cell(gpu: GpuRow, width: int, glyphs: Glyphs) -> Line:
     if gpu.temperature_c is not None:
         hot = "full" if gpu.temperature_c >= 88 else "busy" if gpu.temperature_c >= 80 else "dim"
         spans.append((f" {gpu.temperature_c}{glyphs.degree}C", hot))
+    elif wide:
+        spans.append(("  ?" + " " * (1 + len(glyphs.degree)), "dim"))
     if gpu.jobs:
         spans.append((f"  {gpu.jobs} job{'s' if gpu.jobs > 1 else ''}" if wide else f" {gpu.jobs}j", "good"))
     spans += _others(gpu, wide)

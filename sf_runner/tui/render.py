@@ -20,7 +20,7 @@ from sf_runner.tui.panels import (
     title_line,
 )
 from sf_runner.tui.table import head_line, job_line
-from sf_runner.tui.text import Line, cut, skip, width_of
+from sf_runner.tui.text import Line, cut, skip, width_of, wrap
 from sf_runner.tui.theme import Glyphs
 from sf_runner.tui.view_model import Alert, Header, JobRow
 
@@ -123,7 +123,7 @@ def with_dialog(lines: list[Line], dialog: Sequence[Line], columns: int, glyphs:
     """A question over the bottom of a page."""
     if not dialog:
         return lines
-    block = [rule("", columns, glyphs), *(cut_line(line, columns, glyphs.ellipsis) for line in dialog)]
+    block = [rule("", columns, glyphs), *(part for line in dialog for part in wrap(line, columns))]
     block = block[: len(lines)]
     return [*lines[: len(lines) - len(block)], *block]
 

@@ -8,6 +8,11 @@ from sf_runner.tui.theme import SELECTED, Glyphs
 from sf_runner.tui.view_model import JobRow
 
 _REMARK_ROOM = 12
+_FULL_WORD = 11
+_SHORT_STATES = {
+    "running": "run", "starting": "start", "ending": "ending", "retrying": "retry", "waiting": "wait",
+    "succeeded": "done", "failed": "failed", "cancelled": "cancel",
+}  # fmt: skip
 _UNDER_WAY = ("running", "ending", "starting")
 
 
@@ -16,9 +21,10 @@ def head_line(columns: Columns, *, position: str, metric_name: str, sorted_by: s
     which the list is sorted."""
     progress = columns.bar + (1 if columns.bar else 0) + columns.percent
     value = columns.value + (columns.spark + 1 if columns.spark else 0)
+    title = f"experiment  {position}"
     cells: list[tuple[str, str, int, bool]] = [
         ("state", "state" if columns.state > 1 else "", columns.state, False),
-        ("number", f"experiment  {position}", columns.name, False),
+        ("number", title if len(title) <= columns.name else position, columns.name, False),
         ("", "slot", columns.slot, False),
         ("", "try", columns.attempt, True),
         ("time", "time", columns.time, True),
@@ -47,7 +53,8 @@ def job_line(row: JobRow, columns: Columns, glyphs: Glyphs, *, total_width: int)
     """One job; exactly `total_width` cells when it is selected."""
     text_style = "bold" if row.state in _UNDER_WAY else "dim" if row.state in ("waiting", "cancelled") else ""
     mark = glyphs.states[row.state]
-    state = fit(f"{mark} {row.state}", columns.state, "") if columns.state > 1 else mark
+    word = row.state if columns.state >= _FULL_WORD else _SHORT_STATES[row.state]
+    state = fit(f"{mark} {word}", columns.state, "") if columns.state > 1 else mark
     spans: list[Span] = [
         (glyphs.cursor if row.selected else " ", "running"),
         (" ", ""),
@@ -76,9 +83,7 @@ def _numbers(row: JobRow, columns: Columns, glyphs: Glyphs) -> list[Span]:
         style = "cause" if row.state == "failed" else "retrying"
         return [(fit(row.remark, room, glyphs.ellipsis), style)]
     spans: list[Span] = []
-    if row.fraction is None and row.phase and columns.bar:
-        spans.append((fit(row.phase, columns.bar + columns.percent + 1, glyphs.ellipsis) + " ", "dim"))
-    else:
+    if columns.percent:
         spans += _progress(row, columns, glyphs)
     if columns.left:
         left = clock(row.left_s) if row.left_s is not None else ""
@@ -94,8 +99,10 @@ def _numbers(row: JobRow, columns: Columns, glyphs: Glyphs) -> list[Span]:
 
 
 def _progress(row: JobRow, columns: Columns, glyphs: Glyphs) -> list[Span]:
+    """The bar; without a known end of the job, the phase it is in."""
     if row.fraction is None:
-        return [(" " * (columns.bar + columns.percent + (2 if columns.bar else 1)), "")]
+        room = columns.bar + columns.percent + (1 if columns.bar else 0)
+        return [(fit(row.phase, room, glyphs.ellipsis) + " ", "dim")]
     style = row.state if row.state in ("succeeded", "failed", "cancelled") else "running"
     percent = "100%" if row.fraction >= 1 else f"{min(99, int(100 * row.fraction))}%"
     line = [*bar(row.fraction, columns.bar, style, glyphs), (" ", "")] if columns.bar else []

@@ -106,7 +106,7 @@ def count(value: float) -> str:
     if value < 0:
         return "-" + count(-value)
     if value < 99.95:
-        return f"{value:.3g}" if value < 9.995 else f"{value:.1f}".removesuffix(".0")
+        return f"{value:.2f}".removesuffix(".00") if value < 9.995 else f"{value:.1f}".removesuffix(".0")
     for suffix in ("", "k", "M", "G", "T"):
         if value < 999.5:
             return f"{value:.0f}{suffix}" if value >= 99.95 or not suffix else f"{value:.1f}{suffix}"
@@ -115,13 +115,14 @@ def count(value: float) -> str:
 
 
 def metric(value: float) -> str:
-    """Eight cells at most, four digits that count."""
-    size = abs(value)
-    if size and (size >= 1e6 or size < 1e-4):
-        return f"{value:.2e}".replace("e+0", "e").replace("e-0", "e-")
-    if size >= 1000:
+    """Eight cells at most, four digits that count where they fit."""
+    if 1000 <= abs(value) < 1e6:
         return f"{value:.0f}"
-    return f"{value:.4g}"
+    for digits in (4, 3, 2):
+        shown = f"{value:.{digits}g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
+        if len(shown) <= 8:
+            return shown
+    return f"{value:.0e}".replace("e+", "e")
 
 
 def gigabytes(mb: float) -> str:
@@ -178,6 +179,34 @@ def resample(values: Sequence[float], number: int) -> list[float]:
         return []
     edges = [index * size // number for index in range(number + 1)]
     return [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
+
+
+def wrap(line: Line, columns: int) -> list[Line]:
+    """The line broken between words of its last span, which goes on under its own beginning."""
+    if not line or line_width(line) <= columns:
+        return [line]
+    *head, (text, style) = line
+    indent = line_width(tuple(head))
+    if indent > columns // 2:  # a column of single words is no good: below it instead
+        indent = 6
+        parts = ["", *_broken(text.strip(), max(8, columns - indent))]
+    else:
+        parts = _broken(text, columns - indent)
+    rest: list[Line] = [((" " * indent, ""), (part, style)) for part in parts[1:]]
+    return [(*head, (parts[0], style)), *rest]
+
+
+def _broken(text: str, width: int) -> list[str]:
+    """Pieces of at most `width` cells, broken at blanks where there are any."""
+    pieces = []
+    while width_of(text) > width:
+        head = _head(text, width)
+        at = head.rfind(" ")
+        if at > width // 3 and text[len(head)] != " ":
+            head = head[:at]
+        pieces.append(head.rstrip())
+        text = text[len(head) :].lstrip()
+    return [*pieces, text]
 
 
 def plain(line: Line) -> str:

@@ -84,7 +84,7 @@ ASCII = Glyphs(
         "running": ">", "starting": ">", "ending": "!", "retrying": "%", "waiting": ".", "succeeded": "+",
         "failed": "x", "cancelled": "-",
     },
-    degree="", dot="-", sorted="v", plus_minus="+-",
+    degree="", dot="-", sorted="*", plus_minus="+-",
 )  # fmt: skip
 
 
