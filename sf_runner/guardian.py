@@ -41,6 +41,7 @@ from sf_runner.backends.kernel import (
     session_of,
     uptime_s,
 )
+from sf_runner.terminal_state import SavedTerminal
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -93,7 +94,8 @@ class Lifeline:
 
 def run_guarded(body: Callable[[Lifeline], int]) -> int:
     """Call `body` in the runner process; returns in all three processes, with the exit code."""
-    return _guard(lambda front: _guard(body, front), None)
+    terminal = SavedTerminal.save()
+    return _guard(lambda front: _guard(body, front, terminal), None, terminal)
 
 
 def detach_output() -> None:
@@ -113,8 +115,8 @@ def _flush_output() -> None:
             pass
 
 
-def _guard(body: Callable[[Lifeline], int], above: Lifeline | None) -> int:
-    """Be a guardian. `above`: the line to our own guardian; None for the front one."""
+def _guard(body: Callable[[Lifeline], int], above: Lifeline | None, terminal: SavedTerminal | None) -> int:
+    """Be a guardian. `above`: the line to our own guardian; None for the front one. `terminal`: as it was found."""
     make_subreaper()
     guardians = [*(above.guardians if above else ()), os.getpid()]
     spared: set[int] = set()
@@ -144,6 +146,8 @@ def _guard(body: Callable[[Lifeline], int], above: Lifeline | None) -> int:
         spared.add(pid)
         guardian = _Guardian(pid, ours, above, heir, tables)
         code = guardian.watch()
+        if terminal is not None:
+            terminal.give_back(guardians[0])  # whoever was killed could not
         if code is not None or restarts == _MAX_RESTARTS:
             break
         guardian.close()

@@ -95,6 +95,16 @@ class RunPaths:
         return self.runner_dir / "runner.json"
 
     @property
+    def runner_output(self) -> Path:
+        """What the runner itself printed (warnings, tracebacks) while the full-screen UI had the terminal."""
+        return self.runner_dir / "runner_output.log"
+
+    @property
+    def notify_log(self) -> Path:
+        """What `--notify_command` printed."""
+        return self.runner_dir / "notify.log"
+
+    @property
     def history(self) -> Path:
         """Measured durations and peak memory per configuration, for ordering and estimates."""
         return self.runner_dir / "history.json"

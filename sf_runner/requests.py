@@ -64,16 +64,25 @@ def send(directory: Path, request: Request) -> Path:
 
 def wait_for_reply(path: Path, timeout_s: float) -> str:
     """The runner's answer; BackendError when none comes in time (the request is taken back if still possible)."""
-    reply = path.with_suffix(".reply")
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError, ValueError):
-            text = str(json.loads(reply.read_text())["text"])
-            reply.unlink()
+        text = read_reply(path)
+        if text is not None:
             return text
         time.sleep(0.02)
     path.unlink(missing_ok=True)
     raise BackendError(f"the runner did not answer within {timeout_s:.0f} s; is it stopped (state T in ps)?")
+
+
+def read_reply(path: Path) -> str | None:
+    """The runner's answer to the request sent as `path`, once; None while there is none."""
+    reply = path.with_suffix(".reply")
+    try:
+        text = str(json.loads(reply.read_text())["text"])
+        reply.unlink()
+    except (OSError, ValueError, KeyError):
+        return None
+    return text
 
 
 def take(directory: Path) -> list[Request]:

@@ -14,6 +14,7 @@ from sf_runner.guardian import Lifeline
 from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Stopping, StopReason, Waiting
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder
+from sf_runner.notify import Notifier
 from sf_runner.outcomes import cause_of, is_completed, last_sign_of_life
 from sf_runner.plan import Job
 from sf_runner.requests import Request, answer, take
@@ -48,6 +49,7 @@ class RunLoop:
         screen: Screen,
         signals: SignalInbox,
         lifeline: Lifeline | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self._jobs = jobs
         self._state = state
@@ -60,6 +62,7 @@ class RunLoop:
         self._screen = screen
         self._signals = signals
         self._lifeline = lifeline
+        self._notifier = notifier
         self._memory = LaunchMemory()
         self._news: list[ev.Event] = []
         self._unsent: list[Start] = []
@@ -103,6 +106,7 @@ class RunLoop:
         self._supervise(now)
         self._check_breaker(now)
         self._choose_starts(now)
+        self._notify()
         self._commit(now)
         news, self._news = self._news, []
         self._screen.update(news, self.view())
@@ -204,6 +208,11 @@ class RunLoop:
             if not isinstance(record.state, Stopping):
                 self._note("its GPU was lost; it is ended and will be started again elsewhere", job)
                 self._stop(record, "slot_lost", now)
+
+    def _notify(self) -> None:
+        if self._notifier is not None:
+            for text in self._notifier.took(self._news, self._state):
+                self._note(text)
 
     # ---- what people ask for -------------------------------------------------------------------------------
 

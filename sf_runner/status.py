@@ -11,12 +11,13 @@ from pathlib import Path
 from sf_runner.cli.common import add_run_arguments, run_paths
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.options import Parser
-from sf_runner.errors import SfRunnerError
+from sf_runner.errors import SfRunnerError, UsageError
 from sf_runner.estimate import format_duration
 from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
 from sf_runner.paths import iter_runs
 from sf_runner.placement import Placement
 from sf_runner.snapshot import STATE_NAMES, RunSnapshot, read_run, run_json, state_name
+from sf_runner.terminal_guard import run_with_guard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +32,14 @@ def _status(argv: Sequence[str]) -> int:
         "--state", action="append", metavar="STATE", choices=sorted({*STATE_NAMES.values(), "retrying"}),
         help="only experiments in this state, e.g. failed; may be repeated",
     )  # fmt: skip
+    parser.add_argument("--watch", "-w", action="store_true", help="look at it in the full-screen UI until you leave")
+    parser.add_argument(
+        "--ui", default="auto", choices=("auto", "rich", "plain"),
+        help="for --watch: the full-screen UI, or plain lines (default: auto)",
+    )  # fmt: skip
     options = parser.parse_strictly(argv)
+    if options.watch:
+        return _watch(options.run, options.train_dir, options.ui)
     now = time.time()
     if options.run is None:
         lines = list(_all_runs(Path(options.train_dir), options.json, now))
@@ -46,6 +54,19 @@ def _status(argv: Sequence[str]) -> int:
     else:
         print("\n".join(_table(snapshot, now, options.state)))
     return 0
+
+
+def _watch(run: str | None, train_dir: str, ui: str) -> int:
+    if run is None:
+        raise UsageError("--watch needs the RUN to look at; without --watch all runs are listed")
+    paths = run_paths(run, train_dir)
+
+    def body(guard_pid: int | None) -> int:
+        from sf_runner.tui.watch import watch
+
+        return watch(paths, ui=ui, parent_pid=guard_pid)
+
+    return run_with_guard(body)
 
 
 def _all_runs(train_dir: Path, as_json: bool, now: float) -> Iterator[str]:

@@ -40,7 +40,7 @@ def _cause(record: JobRecord) -> str:
 
 def summary_lines(state: RunState, run_paths: RunPaths, *, elapsed_s: float, rerun: str) -> list[str]:
     """The closing words. `rerun`: the command that goes on with the run."""
-    lines = [f"run {state.run_name}: {_headline(state)} in {format_duration(elapsed_s)}"]
+    lines = [f"run {state.run_name}: {headline(state)} in {format_duration(elapsed_s)}"]
     for group in failure_groups(state):
         lines.append(f"  {len(group.jobs)} x {group.summary}")
         for record in group.jobs[:_LOGS_PER_GROUP]:
@@ -59,7 +59,8 @@ def summary_lines(state: RunState, run_paths: RunPaths, *, elapsed_s: float, rer
     return lines
 
 
-def _headline(state: RunState) -> str:
+def headline(state: RunState) -> str:
+    """How many experiments ended how, in words."""
     if state.count("Succeeded") == state.total:
         return f"all {state.total} experiments succeeded"
     parts = [f"{state.count('Succeeded')} of {state.total} experiments succeeded"]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from sf_runner.errors import UsageError, did_you_mean
+from sf_runner.notify import NOTIFY_EVENTS, NotifyEvent
 
 BACKENDS = ("processes", "slurm", "ngc")
 ORDERS = ("submission", "seed_major", "longest_first", "shortest_first")
-UIS = ("auto", "plain", "none")
+UIS = ("auto", "rich", "plain", "none")
 
 _EPILOG = """\
 A second start of the same command goes on where the first one stopped: finished experiments are not repeated,
@@ -51,6 +52,8 @@ class RunOptions:
     stall_timeout: float | None
     grace: float
     progress_every: float
+    notify_command: str | None
+    notify_on: tuple[NotifyEvent, ...]
 
 
 class Parser(argparse.ArgumentParser):
@@ -136,6 +139,7 @@ def make_parser() -> Parser:
     _add_how_many(parser.add_argument_group("how many at a time, in which order"))
     _add_where(parser.add_argument_group("GPUs and cores"))
     _add_failures(parser.add_argument_group("failures, retries, limits"))
+    _add_notifications(parser.add_argument_group("notifications"))
     return parser
 
 
@@ -148,7 +152,12 @@ def _add_what(group: Any) -> None:
     group.add_argument("--train_dir", default="./train_dir", help="where results go (default: ./train_dir)")
     group.add_argument("--experiment_suffix", default=None, help="appended to the experiments' folders")
     add_flag(group, "--dry_run", "print the plan (commands, folders, environment, slots) and start nothing")
-    group.add_argument("--ui", default="auto", choices=UIS, help="what to show (default: auto)")
+    group.add_argument(
+        "--ui",
+        default="auto",
+        choices=UIS,
+        help="what to show; auto: the full-screen UI on a terminal, plain lines elsewhere (default: auto)",
+    )
     group.add_argument(
         "--progress_every", type=duration_s, default=30.0, metavar="TIME",
         help="time between progress lines of the plain output (default: 30)",
@@ -238,6 +247,29 @@ def _add_failures(group: Any) -> None:
     )
 
 
+def _add_notifications(group: Any) -> None:
+    group.add_argument(
+        "--notify_command", metavar="COMMAND",
+        help="shell command that tells you: it finds the summary in $SF_RUNNER_TITLE and $SF_RUNNER_SUMMARY",
+    )  # fmt: skip
+    group.add_argument(
+        "--notify_on", metavar="LIST",
+        help="when: end, first_failure, or both with a comma between (default: both)",
+    )  # fmt: skip
+
+
+def _notify_on(text: str | None, command: str | None) -> tuple[NotifyEvent, ...]:
+    if text is not None and not command:
+        raise UsageError("--notify_on says when, but --notify_command=COMMAND is missing")
+    names = [name.strip() for name in text.split(",") if name.strip()] if text is not None else list(NOTIFY_EVENTS)
+    for name in names:
+        if name not in NOTIFY_EVENTS:
+            raise UsageError(f"--notify_on={text}: '{name}' is unknown.{did_you_mean(name, NOTIFY_EVENTS)}")
+    if not names:
+        raise UsageError("--notify_on is empty; give end, first_failure, or both with a comma between")
+    return tuple(name for name in NOTIFY_EVENTS if name in names)
+
+
 def parse(argv: Sequence[str]) -> RunOptions:
     """UsageError in one line; SystemExit for --help."""
     namespace = make_parser().parse_strictly(argv)
@@ -250,4 +282,5 @@ def parse(argv: Sequence[str]) -> RunOptions:
         values["gpus"] = tuple(part.strip() for part in values["gpus"].split(",") if part.strip())
         if not values["gpus"]:
             raise UsageError("--gpus is empty; --num_gpus=0 uses none")
+    values["notify_on"] = _notify_on(values["notify_on"], values["notify_command"])
     return RunOptions(**values)

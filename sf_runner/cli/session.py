@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
@@ -26,6 +26,7 @@ from sf_runner.job_state import Running, Stopping
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder
 from sf_runner.loading import load_description
+from sf_runner.notify import Notifier
 from sf_runner.paths import RunPaths
 from sf_runner.plan import Plan, make_plan
 from sf_runner.reconcile import ranks, reconcile, slot_requests
@@ -37,7 +38,7 @@ from sf_runner.scheduler import Policy
 from sf_runner.signals import SignalInbox
 from sf_runner.slot_manager import SlotManager
 from sf_runner.summary import exit_code, summary_lines
-from sf_runner.tui.plain import PlainScreen, SilentScreen
+from sf_runner.tui.choose import make_screen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,12 @@ def execute(prepared: Prepared, command: list[str], lifeline: Lifeline | None = 
             lifeline.let_go(code)
         session.backend.outlive_jobs()
     elif session.state is not None:
-        _print_summary(session.state, prepared.plan, started, command)
+        rerun = shlex.join(["python", "-m", "sf_runner.run", *command])
+        elapsed_s = time.time() - started
+        summary = summary_lines(session.state, prepared.plan.paths, elapsed_s=elapsed_s, rerun=rerun)
+        _print_lines(summary)
+        if session.notifier is not None:
+            _print_lines(f"warning: {text}" for text in session.notifier.ended(session.state, code, summary))
     return code
 
 
@@ -91,6 +97,7 @@ class _Session:
         self.backend: ProcessesBackend | None = None
         self.state: RunState | None = None
         self.ending: Ending | None = None
+        self.notifier: Notifier | None = None
 
     def run(self) -> int:
         plan = self._prepared.plan
@@ -105,6 +112,7 @@ class _Session:
             events = _opening_events(self._prepared, state, history.durations_s, self._command, guardians)
             _write(journal, state, events)
             self.state = state
+            self.notifier = self._make_notifier(state)
             loop, slots = self._make_loop(journal, state, signals, history)
             assert self.backend is not None
             try:
@@ -142,11 +150,25 @@ class _Session:
             requests=slot_requests(plan),
             launches=LaunchBuilder(plan.paths),
             policy=policy_of(prepared),
-            screen=_make_screen(prepared.options, plan),
+            screen=self._make_screen(),
             signals=signals,
             lifeline=self._lifeline,
+            notifier=self.notifier,
         )
         return loop, slots
+
+    def _make_notifier(self, state: RunState) -> Notifier | None:
+        options = self._prepared.options
+        if not options.notify_command:
+            return None
+        restarted = self._lifeline is not None and self._lifeline.restarted
+        told = restarted and state.count("Failed") > 0
+        return Notifier(options.notify_command, options.notify_on, self._prepared.plan.paths, failure_told=told)
+
+    def _make_screen(self) -> Screen:
+        options = self._prepared.options
+        leader = self._lifeline.guardians[0] if self._lifeline is not None else os.getpid()
+        return make_screen(options.ui, self._prepared.plan.paths, every_s=options.progress_every, leader_pid=leader)
 
 
 def policy_of(prepared: Prepared) -> Policy:
@@ -232,16 +254,8 @@ def known_attempts(state: RunState, paths: RunPaths) -> list[Known]:
     return known
 
 
-def _make_screen(options: RunOptions, plan: Plan) -> Screen:
-    if options.ui == "none":
-        return SilentScreen()
-    return PlainScreen(plan.paths, every_s=options.progress_every)
-
-
-def _print_summary(state: RunState, plan: Plan, started: float, command: list[str]) -> None:
-    rerun = shlex.join(["python", "-m", "sf_runner.run", *command])
-    elapsed = time.time() - started
-    for line in summary_lines(state, plan.paths, elapsed_s=elapsed, rerun=rerun):
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
         try:
             print(line, flush=True)
         except OSError:  # the terminal is gone

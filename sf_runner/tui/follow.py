@@ -1,0 +1,157 @@
+"""What a process beside the runner needs to follow a run and to speak to its runner."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sf_runner import events as ev
+from sf_runner.backends.process_tools import boot_id, is_alive
+from sf_runner.devices import GpuSnapshot
+from sf_runner.errors import SfRunnerError, StorageError
+from sf_runner.gpu_probe import GpuProbe
+from sf_runner.job_state import ACTIVE
+from sf_runner.journal import read_journal
+from sf_runner.requests import Request, read_reply, send
+from sf_runner.run_state import RunState
+from sf_runner.tui.view_model import Life
+
+_GPU_EVERY_S = 1.0
+_LIFE_EVERY_S = 1.0
+_GONE_AFTER_S = 3.0
+"""A runner that was killed is started again within a second or so by its guardian; no alarm before that."""
+_REPLY_S = 15.0
+
+
+class JournalFollower:
+    """The state of a run, brought up to date from the bytes its journal has grown by."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._inode = 0
+        self.state = RunState()
+        self.trouble = ""
+        """Why the journal cannot be read; empty when it can."""
+
+    def error(self) -> StorageError:
+        """The trouble, for a command that cannot begin."""
+        return StorageError(self.trouble)
+
+    def poll(self) -> tuple[list[ev.Event], bool]:
+        """(new events, already folded in; whether the state was begun anew, because it is another journal)"""
+        try:
+            status = self._path.stat()
+        except OSError as exc:
+            self.trouble = f"cannot read {self._path}: {exc.strerror}"
+            return [], False
+        replaced = self._offset > 0 and (status.st_ino != self._inode or status.st_size < self._offset)
+        if replaced:
+            self._offset, self.state = 0, RunState()
+        self._inode = status.st_ino
+        if status.st_size <= self._offset:
+            return [], replaced
+        try:
+            events, self._offset = read_journal(self._path, offset=self._offset)
+            self.state.apply_all(events)
+        except OSError as exc:
+            self.trouble = f"cannot read {self._path}: {exc.strerror}"
+            return [], replaced
+        self.trouble = ""
+        return events, replaced
+
+
+class Liveness:
+    """Whether a runner is at work on a run, without touching its lock: taking it, even for a moment, could turn away
+    a runner that is just starting."""
+
+    def __init__(self, alive: Callable[[ev.RunOpened], bool | None] | None = None) -> None:
+        self._alive = alive or runner_alive
+        self._checked_at = self._seen_at = float("-inf")
+        self._opened: ev.RunOpened | None = None
+        self._life: Life = "gone"
+
+    def check(self, state: RunState, now: float) -> Life:
+        """Looks at the process at most once a second."""
+        if state.closed is not None:
+            detached = state.draining is not None and state.draining.reason == "detached"
+            return "gone" if detached and state.active else "finished"
+        if state.opened is None:
+            return "gone"
+        if state.opened is not self._opened or now - self._checked_at >= _LIFE_EVERY_S:
+            self._opened, self._checked_at = state.opened, now
+            alive = self._alive(state.opened)
+            if alive:
+                self._seen_at = now
+            lately = now - self._seen_at < _GONE_AFTER_S
+            self._life = "unknown" if alive is None else "live" if lately else "gone"
+        return self._life
+
+
+def runner_alive(opened: ev.RunOpened) -> bool | None:
+    """None: it runs on another machine."""
+    if opened.host != socket.gethostname():
+        return None
+    return is_alive({"pid": opened.pid, "up": opened.up, "boot": opened.boot_id}, boot_id())
+
+
+@dataclass(kw_only=True)
+class Courier:
+    """Takes requests to the runner and brings its answers, without waiting for them."""
+
+    directory: Path
+    _sent: list[tuple[Path, float]] = field(default_factory=list)
+
+    def send(self, request: Request, now: float) -> str:
+        """Leave it for the runner; why that was not possible, or empty."""
+        try:
+            self._sent.append((send(self.directory, request), now))
+        except SfRunnerError as exc:
+            return str(exc)
+        return ""
+
+    def replies(self, now: float) -> list[str]:
+        """What the runner has answered since. A request that nobody takes is withdrawn after a while."""
+        texts, waiting = [], []
+        for path, sent_at in self._sent:
+            text = read_reply(path)
+            if text is not None:
+                texts.append(text)
+            elif now - sent_at < _REPLY_S:
+                waiting.append((path, sent_at))
+            else:
+                path.unlink(missing_ok=True)
+                texts.append(f"the runner did not answer within {_REPLY_S:.0f} s; is it stopped (state T in ps)?")
+        self._sent = waiting
+        return texts
+
+
+class GpuWatch:
+    """The GPUs of this machine, asked for only while the run has work on some."""
+
+    def __init__(self) -> None:
+        self._probe: GpuProbe | None = None
+        self._read_at = float("-inf")
+        self._last = GpuSnapshot()
+
+    def read(self, state: RunState, life: Life, now: float) -> GpuSnapshot:
+        """Old values while no job holds a GPU; nothing once no runner is at work here."""
+        if life != "live":
+            self._last = GpuSnapshot()
+        elif now - self._read_at >= _GPU_EVERY_S and _uses_gpus(state):
+            self._read_at = now
+            self._last = self._ask()
+        return self._last
+
+    def _ask(self) -> GpuSnapshot:
+        if self._probe is None:
+            from sf_runner.nvml import NvmlProbe  # for runs on GPUs only
+
+            self._probe = GpuProbe(NvmlProbe())
+        return self._probe.snapshot()
+
+
+def _uses_gpus(state: RunState) -> bool:
+    return any(isinstance(r.state, ACTIVE) and r.state.placement.get("gpu_uuids") for r in state.active.values())

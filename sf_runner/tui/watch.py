@@ -1,0 +1,90 @@
+"""Looking at a run from another process: follows its journal, sends requests to its runner.
+
+Survives whatever happens to the run: the runner killed and started again, the journal growing, the run ending.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+
+from sf_runner.paths import RunPaths
+from sf_runner.run_view import RunView, Screen
+from sf_runner.signals import SignalInbox
+from sf_runner.tui.choose import make_screen
+from sf_runner.tui.follow import Courier, GpuWatch, JournalFollower, Liveness
+from sf_runner.tui.live import LiveScreen
+
+_TICK_S = 0.5
+_PLAIN_EVERY_S = 30.0
+
+
+def watch(paths: RunPaths, *, ui: str = "auto", parent_pid: int | None = None) -> int:
+    """Show the run until the person leaves; without a full-screen UI, until no runner is at work on it.
+
+    `parent_pid`: a process without which this one has no business being there. The exit code.
+    """
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # giving the terminal back must work from the background too
+    follower = JournalFollower(paths.journal)
+    follower.poll()
+    if follower.trouble:
+        raise follower.error()
+    screen = make_screen(ui, paths, every_s=_PLAIN_EVERY_S, leader_pid=os.getpid(), mode="watch")
+    watcher = _Watcher(paths, follower, screen)
+    with SignalInbox() as signals, selectors.DefaultSelector() as selector:
+        for fd in (signals.fd, *screen.fds()):
+            selector.register(fd, selectors.EVENT_READ)
+        try:
+            watcher.start()
+            while watcher.step() and not signals.take():
+                if parent_pid is not None and os.getppid() != parent_pid:
+                    break
+                selector.select(_TICK_S)
+        finally:
+            watcher.stop()
+    return 0
+
+
+class _Watcher:
+    """One step after the other: what happened, what was asked for, what was answered."""
+
+    def __init__(self, paths: RunPaths, follower: JournalFollower, screen: Screen) -> None:
+        self._follower = follower
+        self._screen = screen
+        self._live = screen if isinstance(screen, LiveScreen) else None
+        self._liveness = Liveness()
+        self._courier = Courier(directory=paths.requests_dir)
+        self._gpus = GpuWatch()
+
+    def start(self) -> None:
+        self._screen.start(self._view())
+
+    def stop(self) -> None:
+        self._screen.stop(self._view())
+
+    def step(self) -> bool:
+        """Whether to go on."""
+        events, replaced = self._follower.poll()
+        now = time.time()
+        if self._live is not None:
+            if replaced:
+                self._live.state_replaced()
+            for text in self._courier.replies(now):
+                self._live.say(text, now)
+            for request in self._live.requests():
+                trouble = self._courier.send(request, now)
+                self._live.say(trouble or "asked the runner ...", now)
+        view = self._view()
+        self._screen.update(events, view)
+        if self._live is not None:
+            return not self._live.closed
+        return self._liveness.check(view.state, view.now) in ("live", "unknown")
+
+    def _view(self) -> RunView:
+        state, now = self._follower.state, time.time()
+        life = self._liveness.check(state, now)
+        if self._live is not None:
+            self._live.set_life(life)
+        return RunView(now=now, state=state, gpus=self._gpus.read(state, life, now), trouble=self._follower.trouble)
