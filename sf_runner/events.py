@@ -43,7 +43,8 @@ class JournalCreated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOpened(Event):
-    """A runner started, or started again, on this run. `pid`, `up` (seconds since boot) and `boot_id` identify it."""
+    """A runner started, or started again, on this run. `pid`, `up` (seconds since boot) and `boot_id` identify it;
+    `guardians` are handles of the processes that would inherit its jobs."""
 
     kind: ClassVar[str] = "run_opened"
     pid: int
@@ -54,6 +55,7 @@ class RunOpened(Event):
     command: Sequence[str] = ()
     max_parallel: int = 0
     max_retries: int = 0
+    guardians: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,19 @@
-"""The runner is two processes: a tiny guardian in the foreground, and the runner proper in a session of its own.
+"""The runner is three processes: two tiny guardians, and the runner proper.
 
-    shell -> guardian -> runner -> jobs
+    shell -> front guardian -> back guardian -> runner -> jobs
 
-Whichever is killed, the other one keeps the record straight:
+The front one is what was started and sits in the foreground; the other two have sessions of their own. Whichever of
+them is killed, the others keep the record straight:
 
-- the runner is the parent of the jobs. If it is killed, the guardian, a child subreaper, inherits them, records how
-  they end and starts another runner, which finds them again;
-- if the guardian is killed, the runner notices, hands the run back (lock and journal) and stays only until its jobs
-  have ended and their exit records are written.
+- the runner is the parent of the jobs. If it is killed, the back guardian, a child subreaper, inherits them, records
+  how they end and starts another runner, which finds them again;
+- if a guardian is killed, the runner notices, hands the run back (lock and journal) and stays only until its jobs have
+  ended and their exit records are written. If it was the back one, the front one starts both again;
+- if the front guardian and the runner are killed together, the back guardian stays until the jobs have ended.
 
-Signals sent to the guardian (the terminal's too) are passed on. The guardian imports next to nothing and costs nothing
-while jobs run. Without it, the exit status of jobs that end after the runner was killed would be lost and they would
-have to run again; a wrapper process around every job would cost two process starts for each.
+Signals sent to the front guardian (the terminal's too) are passed on. The guardians import next to nothing and cost
+nothing while jobs run. Without them, the exit status of jobs that end after the runner was killed would be lost and
+they would have to run again; a wrapper process around every job would cost two process starts for each.
 """
 
 from __future__ import annotations
@@ -22,44 +24,58 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from sf_runner.backends.job_parent import (
+from sf_runner.backends.job_parent import JobParent, read_record
+from sf_runner.backends.job_table import JobNote, JobTable
+from sf_runner.backends.kernel import (
     TAG_VARIABLE,
-    children,
-    exit_record,
+    ChildWatch,
+    EndedChild,
     make_subreaper,
+    process_stat,
     read_environ,
-    write_record,
+    read_tag,
+    reap,
+    session_of,
+    uptime_s,
 )
 
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_RESTARTS = 25
-PROGRESS_VARIABLE = "SF_RUNNER_PROGRESS_FILE"
-ATTEMPT_VARIABLE = "SF_RUNNER_ATTEMPT"
+_LEFTOVER_GRACE_S = 5.0
+_TICK_S = 0.05
+_CLOCK_TOLERANCE_S = 0.05
+_PROGRESS_VARIABLE = "SF_RUNNER_PROGRESS_FILE"
+_ATTEMPT_VARIABLE = "SF_RUNNER_ATTEMPT"
+_JOB_VARIABLE = "SF_RUNNER_JOB"
 
 
 @dataclass(kw_only=True)
 class Lifeline:
-    """The runner's end. `fd` becomes readable when the guardian is gone."""
+    """The guarded process's end. `fd` becomes readable when its guardian is gone."""
 
     fd: int
-    guardian_pid: int
-    restarted: int = 0
-    """How often the guardian had to start the runner again."""
-    statuses: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-    """Exit records of processes that ended while there was no runner, by pid; their attempt is not known here."""
+    guardians: Sequence[int]
+    """Pids, the front one, which people know as the runner, first."""
+    restarted: bool = False
+    """Whether a guardian had to start it again."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """Attempts (their tags) of killed runners whose parent a guardian is now -> pid of the main process."""
+    table: JobTable | None = None
+    """Where the guardian will look for our jobs if we are killed."""
     _sock: socket.socket | None = field(default=None, repr=False)
 
     def let_go(self, code: int) -> None:
-        """Have the guardian exit with `code` now; this process goes on in the background."""
+        """Have the command end with `code` now; this process goes on in the background, without the terminal."""
         if self._sock is not None:
             try:
                 self._sock.send(f"{code}\n".encode())
             except OSError:
                 pass
+        detach_output()
 
     def is_cut(self) -> bool:
         """Whether the guardian is gone."""
@@ -70,66 +86,228 @@ class Lifeline:
         except OSError:
             return False
 
+    def close(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+
 
 def run_guarded(body: Callable[[Lifeline], int]) -> int:
-    """Call `body` in the runner process; returns in both processes, with the exit code."""
+    """Call `body` in the runner process; returns in all three processes, with the exit code."""
+    return _guard(lambda front: _guard(body, front), None)
+
+
+def detach_output() -> None:
+    """Let go of the terminal, or of the pipe somebody reads: what they wait for is over."""
+    _flush_output()
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+
+
+def _guard(body: Callable[[Lifeline], int], above: Lifeline | None) -> int:
+    """Be a guardian. `above`: the line to our own guardian; None for the front one."""
     make_subreaper()
-    inherited: dict[int, _Inherited] = {}
-    statuses: dict[int, dict[str, Any]] = {}
-    for restarted in range(_MAX_RESTARTS + 1):
+    guardians = [*(above.guardians if above else ()), os.getpid()]
+    spared: set[int] = set()
+    heir = JobParent(_LEFTOVER_GRACE_S, spared=spared, takes_untagged=above is not None)
+    tables: list[JobTable] = [above.table] if above and above.table else []
+    for restarts in range(_MAX_RESTARTS + 1):
+        if above is None:  # the back guardian writes to the one it was given: the front one has to be able to read it
+            tables.append(JobTable())
         ours, theirs = socket.socketpair()
-        guardian_pid = os.getpid()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+        _flush_output()
+        restarted = restarts > 0 or (above is not None and above.restarted)
         pid = os.fork()
         if pid == 0:
             ours.close()
-            os.setsid()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
-            return body(
-                Lifeline(
-                    fd=theirs.fileno(),
-                    guardian_pid=guardian_pid,
-                    restarted=restarted,
-                    statuses=statuses,
-                    _sock=theirs,
-                )
+            line = Lifeline(
+                fd=theirs.fileno(),
+                guardians=guardians,
+                restarted=restarted,
+                held={**(above.held if above else {}), **heir.live},
+                table=tables[-1],
+                _sock=theirs,
             )
+            return _be_guarded(body, line, above)
         theirs.close()
-        code = _Guardian(pid, ours, inherited, statuses).watch()
-        if code is not None:
-            return code
-        print("the runner was killed; starting it again, experiments go on", file=sys.stderr, flush=True)
-    print(f"error: the runner was killed {_MAX_RESTARTS + 1} times; giving up", file=sys.stderr, flush=True)
-    return 1
+        spared.clear()
+        spared.add(pid)
+        guardian = _Guardian(pid, ours, above, heir, tables)
+        code = guardian.watch()
+        if code is not None or restarts == _MAX_RESTARTS:
+            break
+        guardian.close()
+        _tell("the runner was killed; starting it again, experiments go on")
+    if code is None:
+        _tell(f"error: the runner was killed {restarts + 1} times; giving up")
+    return guardian.stay(1 if code is None else code)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Inherited:
-    attempt: int
-    path: str
-    since: float
+def _be_guarded(body: Callable[[Lifeline], int], line: Lifeline, above: Lifeline | None) -> int:
+    if above is not None:
+        above.close()
+    os.setsid()
+    if not line.restarted:  # else jobs are running, and a signal means something once the runner listens
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    return body(line)
+
+
+def _tell(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:  # the terminal is gone
+        pass
 
 
 class _Guardian:
-    """Watches one runner process. `inherited` and `statuses` are filled in and outlive it."""
+    """Watches one process: the runner, or the other guardian. `heir` takes over the jobs of whoever is killed."""
 
     def __init__(
-        self, pid: int, sock: socket.socket, inherited: dict[int, _Inherited], statuses: dict[int, dict[str, Any]]
+        self, pid: int, sock: socket.socket, above: Lifeline | None, heir: JobParent, tables: Sequence[JobTable]
     ) -> None:
         self._pid = pid
-        self._sock = sock
-        self._inherited = inherited
-        self._statuses = statuses
-        self._old = {signum: signal.signal(signum, self._pass_on) for signum in _PASSED_ON if _wanted(signum)}
+        self._sock: socket.socket | None = sock
+        self._above = above
+        self._heir = heir
+        self._tables = tables
+        self._children = ChildWatch()
+        heir.on_unknown = self._inherit
+        self._alone = False
+        """Nobody waits for the command any more: it let go, or our own guardian is gone."""
+        self._old = {signum: signal.signal(signum, self._pass_on) for signum in PASSED_ON if _wanted(signum)}
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._wake_r, wake_w = os.pipe()
+        self._selector = selectors.DefaultSelector()
+        self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
-        os.set_blocking(wake_w, False)
-        self._wake_w = wake_w
-        signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+        os.set_blocking(self._wake_w, False)
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+        self._selector.register(self._wake_r, selectors.EVENT_READ)
+        self._selector.register(sock, selectors.EVENT_READ)
+        if above is not None:
+            self._selector.register(above.fd, selectors.EVENT_READ)
+
+    def watch(self) -> int | None:
+        """The exit code of the command; None when the process was killed and should be started again."""
+        while True:
+            ended = self._children.ended(self._pid)
+            if ended is not None:
+                reap(self._pid)
+                self._inherit(writer_is_dead=self._above is not None)
+                return self._exit_code(ended)
+            self._heir.poll()
+            code = self._wait()
+            if code is not None:
+                return code
+
+    def stay(self, code: int) -> int:
+        """Until every inherited job has ended and its record is written; then the exit code. The front guardian, for
+        which somebody waits, does not stay."""
+        if self._above is not None:
+            if self._heir.busy and not self._alone:
+                self._leave(code)
+            self._heir.poll()
+            while self._heir.busy:
+                self._select(self._heir.wait_s())
+                self._heir.poll()
+            self._end_strays()
+        self.close()
+        return code
+
+    def _wait(self) -> int | None:
+        """Until something happened; the exit code when the runner let go of us."""
+        for fd in self._select(self._heir.wait_s()):
+            if self._above is not None and fd == self._above.fd:  # never written to: our guardian is gone
+                self._leave(None)
+            elif self._sock is not None and fd == self._sock.fileno():
+                message = self._sock.recv(64)
+                if not message:  # it is ending; the signal will tell how
+                    self._ignore(fd)
+                elif self._above is None:
+                    return int(message.split()[0])
+                elif not self._alone:
+                    self._leave(int(message.split()[0]))
+        return None
+
+    def _leave(self, code: int | None) -> None:
+        """Nobody waits for us any more; `code` is what our guardian should end with."""
+        self._alone = True
+        assert self._above is not None
+        self._ignore(self._above.fd)
+        if code is not None:
+            self._above.let_go(code)
+            return
+        detach_output()
+        if self._sock is not None:  # the runner learns of it in the same way
+            self._ignore(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+    def _ignore(self, fd: int) -> None:
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def _exit_code(self, ended: EndedChild) -> int | None:
+        if ended.exit_code is not None:
+            return ended.exit_code
+        assert ended.signal is not None
+        if self._above is not None and not self._alone and self._above.is_cut():
+            self._leave(None)
+        if ended.signal in _ENDS or self._alone:
+            return 128 + ended.signal
+        return None
+
+    def _inherit(self, *, writer_is_dead: bool = False) -> None:
+        """Take over the jobs of whoever was killed: they are our children now."""
+        unclear: JobNote | None = None
+        for table in self._tables:
+            live, unclear = table.read()
+            for pid, note in live.items():
+                self._heir.inherit(pid, note)
+            if writer_is_dead:
+                table.clear()
+        others = self._heir.others()
+        for pid in others:
+            if session_of(pid) == pid and (known := _note_of(pid)) and known.tag not in self._heir.live:
+                self._heir.inherit(pid, known)
+        if unclear is not None and writer_is_dead and unclear.tag not in self._heir.live:
+            for pid in others:
+                if _just_started(pid, unclear):
+                    self._heir.inherit(pid, unclear)
+                    break
+
+    def _end_strays(self) -> None:
+        """What jobs left behind that nobody could attribute to one of them."""
+        kill_at = time.monotonic() + _LEFTOVER_GRACE_S
+        signum = signal.SIGTERM
+        while strays := [pid for pid in self._heir.others() if not reap(pid)]:
+            for pid in strays:
+                try:
+                    os.kill(pid, signum)
+                except OSError:
+                    pass
+            self._select(_TICK_S if signum == signal.SIGKILL else max(0.0, kill_at - time.monotonic()))
+            if time.monotonic() >= kill_at:
+                signum = signal.SIGKILL
+
+    def _select(self, timeout_s: float | None) -> list[int]:
+        ready = []
+        for key, _ in self._selector.select(timeout_s):
+            if key.fd == self._wake_r:
+                _drain(self._wake_r)
+            else:
+                ready.append(key.fd)
+        return ready
 
     def _pass_on(self, signum: int, frame: object) -> None:
         try:
@@ -137,66 +315,45 @@ class _Guardian:
         except ProcessLookupError:
             pass
 
-    def watch(self) -> int | None:
-        """The exit code; None when the runner was killed and should be started again."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wake_r, selectors.EVENT_READ)
-            selector.register(self._sock, selectors.EVENT_READ)
-            while True:
-                status = self._reap()
-                if status is not None:
-                    return self._runner_ended(status)
-                for key, _ in selector.select():
-                    if key.fd == self._wake_r:
-                        _drain(self._wake_r)
-                    elif code := self._sock.recv(64):
-                        return int(code.split()[0])
-                    else:  # it is ending; the signal will tell how
-                        selector.unregister(self._sock)
-
-    def _reap(self) -> int | None:
-        """The runner's wait status once it has ended; records how inherited jobs ended."""
-        found = None
-        while True:
-            try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return found
-            if pid == 0:
-                return found
-            if pid == self._pid:
-                found = status
-            elif (job := self._inherited.pop(pid, None)) is not None:
-                try:
-                    write_record(job.path, exit_record(job.attempt, pid, job.since, status, usage))
-                except OSError:
-                    pass  # the runner will say that nobody saw how it ended
-            else:
-                self._statuses[pid] = exit_record(0, pid, time.time(), status, usage)
-
-    def _runner_ended(self, status: int) -> int | None:
+    def close(self) -> None:
         for signum, handler in self._old.items():
             signal.signal(signum, handler)
         signal.set_wakeup_fd(-1)
+        self._selector.close()
         os.close(self._wake_r)
         os.close(self._wake_w)
-        self._sock.close()
-        if os.WIFEXITED(status):
-            return os.WEXITSTATUS(status)
-        if os.WTERMSIG(status) in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            return 128 + os.WTERMSIG(status)
-        self._inherit()
-        return None
+        if self._sock is not None:
+            self._sock.close()
 
-    def _inherit(self) -> None:
-        """The killed runner's jobs are our children now: note where each one's exit record belongs."""
-        for pid in children():
-            env = read_environ(pid)
-            if TAG_VARIABLE in env and PROGRESS_VARIABLE in env:
-                directory = os.path.dirname(env[PROGRESS_VARIABLE])  # noqa: PTH120
-                self._inherited[pid] = _Inherited(
-                    attempt=int(env[ATTEMPT_VARIABLE]), path=f"{directory}/exit.json", since=time.time()
-                )
+
+def _note_of(pid: int) -> JobNote | None:
+    """What the environment of a process tells of its attempt; None when it is no job's main process."""
+    env = read_environ(pid)
+    try:
+        directory, attempt = os.path.dirname(env[_PROGRESS_VARIABLE]), int(env[_ATTEMPT_VARIABLE])  # noqa: PTH120
+        note = JobNote(
+            job=env[_JOB_VARIABLE],
+            attempt=attempt,
+            tag=env[TAG_VARIABLE],
+            log=f"{directory}/attempt_{attempt}.log",
+            exit_record=f"{directory}/exit.json",
+            started=time.time(),
+        )
+    except (KeyError, ValueError):
+        return None
+    # A runner that runs as a job has that job's variables; and a daemon has those of a job that ended before it.
+    own = note.tag == os.environ.get(TAG_VARIABLE)
+    return None if own or read_record(note.exit_record, attempt) is not None else note
+
+
+def _just_started(pid: int, note: JobNote) -> bool:
+    """Whether a child is the job that was being started when the runner was killed: it may have ended since, or not
+    even have become that program yet."""
+    stat = process_stat(pid)
+    if stat is None or read_tag(pid) not in ("", note.tag, os.environ.get(TAG_VARIABLE)):
+        return False
+    age_s = uptime_s() - stat.started_up_s
+    return age_s - _CLOCK_TOLERANCE_S <= time.time() - note.started
 
 
 def _wanted(signum: int) -> bool:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from sf_runner.backends.process_tools import boot_id, handle_of, is_alive
 from sf_runner.errors import SfRunnerError, StorageError
 from sf_runner.paths import RunPaths
 
 _HANDOVER_S = 20.0
+_GLANCE_S = 0.3
+"""Somebody who only looks whether a runner is at work holds the lock for an instant."""
 
 
 class RunBusyError(SfRunnerError):
@@ -25,11 +29,11 @@ class RunBusyError(SfRunnerError):
 
 
 @contextlib.contextmanager
-def run_lock(paths: RunPaths, guardian_pid: int) -> Iterator[None]:
+def run_lock(paths: RunPaths, guardians: Sequence[int] = ()) -> Iterator[None]:
     """Hold the run. RunBusyError naming the holder when somebody else does; StorageError when it cannot be had.
 
-    `guardian_pid`: the process people know as the runner. If that of the holder was killed, the holder is handing the
-    run back, and is waited for.
+    `guardians`: pids of the processes without which this one hands the run back; the first is the one that people
+    know as the runner. If one of the holder's was killed, the holder is about to let go, and is waited for.
     """
     try:
         paths.runner_dir.mkdir(parents=True, exist_ok=True)
@@ -37,7 +41,8 @@ def run_lock(paths: RunPaths, guardian_pid: int) -> Iterator[None]:
         raise StorageError(f"cannot create {paths.runner_dir}: {exc.strerror}; choose another --train_dir") from exc
     lock = FileLock(paths.lock)
     try:
-        lock.acquire(timeout=_HANDOVER_S if _is_handing_over(paths.lock_holder) else 0, poll_interval=0.02)
+        wait_s = _HANDOVER_S if _is_handing_over(paths.lock_holder) else _GLANCE_S
+        lock.acquire(timeout=wait_s, poll_interval=0.02)
     except Timeout:
         raise RunBusyError(
             f"run '{paths.run_name}' is already being run{_holder(paths.lock_holder)}; "
@@ -46,7 +51,7 @@ def run_lock(paths: RunPaths, guardian_pid: int) -> Iterator[None]:
     except (OSError, NotImplementedError) as exc:
         raise StorageError(f"cannot lock {paths.lock}: {exc}; choose another --train_dir") from exc
     try:
-        _write_holder(paths.lock_holder, guardian_pid)
+        _write_holder(paths.lock_holder, guardians or (os.getpid(),))
         yield
     finally:
         lock.release()
@@ -54,36 +59,42 @@ def run_lock(paths: RunPaths, guardian_pid: int) -> Iterator[None]:
 
 def is_held(paths: RunPaths) -> bool:
     """Whether a runner is at work on the run."""
-    if not paths.lock.exists():
-        return False
-    lock = FileLock(paths.lock)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    except (OSError, NotImplementedError):
+        fd = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
         return False
-    lock.release()
+    try:
+        # Shared: two that look at the same time do not take each other for a runner.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
     return False
 
 
 def _is_handing_over(holder: Path) -> bool:
-    """Whether the guardian of the last holder is gone."""
+    """Whether a guardian of the last holder is gone."""
     try:
         body = json.loads(holder.read_text())
         if body["host"] != socket.gethostname():
             return False
-        os.kill(int(body["pid"]), 0)
-    except ProcessLookupError:
-        return True
+        boot = boot_id()
+        return not all(is_alive(handle, boot) for handle in body["guardians"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return False
 
 
-def _write_holder(path: Path, pid: int) -> None:
-    holder = {"pid": pid, "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with contextlib.suppress(OSError):  # for people only
+def _write_holder(path: Path, guardians: Sequence[int]) -> None:
+    holder = {
+        "pid": guardians[0],
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "guardians": [handle_of(pid) for pid in guardians],
+    }
+    with contextlib.suppress(OSError):  # for people, and for the next one
         path.write_text(json.dumps(holder))
 
 

@@ -13,7 +13,8 @@ _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class SignalInbox:
     """Context manager: inside it SIGINT, SIGTERM and SIGHUP are collected instead of acted on.
 
-    A SIGHUP that was ignored when the program started (nohup) stays ignored.
+    A SIGHUP that was ignored when the program started (nohup) stays ignored. Those that were blocked so far, because
+    nobody would have listened, arrive now.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class SignalInbox:
             if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
                 continue
             self._old[signum] = signal.signal(signum, self._arrived)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         return self
 
     def __exit__(

@@ -1,25 +1,38 @@
 """Being the parent of jobs: start them, reap them, end what they leave behind, write their exit records.
 
-It decides nothing and imports nothing but the standard library, so that a wrapper on another machine can use it too.
+It decides nothing and needs nothing but the standard library, so that a wrapper on another machine can use it too.
 With the process made a child subreaper, whatever a job leaves behind, daemons included, becomes its child and is found.
+
+However it is killed, no outcome is lost to its heir: a job stays a zombie until its exit record is written, and the
+heir is told of every job, before it is started, in shared memory (`job_table.py`).
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-TAG_VARIABLE = "SF_RUNNER_TAG"
-"""Every process of an attempt inherits this variable."""
+from sf_runner.backends.job_table import JobNote, JobTable
+from sf_runner.backends.kernel import (
+    TAG_VARIABLE,
+    Children,
+    ChildWatch,
+    EndedChild,
+    group_alive,
+    is_child,
+    read_tag,
+    reap,
+    session_of,
+    writes_to,
+)
 
-_PR_SET_CHILD_SUBREAPER = 36
 _TICK_S = 0.05
 _RETRY_RECORD_S = 1.0
 _RESET = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2]
@@ -47,27 +60,14 @@ class JobEnd:
     record: Mapping[str, Any]
 
 
-def make_subreaper() -> bool:
-    """Orphaned descendants become our children from now on. False where the kernel has no such thing."""
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-    except (OSError, AttributeError):
-        return False
-
-
-def uptime_s() -> float:
-    """Seconds since boot, suspended time included: the clock of process start times. Immune to clock adjustments."""
-    return round(time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)), 2)
-
-
 def write_record(path: str, record: Mapping[str, Any]) -> None:
     """Replace `path` atomically by the record as JSON. OSError when the disk is full or read-only."""
-    tmp = f"{path}.tmp"
+    tmp, data = f"{path}.tmp", json.dumps(record).encode()
     try:
         fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
-            os.write(fd, json.dumps(record).encode())
+            if os.write(fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tmp)
         finally:
             os.close(fd)
         os.rename(tmp, path)  # noqa: PTH104
@@ -79,81 +79,77 @@ def write_record(path: str, record: Mapping[str, Any]) -> None:
         raise
 
 
-def exit_record(attempt: int, pid: int, started: float, status: int, usage: Any) -> dict[str, Any]:
+def read_record(path: str, attempt: int) -> dict[str, Any] | None:
+    """The exit record of exactly that attempt, or None."""
+    try:
+        record = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("attempt") == attempt else None
+
+
+def exit_record(attempt: int, started: float, ended: EndedChild) -> dict[str, Any]:
     """What is kept of an ended attempt.
 
     `max_rss_mb` is that of the largest single process; the kernel counts the moment before exec too, so it is never
-    below the runner's own memory.
+    below the runner's own memory. It and `cpu_s` are left out where the kernel does not tell them.
     """
-    signaled = os.WIFSIGNALED(status)
-    return {
+    record: dict[str, Any] = {
         "version": 1,
         "attempt": attempt,
-        "pid": pid,
-        "exit_code": None if signaled else os.WEXITSTATUS(status),
-        "signal": os.WTERMSIG(status) if signaled else None,
+        "pid": ended.pid,
+        "exit_code": ended.exit_code,
+        "signal": ended.signal,
         "started": round(started, 3),
         "ended": round(time.time(), 3),
-        "max_rss_mb": round(usage.ru_maxrss / 1024, 1),
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
     }
-
-
-def group_alive(pgid: int) -> bool:
-    """Whether the process group has a member, zombies included."""
-    try:
-        os.killpg(pgid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody in the group changed user; it exists
-        return True
-    return True
-
-
-def children() -> list[int]:
-    """Our children, adopted ones included."""
-    try:
-        fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
-    except OSError:
-        return []
-    try:
-        return [int(pid) for pid in os.read(fd, 1 << 20).split()]
-    finally:
-        os.close(fd)
-
-
-def read_environ(pid: int) -> dict[str, str]:
-    """The environment a process was started with; empty when it is gone or may not be looked at."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
-            items = file.read().split(b"\0")
-    except OSError:
-        return {}
-    pairs = (item.partition(b"=") for item in items if item)
-    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+    if ended.cpu_s is not None:
+        record |= {"max_rss_mb": ended.max_rss_mb, "cpu_s": ended.cpu_s}
+    return record
 
 
 class _Job:
     """One live attempt. After its main process ended it stays until everything it left behind is gone."""
 
-    __slots__ = ("group_left", "kill_at", "leftovers", "pid", "record", "request", "started")
+    __slots__ = ("group_left", "kill_at", "leftovers", "note", "pid", "record")
 
-    def __init__(self, request: SpawnRequest, pid: int, started: float) -> None:
-        self.request = request
+    def __init__(self, note: JobNote, pid: int) -> None:
+        self.note = note
         self.pid = pid
-        self.started = started
         self.record: dict[str, Any] = {}
         self.leftovers: set[int] = set()
         self.group_left = False
         self.kill_at = 0.0
 
+    def end(self) -> JobEnd:
+        return JobEnd(job=self.note.job, attempt=self.note.attempt, record=self.record)
+
 
 class JobParent:
-    """`ignored`: children that are none of ours (other helpers of the process) and must not be reaped."""
+    """Children in this process's own session (a helper it started itself) and those in `spared` are none of its
+    business; they are neither reaped nor ended. Every other child is a job or something that a job left behind.
 
-    def __init__(self, leftover_grace_s: float, ignored: Callable[[], Sequence[int]] = tuple) -> None:
+    `table`: where the heir of this process will look for its jobs. `takes_untagged`: whether a child without a tag is
+    something that a job left behind.
+    """
+
+    def __init__(
+        self,
+        leftover_grace_s: float,
+        *,
+        table: JobTable | None = None,
+        spared: Collection[int] = frozenset(),
+        takes_untagged: bool = True,
+    ) -> None:
         self._grace_s = leftover_grace_s
-        self._ignored = ignored
+        self._table = table
+        self._spared = spared
+        self._takes_untagged = takes_untagged
+        self.on_unknown: Callable[[], None] = lambda: None
+        """Called before an ended child that is no job is reaped: the chance to inherit it."""
+        self._session = os.getsid(0)
+        self._watch = ChildWatch()
+        self._children = Children(self._of_no_interest)
         self._jobs: dict[int, _Job] = {}
         self._ending: list[_Job] = []
         self._unwritten: list[tuple[str, Mapping[str, Any]]] = []
@@ -164,35 +160,55 @@ class JobParent:
         """Whether a job runs, is being cleaned up after, or has an exit record that could not be written yet."""
         return bool(self._jobs or self._ending or self._unwritten)
 
+    @property
+    def live(self) -> Mapping[str, int]:
+        """Tag of each attempt whose main process has not ended -> that process."""
+        return {job.note.tag: pid for pid, job in self._jobs.items()}
+
     def wait_s(self) -> float | None:
         """Seconds after which `poll` should be called even without a SIGCHLD; None: never."""
         return _TICK_S if self._ending else _RETRY_RECORD_S if self._unwritten else None
 
     def spawn(self, request: SpawnRequest) -> int:
         """Start it in a session and process group of its own; its pid. OSError when it cannot be started."""
-        directory = os.path.dirname(request.log)  # noqa: PTH120
-        try:
-            os.mkdir(directory)  # noqa: PTH102
-        except FileExistsError:
-            pass
-        except FileNotFoundError:
-            os.makedirs(directory, exist_ok=True)  # noqa: PTH103
+        _make_directory(request)
+        if self._unwritten:  # what an earlier attempt could not write must not replace what this one will
+            self._unwritten = [item for item in self._unwritten if item[0] != request.exit_record]
         actions: list[tuple[Any, ...]] = [
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, request.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
         argv, env = list(request.argv), request.env
+        note = JobNote(
+            job=request.job,
+            attempt=request.attempt,
+            tag=env.get(TAG_VARIABLE, ""),
+            log=request.log,
+            exit_record=request.exit_record,
+            started=time.time(),
+        )
+        if self._table is not None:
+            self._table.expect(note)
         try:
             if request.cores:  # inherited by the child: exact, and without code between fork and exec
                 os.sched_setaffinity(0, request.cores)
             # vfork underneath: as fast with a large parent as with a small one.
-            pid = os.posix_spawnp(argv[0], argv, env, file_actions=actions, setsid=True, setsigdef=_RESET)
+            pid = os.posix_spawnp(
+                argv[0], argv, env, file_actions=actions, setsid=True, setsigdef=_RESET, setsigmask=()
+            )
         finally:
             if request.cores:
                 os.sched_setaffinity(0, self._affinity)
-        self._jobs[pid] = _Job(request, pid, time.time())
+        if self._table is not None:
+            self._table.started(pid)
+        self._jobs[pid] = _Job(note, pid)
         return pid
+
+    def inherit(self, pid: int, note: JobNote) -> None:
+        """Take over a job of a parent that was killed, if it became our child. It may have ended already."""
+        if pid not in self._jobs and is_child(pid):
+            self._jobs[pid] = _Job(note, pid)
 
     def poll(self) -> list[JobEnd]:
         """Reap what ended, go on ending leftovers; the attempts of which nothing is left."""
@@ -207,33 +223,51 @@ class JobParent:
                 self._write(path, record)
         return done
 
+    def others(self) -> list[int]:
+        """Every child that is no job, ended ones included: what jobs left behind, or jobs to inherit."""
+        return self._children.all()
+
+    # ---- a job's main process ------------------------------------------------------------------------------
+
     def _reap(self) -> list[_Job]:
         ended: list[_Job] = []
-        ignored = self._ignored()
-        while True:
-            try:
-                if ignored:
-                    info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                    if info is not None and info.si_pid in ignored:
-                        break
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
+        while (child := self._watch.ended()) is not None:
+            if (job := self._jobs.get(child.pid)) is not None:
+                ended.append(self._reap_job(job, child))
+            elif self._is_spared(child.pid):
+                # It hides the others from us until somebody else has reaped it; so they are asked one by one.
+                for pid, job in list(self._jobs.items()):
+                    if (child := self._watch.ended(pid)) is not None:
+                        ended.append(self._reap_job(job, child))
                 break
-            if pid == 0:
-                break
-            job = self._jobs.pop(pid, None)
-            if job is not None:  # else something a job left behind
-                job.record = exit_record(job.request.attempt, pid, job.started, status, usage)
-                ended.append(job)
+            else:
+                self.on_unknown()
+                if child.pid not in self._jobs:
+                    reap(child.pid)
         return ended
+
+    def _reap_job(self, job: _Job, child: EndedChild) -> _Job:
+        """The record first: as long as the job is a zombie, its outcome can be had again."""
+        job.record = exit_record(job.note.attempt, job.note.started, child)
+        self._write(job.note.exit_record, job.record)
+        reap(job.pid)
+        del self._jobs[job.pid]
+        if self._table is not None:
+            self._table.forget(job.pid)
+        return job
+
+    def _is_spared(self, pid: int) -> bool:
+        return pid in self._spared or session_of(pid) == self._session
+
+    # ---- what it leaves behind -----------------------------------------------------------------------------
 
     def _main_ended(self, job: _Job, done: list[JobEnd]) -> None:
         self._find_leftovers(job)
-        job.record["leftovers"] = len(job.leftovers) + job.group_left
-        self._write(job.request.exit_record, job.record)
-        if not job.record["leftovers"]:
-            done.append(JobEnd(job=job.request.job, attempt=job.request.attempt, record=job.record))
+        if not (job.group_left or job.leftovers):
+            done.append(job.end())
             return
+        job.record["leftovers"] = len(job.leftovers) or 1
+        self._write(job.note.exit_record, job.record)
         job.kill_at = time.monotonic() + self._grace_s
         self._signal_leftovers(job, signal.SIGTERM)
         self._ending.append(job)
@@ -242,37 +276,58 @@ class JobParent:
         self._find_leftovers(job)
         if not (job.group_left or job.leftovers):
             self._ending.remove(job)
-            done.append(JobEnd(job=job.request.job, attempt=job.request.attempt, record=job.record))
+            done.append(job.end())
         elif time.monotonic() >= job.kill_at:
             self._signal_leftovers(job, signal.SIGKILL)
 
     def _find_leftovers(self, job: _Job) -> None:
         """Processes that outlived the job's main one: its group, and orphans of it that became our children."""
         job.group_left = group_alive(job.pid)
-        job.leftovers.clear()
-        own_tag = job.request.env.get(TAG_VARIABLE, "")
-        ignored = self._ignored()
-        for pid in children():
-            if pid in self._jobs or pid in ignored:
-                continue
-            tag = read_environ(pid).get(TAG_VARIABLE, "")
-            # An orphan without a readable tag (it cleared its environment) goes with the last job.
-            last = not tag and not self._jobs and len(self._ending) <= 1
-            if (tag and tag == own_tag) or last:
-                job.leftovers.add(pid)
+        found = self._children.since(job.pid, time.time() - job.note.started)
+        job.leftovers = {pid for pid in found if self._belongs_to(pid, job) and not reap(pid)}
+
+    def _belongs_to(self, pid: int, job: _Job) -> bool:
+        tag = read_tag(pid)
+        if tag.partition(":")[0] == job.note.tag.partition(":")[0]:
+            return tag == job.note.tag
+        if session_of(pid) == job.pid or writes_to(pid, job.note.log):
+            return True
+        # It cleared its environment (or is a job of a runner that ran as a job), left the session and closed the log:
+        # it goes with the last job.
+        return self._takes_untagged and not self._jobs and len(self._ending) <= 1
+
+    def _of_no_interest(self, pid: int) -> bool:
+        """Whether a process cannot be a leftover: a job itself, a live job's own, or spared."""
+        if pid in self._jobs or pid in self._spared:
+            return True
+        session = session_of(pid)
+        return session in self._jobs or session == self._session
 
     def _signal_leftovers(self, job: _Job, signum: int) -> None:
         if job.group_left:
             _quietly(os.killpg, job.pid, signum)
+            _quietly(os.killpg, job.pid, signal.SIGCONT)  # a stopped process cannot act on TERM
         for pid in job.leftovers:
             _quietly(os.kill, pid, signum)
+            _quietly(os.kill, pid, signal.SIGCONT)
 
     def _write(self, path: str, record: Mapping[str, Any]) -> None:
         try:
             write_record(path, record)
         except OSError as exc:
             if exc.errno != errno.ENOENT:  # else its directory was removed: nobody wants the record
-                self._unwritten.append((path, record))
+                self._unwritten = [*(item for item in self._unwritten if item[0] != path), (path, record)]
+
+
+def _make_directory(request: SpawnRequest) -> None:
+    directory = os.path.dirname(request.log)  # noqa: PTH120
+    try:
+        os.mkdir(directory)  # noqa: PTH102
+    except FileExistsError:
+        # Another attempt's, or of a run whose journal was removed: it must not be taken for this one's.
+        _quietly(os.unlink, request.exit_record)
+    except FileNotFoundError:
+        os.makedirs(directory, exist_ok=True)  # noqa: PTH103
 
 
 def _quietly(call: Callable[..., Any], *args: Any) -> None:

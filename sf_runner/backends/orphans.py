@@ -1,29 +1,28 @@
 """Attempts that this process did not start: of an earlier runner, or of one that was killed.
 
-Their exit records are written by whoever is their parent now: the earlier runner, or the guardian. Only when nobody is
+Their exit records are written by whoever is their parent now: the earlier runner, or a guardian. Only when nobody is
 left who could write one is an attempt reported as ended without a record.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Report, Started, StopLevel
-from sf_runner.backends.job_parent import group_alive
+from sf_runner.backends.job_parent import read_record
+from sf_runner.backends.kernel import session_of
 from sf_runner.backends.process_tools import (
     boot_id,
+    handle_of,
     is_alive,
-    make_handle,
     make_tag,
-    signal_group,
+    session_members,
     signal_process,
     started_up_s,
     tagged_processes,
@@ -33,16 +32,18 @@ from sf_runner.backends.stopping import Stopper
 _SETTLE_POLL_S = 0.05
 _WATCH_POLL_S = 1.0
 _RECORD_WAIT_S = 5.0
-"""A parent that has reaped an attempt writes its record at once; after this long it is not coming."""
+"""A parent writes the record of an attempt that has ended at once; after this long it is not coming."""
+_HELD_RECORD_WAIT_S = 60.0
+"""A parent known to hold the attempt may have to wait for room on the disk."""
 
 
-def read_exit_record(path: str, attempt: int) -> dict[str, Any] | None:
+def read_exit_record(known: Known) -> dict[str, Any] | None:
     """The exit record of exactly that attempt, or None."""
-    try:
-        record = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError):
+    record = read_record(known.exit_record, known.attempt)
+    if record is None:
         return None
-    return record if isinstance(record, dict) and record.get("attempt") == attempt else None
+    same = known.handle is None or record.get("pid") in (None, known.handle["pid"])
+    return record if same else None
 
 
 @dataclass(kw_only=True)
@@ -60,8 +61,8 @@ class _Orphan:
 class OrphanWatch:
     """Watches them by pidfd, awaits their exit records, and ends what they leave behind.
 
-    `recorders`: handles of processes that may be their parents. `statuses`: exit records of processes whose end the
-    guardian saw while there was no runner, by pid.
+    `recorders`: handles of processes that may be their parents. `held`: attempts of which a guardian of ours certainly
+    is the parent, tag -> pid.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class OrphanWatch:
         leftover_grace_s: float,
         *,
         recorders: Sequence[Mapping[str, Any]],
-        statuses: Mapping[int, Mapping[str, Any]],
+        held: Mapping[str, int],
     ) -> None:
         self._run_id = run_id
         self._selector = selector
@@ -80,7 +81,7 @@ class OrphanWatch:
         self._grace_s = leftover_grace_s
         self._boot = boot_id()
         self._recorders = [handle for handle in recorders if is_alive(handle, self._boot)]
-        self._statuses = statuses
+        self._held = held
         self._orphans: dict[str, _Orphan] = {}
 
     def adopt(self, known: Sequence[Known]) -> list[Report]:
@@ -89,16 +90,15 @@ class OrphanWatch:
         found = tagged_processes([f"{self._run_id}:"]) if known else {}
         for attempt in known:
             tag = make_tag(self._run_id, attempt.job, attempt.attempt)
-            pid = self._main_process(attempt, found.get(tag, []))
-            orphan = _Orphan(known=attempt, tag=tag, pid=pid)
+            record = read_exit_record(attempt)
+            pid = None if record is not None else self._main_process(attempt, tag, found.get(tag, []))
+            orphan = _Orphan(known=attempt, tag=tag, pid=pid, record=record)
             self._orphans[attempt.job] = orphan
             if pid is None:
                 orphan.main_ended_at = time.time()
-                orphan.record = self._seen_by_guardian(attempt)
                 continue
             if attempt.handle is None:
-                handle = make_handle(pid, started_up_s(pid) or 0.0, self._boot)
-                reports.append(Started(job=attempt.job, attempt=attempt.attempt, handle=handle, t=time.time()))
+                reports.append(Started(job=attempt.job, attempt=attempt.attempt, handle=handle_of(pid), t=time.time()))
             self._watch(orphan, pid)
         self.poll(time.time(), reports)
         return reports
@@ -133,22 +133,14 @@ class OrphanWatch:
         for orphan in self._orphans.values():
             self._unwatch(orphan)
 
-    def _main_process(self, known: Known, tagged: Sequence[int]) -> int | None:
+    def _main_process(self, known: Known, tag: str, tagged: Sequence[int]) -> int | None:
         if known.handle is not None:
             return int(known.handle["pid"]) if is_alive(known.handle, self._boot) else None
-        for pid in tagged:
-            try:
-                if os.getsid(pid) == pid:
-                    return pid
-            except OSError:
-                continue
-        return None
-
-    def _seen_by_guardian(self, known: Known) -> dict[str, Any] | None:
-        if known.handle is None:
-            return None
-        status = self._statuses.get(int(known.handle["pid"]))
-        return None if status is None else {**status, "attempt": known.attempt}
+        if tag in self._held and started_up_s(self._held[tag]) is not None:
+            return self._held[tag]
+        # Daemons lead sessions too; the job came first.
+        leaders = [(started_up_s(pid) or float("inf"), pid) for pid in tagged if session_of(pid) == pid]
+        return min(leaders, default=(0.0, None))[1]
 
     def _main_alive(self, orphan: _Orphan) -> bool:
         assert orphan.pid is not None
@@ -170,17 +162,19 @@ class OrphanWatch:
     def _settled(self, orphan: _Orphan, now: float) -> bool:
         """Nothing of it is left, and its record is here or will never come."""
         left = tagged_processes([orphan.tag]).get(orphan.tag, [])
-        group_left = orphan.pid is not None and group_alive(orphan.pid) and _has_live_member(orphan.pid)
-        if left or group_left:
+        if orphan.pid is not None:  # seen alive, so the number is still that of its session
+            left = [*{*left, *session_members(orphan.pid)}]
+        if left:
             self._end_leftovers(orphan, left, now)
             return False
-        if orphan.record is None:
-            orphan.record = read_exit_record(orphan.known.exit_record, orphan.known.attempt)
+        orphan.record = orphan.record or read_exit_record(orphan.known)
         if orphan.record is not None:
             return True
         assert orphan.main_ended_at is not None
-        nobody_left = not any(is_alive(handle, self._boot) for handle in self._recorders)
-        return nobody_left or now - orphan.main_ended_at > _RECORD_WAIT_S
+        waited_s = now - orphan.main_ended_at
+        if orphan.tag in self._held:
+            return waited_s > _HELD_RECORD_WAIT_S
+        return waited_s > _RECORD_WAIT_S or not any(is_alive(handle, self._boot) for handle in self._recorders)
 
     def _end_leftovers(self, orphan: _Orphan, left: Sequence[int], now: float) -> None:
         if orphan.kill_at is None:
@@ -190,20 +184,5 @@ class OrphanWatch:
             return
         else:
             signum = signal.SIGKILL
-        if orphan.pid is not None:
-            signal_group(orphan.pid, signum)
         for pid in left:
             signal_process(pid, signum)
-
-
-def _has_live_member(pgid: int) -> bool:
-    """Whether a process group has a member that is not a zombie (their parents reap those in their own time)."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, _, group = (entry / "stat").read_bytes().rpartition(b") ")[2].split()[:3]
-            except (OSError, ValueError):
-                continue
-            if int(group) == pgid and state not in (b"Z", b"X"):
-                return True
-    return False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sf_runner.backends.job_parent import TAG_VARIABLE, read_environ
+from sf_runner.backends.kernel import process_stat, read_tag
 
 _START_TOLERANCE_S = 2.0
 
@@ -34,13 +34,13 @@ def make_handle(pid: int, up_s: float, boot: str) -> dict[str, Any]:
 
 def started_up_s(pid: int) -> float | None:
     """When a process started, in seconds since boot; None when it does not exist or is a zombie."""
-    try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
-    except (OSError, ValueError):
-        return None
-    if state in (b"Z", b"X") or len(rest) < 19:
-        return None
-    return int(rest[18]) / os.sysconf("SC_CLK_TCK")
+    stat = process_stat(pid)
+    return None if stat is None or stat.ended else stat.started_up_s
+
+
+def handle_of(pid: int) -> dict[str, Any]:
+    """The handle of a live process of this machine; of a dead one, a handle that is never alive."""
+    return make_handle(pid, started_up_s(pid) or -1.0, boot_id())
 
 
 def is_alive(handle: Mapping[str, Any], boot: str) -> bool:
@@ -54,25 +54,36 @@ def is_alive(handle: Mapping[str, Any], boot: str) -> bool:
     return "up" not in handle or abs(started - float(handle["up"])) < _START_TOLERANCE_S
 
 
+def process_ids() -> Iterator[int]:
+    """Every process but this one."""
+    own = os.getpid()
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.name.isdigit() and int(entry.name) != own:
+                yield int(entry.name)
+
+
 def tagged_processes(wanted: Iterable[str]) -> dict[str, list[int]]:
     """Live processes by tag, for the wanted tags or tag prefixes ending in ':'. One pass over /proc: milliseconds."""
     tags = tuple(wanted)
     prefixes = tuple(tag for tag in tags if tag.endswith(":"))
     exact = set(tags)
     found: dict[str, list[int]] = {}
-    own = os.getpid()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == own:
-            continue
-        tag = read_tag(int(entry.name))
+    for pid in process_ids():
+        tag = read_tag(pid)
         if tag and (tag in exact or tag.startswith(prefixes)):
-            found.setdefault(tag, []).append(int(entry.name))
+            found.setdefault(tag, []).append(pid)
     return found
 
 
-def read_tag(pid: int) -> str:
-    """The environment tag of a process; empty when it has none or may not be looked at."""
-    return read_environ(pid).get(TAG_VARIABLE, "")
+def session_members(sid: int) -> list[int]:
+    """Live processes of a session or of the process group of the same number."""
+    found = []
+    for pid in process_ids():
+        stat = process_stat(pid)
+        if stat is not None and not stat.ended and sid in (stat.session, stat.group):
+            found.append(pid)
+    return found
 
 
 def owner_of(pid: int, sessions: Mapping[int, str]) -> str | None:
@@ -104,5 +115,7 @@ def signal_group(pgid: int, signum: int) -> bool:
 def signal_process(pid: int, signum: int) -> None:
     try:
         os.kill(pid, signum)
+        if signum == signal.SIGTERM:
+            os.kill(pid, signal.SIGCONT)
     except OSError:
         pass

@@ -1,7 +1,7 @@
 """Jobs as processes of this machine.
 
 This process is their parent and records how they end. Attempts that it did not start itself (of an earlier runner, or
-of one that was killed under the same guardian) are watched by `orphans.py`; see `guardian.py` for who records those.
+of one that was killed under the same guardians) are watched by `orphans.py`; see `guardian.py` for who records those.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Report, Started, StopLevel
-from sf_runner.backends.job_parent import TAG_VARIABLE, JobParent, SpawnRequest, make_subreaper, uptime_s
+from sf_runner.backends.job_parent import JobParent, SpawnRequest
+from sf_runner.backends.job_table import JobTable
+from sf_runner.backends.kernel import TAG_VARIABLE, make_subreaper, uptime_s
 from sf_runner.backends.orphans import OrphanWatch
 from sf_runner.backends.process_tools import boot_id, make_handle, make_tag
 from sf_runner.backends.stopping import Stopper
@@ -28,8 +30,9 @@ _PERMANENT = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.E2BIG, errno.EPER
 class ProcessesBackend:
     """The `processes` backend.
 
-    recorders: handles of processes that may still be parents of the run's jobs: earlier runners, the guardian.
-    statuses: exit records of processes whose end the guardian saw while there was no runner, by pid.
+    recorders: handles of processes that may still be parents of the run's jobs: earlier runners and guardians.
+    held: attempts of which a guardian of this runner is the parent, tag -> pid.
+    table: where that guardian will look for the jobs of this process if it is killed.
     """
 
     name = "processes"
@@ -39,7 +42,8 @@ class ProcessesBackend:
         run_id: str,
         *,
         recorders: Sequence[Mapping[str, Any]] = (),
-        statuses: Mapping[int, Mapping[str, Any]] | None = None,
+        held: Mapping[str, int] | None = None,
+        table: JobTable | None = None,
         leftover_grace_s: float = _LEFTOVER_GRACE_S,
     ) -> None:
         self._run_id = run_id
@@ -48,11 +52,11 @@ class ProcessesBackend:
         self._pids: dict[str, int] = {}
         self._reports: list[Report] = []
         self._environ = dict(os.environ)
-        self._parent = JobParent(leftover_grace_s)
+        self._parent = JobParent(leftover_grace_s, table=table)
         self._selector = selectors.DefaultSelector()
         self._stopper = Stopper(run_id)
         self._orphans = OrphanWatch(
-            run_id, self._selector, self._stopper, leftover_grace_s, recorders=recorders, statuses=statuses or {}
+            run_id, self._selector, self._stopper, leftover_grace_s, recorders=recorders, held=held or {}
         )
         self._old_handler: Any = None
 

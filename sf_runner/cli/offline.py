@@ -21,7 +21,7 @@ from sf_runner.run_state import RunState
 
 def cancel_offline(paths: RunPaths, jobs: Sequence[str], *, grace_s: float, now: Callable[[], float]) -> str:
     """Cancel these jobs (all that have not ended when empty) and wait until their processes are gone."""
-    with run_lock(paths, os.getpid()):
+    with run_lock(paths):
         journal, events = Journal.open(paths.journal, paths.run_name)
         state = RunState()
         state.apply_all(events)

@@ -8,13 +8,14 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
 from sf_runner import events as ev
 from sf_runner.backends.base import Known
-from sf_runner.backends.process_tools import boot_id, make_handle, started_up_s
+from sf_runner.backends.process_tools import boot_id, handle_of, started_up_s
 from sf_runner.backends.processes import ProcessesBackend
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice, choose_slots
@@ -93,15 +94,15 @@ class _Session:
 
     def run(self) -> int:
         plan = self._prepared.plan
-        guardian = self._lifeline.guardian_pid if self._lifeline is not None else os.getpid()
+        guardians = self._lifeline.guardians if self._lifeline is not None else ()
         with ExitStack() as stack:
-            stack.enter_context(run_lock(plan.paths, guardian))
+            stack.enter_context(run_lock(plan.paths, guardians))
             journal, state = _open_journal(plan)
             stack.callback(journal.close)
             # From here on a Ctrl-C is an event of the run, not an exception in the middle of something.
             signals = stack.enter_context(SignalInbox())
             history = load_history(plan.paths.train_dir)
-            events = _opening_events(self._prepared, state, history.durations_s, self._command)
+            events = _opening_events(self._prepared, state, history.durations_s, self._command, guardians)
             _write(journal, state, events)
             self.state = state
             loop, slots = self._make_loop(journal, state, signals, history)
@@ -122,13 +123,13 @@ class _Session:
         self, journal: Journal, state: RunState, signals: SignalInbox, history: History
     ) -> tuple[RunLoop, SlotManager]:
         prepared, plan = self._prepared, self._prepared.plan
-        recorders = state.runners[:-1]
-        statuses = None
-        if self._lifeline is not None and self._lifeline.restarted:
-            pid = self._lifeline.guardian_pid
-            recorders = [*recorders, make_handle(pid, started_up_s(pid) or 0.0, boot_id())]
-            statuses = self._lifeline.statuses
-        self.backend = ProcessesBackend(state.run_id, recorders=recorders, statuses=statuses)
+        own = state.opened.guardians if state.opened is not None else ()
+        self.backend = ProcessesBackend(
+            state.run_id,
+            recorders=[*state.runners[:-1], *(handle for handle in state.guardians if handle not in own)],
+            held=self._lifeline.held if self._lifeline is not None else None,
+            table=self._lifeline.table if self._lifeline is not None else None,
+        )
         choice = prepared.slots
         slots = SlotManager(choice.setup, choice.probe, choice.snapshot, self.backend.sessions, history.peaks)
         self.backend.open()
@@ -172,7 +173,11 @@ def _open_journal(plan: Plan) -> tuple[Journal, RunState]:
 
 
 def _opening_events(
-    prepared: Prepared, state: RunState, expected_s: dict[str, float], command: list[str]
+    prepared: Prepared,
+    state: RunState,
+    expected_s: dict[str, float],
+    command: list[str],
+    guardians: Sequence[int],
 ) -> list[ev.Event]:
     options, plan, now = prepared.options, prepared.plan, time.time()
     opened = ev.RunOpened(
@@ -185,6 +190,7 @@ def _opening_events(
         command=command,
         max_parallel=prepared.slots.max_parallel,
         max_retries=options.max_retries,
+        guardians=[handle_of(pid) for pid in guardians],
     )
     retry = [name for name, on in (("failed", options.retry_failed), ("cancelled", options.retry_cancelled)) if on]
     changes = reconcile(

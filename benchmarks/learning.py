@@ -1,0 +1,188 @@
+"""Score against frames and against seconds: ours and Sample Factory 2.1.1, same task, network and sizes, in one run.
+
+    python benchmarks/learning.py --task=doom_basic --frames=500000 --seeds=1,2 --peer_venv=/path/to/venv
+
+The two train one after the other, taking turns per seed, each with the whole machine. The peer lives in a virtual
+environment of its own, which is made and filled on first use when it does not exist. Curves come from both programs'
+tensorboard summaries; time counts from the start of the command. Prints, per seed and side, the score over the last
+tenth of the frames, frames per second, and the frames and seconds at which the score first reached the task's
+threshold; writes everything as JSON with --json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PEER = ("torch==2.13.0", "sample-factory==2.1.1", "vizdoom", "opencv-python-headless")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """`flags` go to both programs; `ours` and `peer` only to one. The score is the raw (true) episode return."""
+
+    env: str
+    threshold: float
+    frames: int
+    flags: tuple[str, ...]
+    ours: tuple[str, ...] = ()
+    peer: tuple[str, ...] = ()
+    peer_module: str = "sf_examples.vizdoom.train_vizdoom"
+
+
+_DOOM = (
+    "--num_workers=2", "--num_envs_per_worker=16", "--rollout=32", "--recurrence=32", "--batch_size=1024",
+    "--use_rnn=True", "--normalize_input=False", "--normalize_returns=False", "--with_vtrace=True",
+    "--learning_rate=0.0001", "--exploration_loss_coeff=0.001", "--gamma=0.99", "--env_frameskip=4",
+    "--wide_aspect_ratio=False", "--nonlinearity=elu",
+)  # fmt: skip
+_PEER_DOOM = ("--num_epochs=1", "--num_batches_per_epoch=1", "--max_grad_norm=4.0", "--ppo_clip_ratio=0.1")
+_GYM = (
+    "--num_workers=2", "--num_envs_per_worker=8", "--rollout=32", "--recurrence=1", "--use_rnn=False",
+    "--batch_size=512", "--normalize_input=True", "--normalize_returns=True", "--learning_rate=0.001",
+    "--gamma=0.99", "--exploration_loss_coeff=0.003", "--with_vtrace=False", "--nonlinearity=elu",
+    "--encoder_mlp_layers", "512", "512",
+)  # fmt: skip
+
+
+def _doom(env: str, threshold: float, frames: int) -> Task:
+    return Task(env=env, threshold=threshold, frames=frames, flags=_DOOM, ours=("--ppo_epochs=1",), peer=_PEER_DOOM)
+
+
+TASKS = {
+    "cartpole": Task(
+        env="CartPole-v1",
+        threshold=475.0,
+        frames=400_000,
+        flags=_GYM,
+        ours=("--ppo_epochs=1",),
+        peer=("--num_epochs=1",),
+        peer_module="sf_examples.train_gym_env",
+    ),
+    "doom_basic": _doom("doom_basic", 80.0, 500_000),
+    "doom_defend_the_center": _doom("doom_defend_the_center", 5.0, 1_500_000),
+    "doom_health_gathering": _doom("doom_health_gathering", 10.0, 1_000_000),
+    "doom_my_way_home": _doom("doom_my_way_home", 0.3, 1_500_000),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """`score`: mean over the last tenth of the frames, None where nothing was reported. `reached_*`: the threshold."""
+
+    side: str
+    seed: int
+    wall_s: float
+    frames: int
+    score: float | None
+    frames_per_s: float
+    reached_frames: int | None
+    reached_s: float | None
+    curve: list[tuple[int, float, float]]
+    """(frames, seconds since the start of the command, score)"""
+
+
+def prepare_peer(venv: Path) -> Path:
+    """The peer's interpreter."""
+    python = venv / "bin/python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+        # One after the other: the first pins which build of torch the second must accept.
+        for package in PEER:
+            subprocess.run([str(python), "-m", "pip", "install", "--quiet", package], check=True)
+    return python
+
+
+def train(side: str, task: Task, seed: int, frames: int, folder: Path, peer: Path) -> Outcome:
+    common = [f"--env={task.env}", f"--seed={seed}", f"--train_dir={folder}", "--experiment=run", "--algo=APPO"]
+    common += [f"--train_for_env_steps={frames}", "--device=cpu", "--experiment_summaries_interval=3", *task.flags]
+    if side == "ours":
+        command = [sys.executable, "-m", "sf_algo.train_appo", *common, *task.ours]
+    else:
+        command = [str(peer), "-m", task.peer_module, *common, *task.peer]
+    started = time.time()
+    log = folder.with_suffix(".log")
+    with log.open("w") as out:
+        code = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
+    wall_s = time.time() - started
+    if code != 0:
+        raise SystemExit(f"{side} ended with {code}:\n" + "\n".join(log.read_text().splitlines()[-20:]))
+    tag = "policy_stats/avg_true_reward" if side == "ours" else "policy_stats/avg_true_objective"
+    curve = read_curve(folder / "run" / ".summary" / "0", (tag, "reward/reward"), started)
+    return outcome(side, seed, wall_s, curve, task.threshold)
+
+
+def read_curve(folder: Path, tags: tuple[str, ...], started: float) -> list[tuple[int, float, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    known = events.Tags()["scalars"]
+    tag = next(tag for tag in tags if tag in known)
+    return [(e.step, e.wall_time - started, e.value) for e in events.Scalars(tag)]
+
+
+def outcome(side: str, seed: int, wall_s: float, curve: list[tuple[int, float, float]], threshold: float) -> Outcome:
+    frames = curve[-1][0] if curve else 0
+    last = [score for step, _, score in curve if step >= 0.9 * frames]
+    reached = next(((step, seconds) for step, seconds, score in curve if score >= threshold), (None, None))
+    span = curve[-1][1] - curve[0][1] if len(curve) > 1 else 0.0
+    return Outcome(
+        side=side,
+        seed=seed,
+        wall_s=wall_s,
+        frames=frames,
+        score=statistics.fmean(last) if last else None,
+        frames_per_s=(frames - curve[0][0]) / span if span else 0.0,
+        reached_frames=reached[0],
+        reached_s=reached[1],
+        curve=curve,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=sorted(TASKS), required=True)
+    parser.add_argument("--frames", type=int, help="budget of each training (default: the task's)")
+    parser.add_argument("--seeds", default="1", help="comma-separated")
+    parser.add_argument("--sides", default="ours,peer", help="which programs, in which order")
+    parser.add_argument("--peer_venv", type=Path, default=Path.home() / ".cache/sf_algo/peer_venv")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    task = TASKS[options.task]
+    frames = options.frames or task.frames
+    sides = options.sides.split(",")
+    peer = prepare_peer(options.peer_venv) if "peer" in sides else Path()
+    found: list[Outcome] = []
+    print(f"{options.task}: {frames:,} frames, {os.cpu_count()} cores, threshold {task.threshold:g}", flush=True)
+    print(f"{'seed':>5} {'side':6} {'score':>8} {'frames/s':>9} {'reached at frames':>18} {'s':>7} {'wall s':>7}")
+    for seed in map(int, options.seeds.split(",")):
+        for side in sides:
+            with tempfile.TemporaryDirectory() as folder:
+                result = train(side, task, seed, frames, Path(folder) / "td", peer)
+            found.append(result)
+            score = "-" if result.score is None else f"{result.score:.2f}"
+            at = "-" if result.reached_frames is None else f"{result.reached_frames:,}"
+            after = "-" if result.reached_s is None else f"{result.reached_s:.0f}"
+            print(
+                f"{seed:5} {side:6} {score:>8} {result.frames_per_s:9,.0f} {at:>18} {after:>7} {result.wall_s:7.0f}",
+                flush=True,
+            )
+    if options.json:
+        machine = {"platform": platform.platform(), "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
+        body = {"task": options.task, "frames": frames, **machine, "outcomes": [asdict(o) for o in found]}
+        options.json.write_text(json.dumps(body))
+
+
+if __name__ == "__main__":
+    main()

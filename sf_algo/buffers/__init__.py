@@ -1,0 +1,1 @@
+"""Trajectories in shared memory: their layout, their memory and the ownership of slots."""

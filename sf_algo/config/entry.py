@@ -1,0 +1,44 @@
+"""What every command does around its own work: help, notes, and one line for each fault."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from sf_algo.config.command_line import parse_command_line
+from sf_algo.config.help import help_text
+from sf_algo.config.resolve import Command, Invocation, configure
+from sf_algo.errors import ConfigError, SfAlgoError
+
+INTERRUPTED = 130
+
+
+def run_command(
+    command: Command, body: Callable[[Invocation], int], argv: Sequence[str] | None = None
+) -> int:
+    """Understands the command line and runs `body`; returns the exit code.
+
+    A fault of the user's making is printed as ``error: <one line>`` for each fault, without a traceback.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    typed = parse_command_line(words)
+    if typed.help_wanted:
+        sys.stdout.write(help_text(command, typed.env))
+        return 0
+    try:
+        invocation = configure(words, command)
+        for note in invocation.notes:
+            print(f"note: {note}", file=sys.stderr)
+        return body(invocation)
+    except SfAlgoError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def report_error(error: SfAlgoError) -> int:
+    """Prints the faults of `error`, one line each, and returns the exit code that goes with them."""
+    faults = error.faults if isinstance(error, ConfigError) else (str(error),)
+    for fault in faults:
+        print(f"error: {' '.join(fault.split())}", file=sys.stderr)
+    return error.exit_code

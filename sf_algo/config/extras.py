@@ -1,0 +1,85 @@
+"""Sections for what surrounds a training: populations, Weights & Biases, watching, the dummy sampler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sf_algo.config.flag import flag
+from sf_algo.config.limits import NO_LIMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class PbtConfig:
+    """Population-based training (Jaderberg et al. 2017)."""
+
+    with_pbt: bool = flag(False, "population-based training over num_policies policies")
+    pbt_period_env_steps: int = flag(5_000_000, "frames between two updates of the population", at_least=1)
+    pbt_start_mutation: int = flag(20_000_000, "frames before the first update", at_least=0)
+    pbt_replace_fraction: float = flag(
+        0.3, "share of the population replaced by the best", at_least=0, at_most=1
+    )
+    pbt_mutation_rate: float = flag(0.15, "probability that a hyperparameter changes", at_least=0, at_most=1)
+    pbt_replace_reward_gap: float = flag(
+        0.1, "relative difference of the objective that justifies replacing a policy", at_least=0
+    )
+    pbt_replace_reward_gap_absolute: float = flag(
+        1e-6, "absolute difference of the objective that justifies replacing a policy", at_least=0
+    )
+    pbt_optimize_batch_size: bool = flag(False, "mutate the batch size, too")
+    pbt_optimize_gamma: bool = flag(False, "mutate the discount, too")
+    pbt_target_objective: str = flag("true_reward", "statistic of the episodes by which policies are ranked")
+    pbt_perturb_min: float = flag(
+        1.05, "smallest factor of a mutation", above=1, why="a factor of 1 changes nothing"
+    )
+    pbt_perturb_max: float = flag(
+        1.5, "largest factor of a mutation", above=1, why="a factor of 1 changes nothing"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbConfig:
+    """Weights & Biases."""
+
+    with_wandb: bool = flag(False, "send the summaries to Weights & Biases as well")
+    wandb_user: str | None = flag(None, "user or team (entity); None: your default one")
+    wandb_project: str = flag("sample_factory", "project")
+    wandb_group: str | None = flag(None, "group of experiments; None: the environment's name")
+    wandb_job_type: str = flag("SF", "job type")
+    wandb_tags: tuple[str, ...] = flag((), "tags, separated by blanks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Watching or evaluating a trained policy."""
+
+    fps: int = flag(
+        0,
+        "frames per second on the screen; 0: as fast as possible (Doom: asynchronous; 35 is its pace)",
+        at_least=0,
+    )
+    render_action_repeat: int | None = flag(
+        None, "frames shown per action instead of env_frameskip", aliases=("eval_env_frameskip",), at_least=1
+    )
+    no_render: bool = flag(False, "do not open a window")
+    policy_index: int = flag(0, "which of num_policies to watch", at_least=0)
+    record_to: str | None = flag(None, "folder for the environment's own recordings (Doom: .lmp demos)")
+    save_video: bool = flag(False, "write an mp4 into the experiment's folder")
+    video_frames: int = flag(NO_LIMIT, "most frames in the video", at_least=1, default_text="no limit")
+    video_name: str | None = flag(None, "file name of the video; None: replay.mp4")
+    max_num_frames: int = flag(NO_LIMIT, "stop after this many frames", at_least=1, default_text="no limit")
+    max_num_episodes: int = flag(
+        NO_LIMIT, "stop after this many episodes", at_least=1, default_text="no limit"
+    )
+    eval_deterministic: bool = flag(False, "take the most probable action instead of drawing one")
+    continuous_actions_sample: bool = flag(True, "draw continuous actions; False: take their mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DummySamplerConfig:
+    """The speed test that only steps environments with random actions."""
+
+    sample_env_frames: int | None = flag(None, "stop after this many frames over all workers", at_least=1)
+    sample_env_frames_per_worker: int | None = flag(
+        None, "stop each worker after this many frames", at_least=1
+    )
+    timeout_seconds: float | None = flag(None, "stop after this time (s)", above=0)

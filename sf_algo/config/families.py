@@ -1,0 +1,124 @@
+"""Environment families: which one a name belongs to, and the defaults each lays under the user's flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from sf_algo.config.flags import FlagKey, FlagValue
+
+
+class EnvFamily(Enum):
+    """Kinds of environments that differ in flags or defaults."""
+
+    DOOM = "doom"
+    DMLAB = "dmlab"
+    ATARI = "atari"
+    MUJOCO = "mujoco"
+    CLASSIC_CONTROL = "classic control"
+    GYMNASIUM = "gymnasium"
+    CUSTOM = "custom"
+
+
+_PREFIXES = {
+    "doom_": EnvFamily.DOOM,
+    "dmlab_": EnvFamily.DMLAB,
+    "atari_": EnvFamily.ATARI,
+    "mujoco_": EnvFamily.MUJOCO,
+}
+_CLASSIC_CONTROL = frozenset({"CartPole", "Pendulum", "Acrobot", "MountainCar", "MountainCarContinuous"})
+
+FAMILY_SECTIONS: Mapping[str, EnvFamily] = {"doom": EnvFamily.DOOM, "dmlab": EnvFamily.DMLAB}
+"""Sections that only one family understands."""
+
+
+def family_of(env: str | None) -> EnvFamily | None:
+    """The family an environment's name belongs to; None without a name."""
+    if not env:
+        return None
+    if ":" in env:
+        return EnvFamily.CUSTOM
+    for prefix, family in _PREFIXES.items():
+        if env.startswith(prefix):
+            return family
+    return EnvFamily.CLASSIC_CONTROL if env.rsplit("-v", 1)[0] in _CLASSIC_CONTROL else EnvFamily.GYMNASIUM
+
+
+def understands(family: EnvFamily | None, section: str) -> bool:
+    """Whether flags of `section` mean anything to `family`; without one, every section might."""
+    owner = FAMILY_SECTIONS.get(section)
+    return owner is None or family is None or owner is family
+
+
+_DOOM: Mapping[FlagKey, FlagValue] = {
+    ("env", "env_frameskip"): 4,
+    ("model", "hidden_size"): 512,
+    ("rl", "obs_subtract_mean"): 0.0,
+    ("rl", "obs_scale"): 255.0,
+    ("rl", "ppo_clip_value"): 0.2,
+    ("rl", "exploration_loss"): "symmetric_kl",
+    ("rl", "exploration_loss_coeff"): 0.001,
+    ("evaluation", "fps"): 35,
+}
+_DMLAB: Mapping[FlagKey, FlagValue] = {
+    ("env", "env_frameskip"): 4,
+    ("rl", "obs_subtract_mean"): 128.0,
+    ("rl", "obs_scale"): 128.0,
+    ("evaluation", "fps"): 60,
+}
+_ATARI: Mapping[FlagKey, FlagValue] = {
+    ("env", "env_frameskip"): 4,
+    ("env", "env_framestack"): 4,
+    ("model", "encoder_subtype"): "convnet_atari",
+    ("model", "nonlinearity"): "relu",
+    ("rl", "obs_scale"): 255.0,
+    ("model", "use_rnn"): False,
+    ("rl", "reward_clip"): 1.0,
+    ("rl", "exploration_loss_coeff"): 0.01,
+    ("evaluation", "fps"): 60,
+}
+_MUJOCO: Mapping[FlagKey, FlagValue] = {
+    ("env", "env_frameskip"): 1,
+    ("model", "encoder_subtype"): "mlp_mujoco",
+    ("model", "hidden_size"): 64,
+    ("model", "nonlinearity"): "tanh",
+    ("model", "policy_initialization"): "torch_default",
+    ("model", "adaptive_stddev"): False,
+    ("rl", "normalize_input"): True,
+    ("model", "use_rnn"): False,
+    ("rl", "rollout"): 64,
+    ("rl", "num_batches_per_iteration"): 4,
+    ("rl", "ppo_epochs"): 2,
+    ("rl", "with_vtrace"): False,
+    ("rl", "normalize_returns"): True,
+    ("rl", "learning_rate"): 3e-3,
+    ("rl", "lr_schedule"): "linear_decay",
+    ("rl", "max_grad_norm"): 3.5,
+    ("rl", "ppo_clip_ratio"): 0.2,
+    ("rl", "value_loss_coeff"): 1.3,
+    ("rl", "exploration_loss_coeff"): 0.0,
+    ("rl", "kl_loss_coeff"): 0.1,
+}
+_CLASSIC: Mapping[FlagKey, FlagValue] = {
+    ("env", "env_frameskip"): 1,
+    ("model", "hidden_size"): 64,
+    ("model", "nonlinearity"): "tanh",
+    ("model", "use_rnn"): False,
+    ("rl", "normalize_input"): True,
+    ("rl", "learning_rate"): 1e-3,
+    ("rl", "normalize_returns"): True,
+    ("rl", "ppo_clip_ratio"): 0.2,
+    ("rl", "ppo_epochs"): 4,
+    ("sampling", "serial_mode"): True,
+}
+
+FAMILY_DEFAULTS: Mapping[EnvFamily, Mapping[FlagKey, FlagValue]] = {
+    EnvFamily.DOOM: _DOOM,
+    EnvFamily.DMLAB: _DMLAB,
+    EnvFamily.ATARI: _ATARI,
+    EnvFamily.MUJOCO: _MUJOCO,
+    EnvFamily.CLASSIC_CONTROL: _CLASSIC,
+    EnvFamily.GYMNASIUM: {},
+    EnvFamily.CUSTOM: {},
+}
+"""Values below the user's own flags and above the flags' general defaults."""

@@ -1,0 +1,98 @@
+"""How experience is collected: workers, splits, policies, lag and supervision."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from sf_algo.config.flag import computed_flag, flag
+
+_SECONDS = "it is a length of time in seconds"
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on (its affinity, not the machine's count)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Topology of the sampler and rules between sampler and learner."""
+
+    async_rl: bool = flag(
+        True, "collect experience while the learner trains; False: in turns, without policy lag"
+    )
+    serial_mode: bool = flag(
+        False, "everything in one process: best for very cheap environments, and bit-reproducible with a seed"
+    )
+    num_workers: int = computed_flag(
+        usable_cores,
+        "rollout worker processes",
+        default_text="the cores at hand",
+        at_least=1,
+        why="somebody has to step the environments",
+    )
+    num_envs_per_worker: int = flag(
+        2,
+        "environments in each worker",
+        at_least=1,
+        why="a worker without environments does nothing",
+        default_text="2, or as many as make 32 over all workers",
+    )
+    worker_num_splits: int = flag(
+        2,
+        "groups of a worker's environments: one is stepped while the other waits for its actions",
+        at_least=1,
+        at_most=8,
+        why="2 hide the wait for actions; more only cut the inference batches smaller",
+    )
+    num_policies: int = flag(
+        1, "policies trained side by side", at_least=1, why="there is something to train"
+    )
+    policy_workers_per_policy: int = flag(1, "inference workers for each policy", at_least=1)
+    max_policy_lag: int = flag(
+        10_000,
+        "samples older than this many policy updates are not trained on",
+        at_least=1,
+        why="experience is always at least a little older than the policy it trains",
+    )
+    traj_buffers_excess_ratio: float = flag(
+        1.3,
+        "trajectory slots beyond the number in flight, so that sampling goes on during training",
+        at_least=1,
+        why="below 1 some environments would have nowhere to write",
+    )
+    decorrelate_experience_max_seconds: float = flag(
+        10,
+        "workers start over this span (s) so that their episodes do not run in step; 0: all at once",
+        at_least=0,
+    )
+    decorrelate_envs_on_one_worker: bool = flag(
+        True, "spread the environments of one worker over an episode, too"
+    )
+    pbt_mix_policies_in_one_env: bool = flag(
+        True, "with several policies, agents of one environment may follow different ones"
+    )
+
+    train_in_background_thread: bool = flag(
+        True, "learn in a thread beside the inference; False: in the thread that collects batches"
+    )
+    set_workers_cpu_affinity: bool = flag(True, "pin every worker to its share of the cores")
+    force_envs_single_thread: bool = flag(
+        False, "limit numerical libraries inside environments to one thread"
+    )
+    default_niceness: int = flag(
+        0, "niceness of the rollout workers", at_least=-20, at_most=19, why="the kernel knows -20 to 19"
+    )
+    learner_main_loop_num_cores: int = flag(
+        0, "threads of the learner on a CPU; 0: what suits the cores at hand", at_least=0
+    )
+    actor_worker_gpus: tuple[int, ...] = flag(
+        (), "GPUs that environments may render on, given to workers in turn"
+    )
+    reset_timeout_seconds: float = flag(
+        120, "longest wait for an environment to start (s)", above=0, why=_SECONDS
+    )
+    heartbeat_interval: float = flag(
+        20, "time between two signs of life of every process (s)", above=0, why=_SECONDS
+    )

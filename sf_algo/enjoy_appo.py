@@ -1,0 +1,25 @@
+"""Watches or evaluates a trained policy:
+`python -m sf_algo.enjoy_appo --env=CartPole-v1 --algo=APPO --experiment=first`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sf_algo.config.entry import run_command
+from sf_algo.config.resolve import Command, Invocation
+
+
+def enjoy(invocation: Invocation) -> int:
+    """Plays the policy that the command line names; returns the exit code."""
+    from sf_algo.runtime.enjoy import run_evaluation
+
+    return run_evaluation(invocation.config)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(Command.ENJOY, enjoy, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""VizDoom environments: scenarios, engine, reward shaping and the command that fetches further maps."""

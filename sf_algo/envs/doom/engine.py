@@ -1,0 +1,166 @@
+"""One VizDoom engine: configured, started, played, and never left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sf_algo.envs.doom import launcher, maps, shm, start_lock
+from sf_algo.errors import EnvCrashedError, EnvError
+
+_START_SEED = 1
+"""Always the same: with it, an episode depends on the episode's own seed alone, down to the last pixel."""
+_NO_CONFIG = os.devnull  # else all engines of a folder read and rewrite one _vizdoom.ini
+_MIN_FREE_SHM = 16 << 20
+_MAX_RECORDING_PATH = 100  # the engine cuts longer ones off and records nothing
+_RESULT = TypeVar("_RESULT")
+
+
+class DoomEngine:
+    """A scenario in the engine. Construction reads the scenario file only; `start` starts the process.
+
+    Raises EnvError where the scenario file or map is unusable, MissingDependencyError without vizdoom or the
+    map, and EnvCrashedError as soon as the running engine is found dead.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        cfg: Path,
+        wad: Path | None,
+        screen_wh: tuple[int, int],
+        window: bool = False,
+        asynchronous: bool = False,
+    ) -> None:
+        """`wad` None: the one that the scenario file names. `asynchronous`: the game does not wait for
+        actions.
+        """
+        self._binary = maps.vizdoom_dir() / "vizdoom"
+        import vizdoom
+
+        self._name = name
+        self._game: Any = vizdoom.DoomGame()
+        if not self._game.load_config(str(cfg)):
+            raise EnvError(
+                f"{cfg} has lines that vizdoom does not understand (see its warnings); correct them"
+            )
+        self._set_wad(wad)
+        width, height = screen_wh
+        resolution = getattr(vizdoom.ScreenResolution, f"RES_{width}X{height}")
+        self._game.set_screen_resolution(resolution)
+        self._game.set_screen_format(vizdoom.ScreenFormat.CRCGCB)
+        self._game.set_window_visible(window)
+        self._game.set_mode(vizdoom.Mode.ASYNC_PLAYER if asynchronous else vizdoom.Mode.PLAYER)
+        self._game.set_doom_config_path(_NO_CONFIG)
+        self._game.set_seed(_START_SEED)
+        # The engine would end the episode without showing its last frame, which a time limit must bootstrap
+        # from, so the limit is kept by the caller.
+        self.frame_limit: int | None = self._game.get_episode_timeout() or None
+        self._game.set_episode_timeout(0)
+        self.buttons = tuple(button.name for button in self._game.get_available_buttons())
+        self.variables = tuple(variable.name for variable in self._game.get_available_game_variables())
+        if not self.buttons:
+            raise EnvError(f"{cfg} names no available_buttons; the agent could do nothing")
+        self.screen_shape = (3, height, width)
+        self._instance_id = ""
+        self._running = False
+
+    def _set_wad(self, wad: Path | None) -> None:
+        if wad is None:
+            named = self._game.get_doom_scenario_path()
+            if not named:
+                return
+            wad = Path(named)
+            if not wad.is_file():
+                wad = maps.find_wad(wad.name, wad.parent, is_downloaded=False)
+        try:
+            with wad.open("rb") as file:
+                magic = file.read(4)
+        except OSError as error:
+            raise EnvError(f"cannot read the map {wad}: {error.strerror}") from error
+        if magic not in (b"PWAD", b"IWAD"):  # the engine would exit and take its player along
+            raise EnvError(f"{wad} is not a Doom map (.wad): it begins with {magic!r}; replace the file")
+        self._game.set_doom_scenario_path(str(wad))
+
+    @property
+    def is_running(self) -> bool:
+        return self._running
+
+    def start(self) -> None:
+        """Start the process; about 0.15 s. It dies when this process does."""
+        _check_shared_memory()
+        scratch = start_lock.scratch_dir()
+        with (
+            start_lock.start_place(scratch, places=start_lock.default_places()),
+            launcher.guarded(self._binary, working_dir=scratch) as path,
+        ):
+            self._game.set_vizdoom_path(path)
+            self._guard(self._game.init)
+        self._instance_id = self._game.get_instance_id()
+        self._running = True
+
+    def new_episode(self, seed: int, recording: Path | None = None) -> None:
+        """Begin an episode that depends on `seed` (32 bits) and the actions only; about 1 ms."""
+        self._game.set_seed(seed)
+        if recording is None:
+            self._guard(self._game.new_episode)
+            return
+        if len(str(recording)) > _MAX_RECORDING_PATH:
+            raise EnvError(
+                f"--record_to: the engine cannot record to {recording}, which is longer than "
+                f"{_MAX_RECORDING_PATH} characters; choose a shorter folder"
+            )
+        self._guard(lambda: self._game.new_episode(str(recording)))
+
+    def act(self, buttons: Sequence[float], tics: int) -> float:
+        """Hold the buttons for that many tics; the sum of the scenario's rewards."""
+        try:
+            return float(self._game.make_action(buttons, tics))
+        except Exception as error:
+            raise self._crashed(error) from error
+
+    def observe(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]] | None:
+        """The screen [3, H, W] and the game variables [V], fresh copies; None after the episode's end."""
+        try:
+            state = self._game.get_state()
+        except Exception as error:
+            raise self._crashed(error) from error
+        return None if state is None else (state.screen_buffer, state.game_variables)
+
+    def _guard(self, call: Callable[[], _RESULT]) -> _RESULT:
+        try:
+            return call()
+        except Exception as error:
+            raise self._crashed(error) from error
+
+    def _crashed(self, error: Exception) -> EnvCrashedError:
+        self.close()
+        return EnvCrashedError(f"the VizDoom engine of {self._name} died: {error}")
+
+    def close(self) -> None:
+        """Ends the process and removes its shared memory; may be called twice and after a crash."""
+        self._running = False
+        with suppress(Exception):  # a dead engine cannot be asked to end
+            self._game.close()
+        if self._instance_id:
+            for segment in shm.segments_of(self._instance_id):
+                segment.unlink(missing_ok=True)
+            self._instance_id = ""
+
+
+def _check_shared_memory() -> None:
+    with suppress(FileNotFoundError):
+        status = os.statvfs(shm.SHM_DIR)
+        free = status.f_bavail * status.f_frsize
+        if free < _MIN_FREE_SHM:
+            raise EnvError(
+                f"{shm.SHM_DIR} has {free >> 20} MB left and a VizDoom engine may need "
+                f"{_MIN_FREE_SHM >> 20}; free it or enlarge it (docker run --shm-size=1g)"
+            )

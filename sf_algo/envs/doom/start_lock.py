@@ -1,0 +1,61 @@
+"""Limits how many engines of one user start at the same moment, over all processes of the machine."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.02
+
+
+def scratch_dir() -> Path:
+    """A folder of our user for lock files and for what the engine insists on creating where it runs."""
+    path = Path(tempfile.gettempdir()) / f"sf_algo-{os.geteuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def default_places() -> int:
+    """Starting an engine takes one core about 0.1 s, half of it waiting."""
+    return max(4, 2 * (os.cpu_count() or 1))
+
+
+@contextmanager
+def start_place(folder: Path, *, places: int, timeout_s: float = 60.0) -> Iterator[int | None]:
+    """Holds one of `places` start places, each a lock file in `folder`; a dead holder's is free at once.
+
+    Yields its number, or None when none came free in time: starting late beats not starting.
+    """
+    deadline = time.monotonic() + timeout_s
+    first = os.getpid()  # neighbours begin their search at different places
+    while True:
+        for attempt in range(places):
+            place = (first + attempt) % places
+            descriptor = os.open(
+                folder / f"doom_start_{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                continue
+            try:
+                yield place
+            finally:
+                os.close(descriptor)
+            return
+        if time.monotonic() > deadline:
+            log.warning(
+                "no place to start a VizDoom engine came free in %.0f s; starting without one", timeout_s
+            )
+            yield None
+            return
+        time.sleep(_POLL_S)

@@ -1,0 +1,213 @@
+"""What an environment looks like to the rest of the trainer: specs, the `Env` protocol, its step result.
+
+Shape letters: A agents of one environment, C x H x W an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+PLAIN_OBS = "obs"
+"""Name of the observation of an environment whose observation is not a dictionary."""
+
+ACTION_MASK = "action_mask"
+"""The one reserved observation name: int8, one entry per choice of all Discrete components, in order;
+0 forbids that choice."""
+
+ObsRow: TypeAlias = Mapping[str, NDArray[Any]]
+"""Views to fill for one agent: observation name -> array of that observation's shape and dtype."""
+
+EpisodeStats: TypeAlias = Mapping[str, "float | NDArray[np.float64]"]
+"""Extra statistics of a finished episode: name -> one number for all agents, or one per agent [A]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObsSpec:
+    """One observation. Images are uint8 and CHW; numbers are float32."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def is_image(self) -> bool:
+        """True for a CHW byte image: what a convolutional encoder takes."""
+        return len(self.shape) == 3 and self.dtype == np.uint8
+
+    def zeros(self, *leading: int) -> NDArray[Any]:
+        """A zeroed array [*leading, *shape]."""
+        return np.zeros((*leading, *self.shape), self.dtype)
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """A choice among 0..n-1; stored as one float32 number."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"a discrete action needs at least one choice, got n={self.n}")
+
+    @property
+    def width(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Box:
+    """A vector of real numbers; `low` and `high` have one entry per number and may be infinite.
+
+    The policy acts in the environment's own units; environments clip what lies outside the bounds.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.low or len(self.low) != len(self.high):
+            raise ValueError(f"a box needs as many lows as highs, got {len(self.low)} and {len(self.high)}")
+
+    @property
+    def width(self) -> int:
+        return len(self.low)
+
+
+ActionComponent: TypeAlias = "Discrete | Box"
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """An action is one float32 row of `width` numbers: one per Discrete, `len(low)` per Box, in order."""
+
+    components: tuple[ActionComponent, ...]
+
+    def __post_init__(self) -> None:
+        if not self.components:
+            raise ValueError("an action space needs at least one component")
+
+    @property
+    def width(self) -> int:
+        return sum(component.width for component in self.components)
+
+    @property
+    def num_choices(self) -> int:
+        """Sum of n over the Discrete components: the length of an action mask."""
+        return sum(c.n for c in self.components if isinstance(c, Discrete))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each component lies in the action row."""
+        stops = np.cumsum([component.width for component in self.components]).tolist()
+        return tuple(slice(stop - c.width, stop) for c, stop in zip(self.components, stops, strict=True))
+
+    def sample(self, rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
+        """Uniformly random actions [rows, width]; an unbounded number is drawn from a standard normal."""
+        out = np.empty((rows, self.width), np.float32)
+        for component, where in zip(self.components, self.slices, strict=True):
+            if isinstance(component, Discrete):
+                out[:, where] = rng.integers(component.n, size=(rows, 1))
+                continue
+            low, high = np.asarray(component.low), np.asarray(component.high)
+            bounded = np.isfinite(low) & np.isfinite(high)
+            drawn = rng.uniform(np.where(bounded, low, 0.0), np.where(bounded, high, 1.0), (rows, len(low)))
+            normal = np.clip(rng.standard_normal((rows, len(low))), low, high)
+            out[:, where] = np.where(bounded, drawn, normal)
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSpec:
+    """All that the trainer must know of an environment before it starts one.
+
+    `frameskip` is the number of simulator frames one step stands for: counters of frames multiply by it.
+    """
+
+    obs: Mapping[str, ObsSpec]
+    actions: ActionSpec
+    num_agents: int = 1
+    frameskip: int = 1
+
+    def __post_init__(self) -> None:
+        mask = self.obs.get(ACTION_MASK)
+        if mask is not None and (mask.dtype != np.int8 or mask.shape != (self.actions.num_choices,)):
+            raise ValueError(
+                f"observation {ACTION_MASK!r} must be int8 of shape ({self.actions.num_choices},), one entry "
+                f"per discrete choice; got {mask.dtype} {mask.shape}"
+            )
+
+    def empty_rows(self) -> list[dict[str, NDArray[Any]]]:
+        """Freshly allocated rows for every agent (for tests, evaluation and the dummy sampler)."""
+        return [{name: spec.zeros() for name, spec in self.obs.items()} for _ in range(self.num_agents)]
+
+
+class StepResult(NamedTuple):
+    """One step of all agents. The arrays belong to the environment, which overwrites them in its next step.
+
+    rewards [A] float32; terminated, truncated, active [A] bool. An episode ends for all agents at once; an
+    agent that is out of the game before that is not `active`. `episode` is None except on the last step of an
+    episode. It then holds the statistics which the caller cannot sum up, `true_reward` where shaping or
+    clipping changes rewards.
+    """
+
+    rewards: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    active: NDArray[np.bool_]
+    episode: EpisodeStats | None
+
+
+@runtime_checkable
+class Env(Protocol):
+    """One environment with one agent or many. Observations are written straight into the caller's arrays.
+
+    The environment never resets itself: after a step that ended the episode the caller calls `reset`.
+    A broken environment (its engine died) raises `sf_algo.errors.EnvCrashed`; the caller may make a new one.
+    """
+
+    spec: EnvSpec
+
+    def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
+        """Begin an episode, write its first observation. A seed makes this and later ones reproducible."""
+
+    def step(self, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
+        """Act (actions [A, width]) and write the next observation, also the final one of an episode."""
+
+    def close(self) -> None:
+        """Free everything; may be called twice."""
+
+
+@runtime_checkable
+class SupportsRender(Protocol):
+    """An environment that can be watched."""
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """The current frame [H, W, 3], or None where the environment draws into its own window."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvPlacement:
+    """Where an environment lives; makers use it for ports and names in messages, never for seeds."""
+
+    worker_index: int = 0
+    env_index: int = 0
+    """Index among all environments of the run: unique."""
+    policy_index: int = 0
+    render_mode: str | None = None
+    """None while training; "human" opens a window; "rgb_array" makes `render` return frames."""
+    asynchronous: bool = False
+    """The simulator keeps its own pace while the policy thinks (VizDoom; for watching)."""
+    record_to: str | None = None
+    """Folder for the simulator's own recordings (VizDoom demos)."""
+
+
+def agent_episode_stats(stats: EpisodeStats, agent: int) -> dict[str, float]:
+    """The statistics of one agent as plain numbers."""
+    return {
+        name: float(value[agent] if isinstance(value, np.ndarray) and value.ndim else value)
+        for name, value in stats.items()
+    }

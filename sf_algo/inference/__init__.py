@@ -1,0 +1,1 @@
+"""Actions for the splits that ask for them."""

@@ -1,0 +1,141 @@
+"""One policy acting: gathers the observations of waiting agents, runs one forward pass, scatters the results.
+
+Shape letters: N agents of one split, M agents of one forward pass, S numbers of recurrent state.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays
+from sf_algo.envs.spec import EnvSpec
+from sf_algo.model.actor import Actor
+from sf_algo.model.actor_critic import ActorCritic
+
+
+@dataclass(frozen=True)
+class ActionRequest:
+    """Row `row` of a slot is complete and wants actions for `columns` (None: all N of them)."""
+
+    slot: TrajectoryArrays
+    row: int
+    columns: NDArray[np.intp] | None = None
+
+    @property
+    def num_agents(self) -> int:
+        return int(self.slot["rewards"].shape[1]) if self.columns is None else len(self.columns)
+
+
+class PolicyInference:
+    """Acts with its own copy of one policy's weights (or, in serial mode, with the learner's model itself).
+
+    `serve` and `take_weights` exclude each other by a lock, so one thread may act while another learns.
+    """
+
+    def __init__(
+        self,
+        model: ActorCritic,
+        spec: EnvSpec,
+        *,
+        device: torch.device,
+        max_agents: int,
+        seed: int,
+        policy_version: int = 0,
+        deterministic: bool = False,
+    ) -> None:
+        """`model` is on `device` already; `max_agents` bounds M."""
+        self._model = model
+        self.actor = Actor(model, seed=seed, deterministic=deterministic)
+        self.device = device
+        self._version = policy_version
+        self._lock = threading.Lock()
+        pinned = device.type == "cuda"
+        self._names = [(name, OBS_PREFIX + name) for name in spec.obs]
+        self._obs = {
+            name: torch.from_numpy(obs.zeros(max_agents)).pin_memory()
+            if pinned
+            else torch.from_numpy(obs.zeros(max_agents))
+            for name, obs in spec.obs.items()
+        }
+        self._states = torch.zeros(max_agents, model.rnn_state_size, pin_memory=pinned)
+        self._obs_arrays = {name: tensor.numpy() for name, tensor in self._obs.items()}
+        self._state_array = self._states.numpy()
+
+    @property
+    def policy_version(self) -> int:
+        return self._version
+
+    @torch.no_grad()
+    def take_weights(self, source: ActorCritic, version: int) -> None:
+        """Copy the learner's weights and normalizers; later actions carry `version`."""
+        with self._lock:
+            if source is not self._model:
+                own, new = self._model.state_dict(), source.state_dict()
+                torch._foreach_copy_(list(own.values()), list(new.values()))
+            self._version = version
+
+    def serve(self, requests: Sequence[ActionRequest]) -> int:
+        """Writes actions, log-probs, values, next recurrent states and the version into the slots. Returns
+        M."""
+        with self._lock:
+            whole = len(requests) == 1 and requests[0].columns is None and self.device.type == "cpu"
+            obs, states = self._borrow(requests[0]) if whole else self._gather(requests)
+            acted = self.actor.step(obs, states)
+            fields = {
+                "actions": acted.actions.cpu().numpy(),
+                "log_probs": acted.log_probs.cpu().numpy(),
+                "values": acted.values.cpu().numpy(),
+            }
+            next_states = acted.rnn_states.cpu().numpy()
+            version = self._version
+        start = 0
+        for request in requests:
+            stop = start + request.num_agents
+            slot, row = request.slot, request.row
+            columns = slice(None) if request.columns is None else request.columns
+            for name, values in fields.items():
+                slot[name][row][columns] = values[start:stop]
+            slot["rnn_states"][row + 1][columns] = next_states[start:stop]
+            slot["policy_version"][row][columns] = version
+            start = stop
+        return start
+
+    def _borrow(self, request: ActionRequest) -> tuple[dict[str, Tensor], Tensor]:
+        """One whole split on a CPU: its rows are read where they lie."""
+        obs = {name: torch.from_numpy(request.slot[key][request.row]) for name, key in self._names}
+        return obs, torch.from_numpy(request.slot["rnn_states"][request.row])
+
+    def _gather(self, requests: Sequence[ActionRequest]) -> tuple[dict[str, Tensor], Tensor]:
+        start = 0
+        for request in requests:
+            stop = start + request.num_agents
+            columns = slice(None) if request.columns is None else request.columns
+            for name, key in self._names:
+                self._obs_arrays[name][start:stop] = request.slot[key][request.row][columns]
+            self._state_array[start:stop] = request.slot["rnn_states"][request.row][columns]
+            start = stop
+        obs = {name: self._to_device(tensor[:start]) for name, tensor in self._obs.items()}
+        return obs, self._to_device(self._states[:start])
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True) if self.device.type != "cpu" else tensor
+
+
+def requests_by_policy(
+    slot: TrajectoryArrays, row: int, num_policies: int
+) -> list[tuple[int, ActionRequest]]:
+    """What a split asks of each policy at that row: (policy id, request)."""
+    if num_policies == 1:
+        return [(0, ActionRequest(slot, row))]
+    policy_ids = slot["policy_id"][row]
+    return [
+        (policy, ActionRequest(slot, row, np.flatnonzero(policy_ids == policy)))
+        for policy in np.unique(policy_ids).tolist()
+    ]

@@ -1,0 +1,1 @@
+"""How processes wake each other, ask for actions and report: doorbells, mailboxes, message pipes."""

@@ -1,0 +1,58 @@
+"""Rare messages of a worker to the main process: finished episodes, faults. One JSON document a line on a
+pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+Message: TypeAlias = dict[str, Any]
+"""A JSON object; `kind` says what it is."""
+
+_CHUNK_BYTES = 1 << 16
+
+
+class MessageWriter:
+    """The worker's end. Blocks while the pipe is full, so nothing is lost and nothing grows."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def send(self, message: Message) -> None:
+        data = memoryview(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def close(self) -> None:
+        with suppress(OSError):
+            os.close(self._fd)
+
+
+class MessageReader:
+    """The main process's end; never blocks."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.closed = False
+        os.set_blocking(fd, False)
+        self._rest = b""
+
+    def read(self) -> list[Message]:
+        """All complete messages that have arrived. `closed` turns True when the writer is gone."""
+        while not self.closed:
+            try:
+                data = os.read(self.fd, _CHUNK_BYTES)
+            except BlockingIOError:
+                break
+            if not data:
+                self.closed = True
+            self._rest += data
+        *lines, self._rest = self._rest.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def close(self) -> None:
+        self.closed = True
+        with suppress(OSError):
+            os.close(self.fd)

@@ -1,0 +1,301 @@
+"""Asynchronous PPO's learner: epochs of minibatches over whole trajectories.
+
+Shape letters: T steps, B trajectories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sf_algo.envs.spec import ACTION_MASK
+from sf_algo.errors import CheckpointMismatchError
+from sf_algo.learner.batch import TrajectoryBatch
+from sf_algo.learner.forward import Forward, bootstrap_values, evaluate
+from sf_algo.learner.losses import LossWeights, Ratios, ppo_losses, standardized
+from sf_algo.learner.lr_schedule import LearningRate
+from sf_algo.learner.optimizer import GuardedAdam
+from sf_algo.learner.returns import Returns, Transitions, generalized_advantages, vtrace
+from sf_algo.learner.samples import Samples, Validity, minibatches, scaled_rewards, validity
+from sf_algo.learner.stats import TrainStats, UpdateLog, details, read_details
+from sf_algo.model.actor_critic import ActorCritic
+
+if TYPE_CHECKING:
+    from sf_algo.config import LearnerConfig
+
+
+class Learner:
+    """Trains one policy. Not thread-safe: one thread calls `train`; others may read `policy_version`."""
+
+    def __init__(
+        self,
+        policy_id: int,
+        rl_cfg: LearnerConfig,
+        model: ActorCritic,
+        *,
+        device: torch.device,
+        max_policy_lag: int,
+        seed: int,
+        train_for_env_steps: int | None = None,
+        bf16: bool = False,
+    ) -> None:
+        """Moves `model` to `device`. `train_for_env_steps` is where `lr_schedule=linear_decay` reaches zero
+        (None: nowhere). The seed decides how trajectories are shuffled into minibatches."""
+        self.model = model.arrange(device)
+        """The network being trained. Copy its `state_dict()` between calls of `train` to publish it."""
+        self.model.use_bf16(bf16)
+        self.policy_version = 0
+        """Optimizer steps done since the run began: the version that acting stamps on every step."""
+        self._policy_id = policy_id
+        self._cfg = rl_cfg
+        self._device = device
+        self._max_policy_lag = max_policy_lag
+        self._optimizer = GuardedAdam(model, rl_cfg)
+        self._lr = LearningRate(rl_cfg, train_for_env_steps)
+        self._generator = torch.Generator()
+        self._generator.manual_seed(seed)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next update."""
+        return self._lr.value
+
+    def train(self, batch: TrajectoryBatch, *, env_steps: int = 0) -> TrainStats:
+        """One or more epochs over the batch (T * B = batch_size * num_batches_per_iteration samples), which
+        is in host memory and is not changed. `env_steps`: environment frames collected so far (for
+        schedules)."""
+        # Moments of idle weights decay into denormal numbers, which are up to 100 times slower.
+        torch.set_flush_denormal(True)
+        try:
+            return self._train(batch, env_steps)
+        finally:
+            torch.set_flush_denormal(False)
+
+    def set_config(self, rl_cfg: LearnerConfig) -> None:
+        """New hyperparameters between two calls of `train` (population-based training). The learning rate is
+        taken over only where it differs from the previous config's."""
+        self._cfg = rl_cfg
+        self._optimizer.set_config(rl_cfg)
+        self._lr.set_config(rl_cfg)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything training depends on: weights, normalizers, optimizer, version, learning rate, generator.
+        Only tensors, numbers, strings and containers of them: loadable with `weights_only=True`. The tensors
+        are the live ones: copy them before the next `train`."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "optimizer": self._optimizer.state_dict(),
+            "policy_version": self.policy_version,
+            "learning_rate": self._lr.value,
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state_dict` was taken.
+
+        Raises:
+            CheckpointMismatchError: naming the tensors that do not fit the network built from the flags.
+        """
+        _check_fit(self.model.state_dict(), state["model"])
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.policy_version = int(state["policy_version"])
+        self._lr.value = float(state["learning_rate"])
+        self._generator.set_state(state["generator"].cpu())
+
+    def _train(self, batch: TrajectoryBatch, env_steps: int) -> TrainStats:
+        cfg = self._cfg
+        judged = validity(
+            batch,
+            policy_id=self._policy_id,
+            policy_version=self.policy_version,
+            max_policy_lag=self._max_policy_lag,
+        )
+        log = UpdateLog()
+        figures: Tensor | None = None
+        if len(judged.kept):
+            self._lr.begin(env_steps)
+            samples = self._prepare(batch, judged)
+            size = max(1, cfg.batch_size // batch.rollout)
+            for epoch in range(cfg.ppo_epochs):
+                divergences = []
+                plan = minibatches(judged.kept, size, self._generator, total=batch.num_trajectories)
+                for index, which in enumerate(plan):
+                    last = epoch == cfg.ppo_epochs - 1 and index == len(plan) - 1
+                    part = samples if which is None else samples.columns(which)
+                    divergence, figures = self._update(part, log, want_details=last)
+                    self._lr.after_minibatch(divergence)
+                    divergences.append(divergence)
+                self._lr.after_epoch(divergences)
+        return self._stats(batch, judged, log, figures)
+
+    def _prepare(self, batch: TrajectoryBatch, judged: Validity) -> Samples:
+        """Uploads the batch, updates the normalizers from it and computes what all epochs share."""
+        cfg, model = self._cfg, self.model
+        reset_after = batch.reset_after
+        valid = judged.valid.to(self._device, non_blocking=True)
+        batch = batch.to(self._device)
+        samples = Samples(
+            obs=batch.obs,
+            rnn_states=batch.rnn_states,
+            actions=batch.actions,
+            log_probs=batch.log_probs,
+            values=batch.values,
+            # Clipping compares with what the network said, so with the statistics of that time.
+            old_values=model.standardize_values(batch.values),
+            rewards=scaled_rewards(batch.rewards, cfg.reward_scale, cfg.reward_clip),
+            played=batch.valid,
+            valid=valid.float(),
+            transitions=Transitions.of(
+                terminated=batch.terminated,
+                truncated=batch.truncated,
+                reset_after=batch.reset_after,
+                value_bootstrap=cfg.value_bootstrap,
+            ),
+            reset_after=reset_after,
+        )
+        T = samples.rollout
+        model.obs_normalizer.update({n: x[:T].flatten(0, 1) for n, x in batch.obs.items()}, valid.flatten())
+        if cfg.with_vtrace and model.returns_normalizer is None:
+            return samples
+        returns = self._acting_returns(samples)
+        if model.returns_normalizer is not None:
+            model.returns_normalizer.update(returns.targets[valid])
+        return samples if cfg.with_vtrace else replace(samples, returns=returns)
+
+    def _acting_returns(self, samples: Samples) -> Returns:
+        """Returns from the values that were recorded while acting."""
+        cfg = self._cfg
+        behind = bootstrap_values(self.model, samples, samples.rnn_states[samples.rollout])
+        if cfg.with_vtrace:
+            return self._vtrace(samples, samples.values, behind, torch.ones_like(samples.values))
+        return generalized_advantages(
+            rewards=samples.rewards,
+            values=samples.values,
+            bootstrap_values=behind,
+            transitions=samples.transitions,
+            gamma=cfg.gamma,
+            gae_lambda=cfg.gae_lambda,
+        )
+
+    def _vtrace(self, samples: Samples, values: Tensor, behind: Tensor, ratios: Tensor) -> Returns:
+        return vtrace(
+            rewards=samples.rewards,
+            values=values,
+            bootstrap_values=behind,
+            ratios=ratios,
+            transitions=samples.transitions,
+            gamma=self._cfg.gamma,
+            rho_clip=self._cfg.vtrace_rho,
+            c_clip=self._cfg.vtrace_c,
+        )
+
+    def _update(
+        self, samples: Samples, log: UpdateLog, *, want_details: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """One optimizer step. Returns the divergence of its samples and, where wanted, its details."""
+        cfg, model = self._cfg, self.model
+        model.power_iterations()
+        forward = evaluate(model, samples, cfg.recurrence)
+        mask = samples.obs.get(ACTION_MASK)
+        distribution = model.distribution(
+            forward.action_params, None if mask is None else mask[: samples.rollout]
+        )
+        ratios = Ratios.of(distribution.log_prob(samples.actions), samples.log_probs, samples.played)
+        returns, advantages, targets = self._targets(samples, forward, ratios)
+        losses = ppo_losses(
+            distribution=distribution,
+            ratios=ratios,
+            advantages=advantages,
+            values=forward.values,
+            old_values=samples.old_values,
+            targets=targets,
+            valid=samples.valid,
+            weights=_weights(cfg),
+        )
+        norm = self._optimizer.backward_and_step(losses.total, self._lr.value)
+        self.policy_version += 1
+        log.add(losses, norm)
+        if not want_details:
+            return losses.kl_divergence, None
+        figures = details(
+            distribution=distribution,
+            ratios=ratios.ratios.detach(),
+            advantages=returns.advantages,
+            values=forward.values.detach(),
+            old_values=samples.old_values,
+            targets=targets,
+            valid=samples.valid,
+            clip_ratio=cfg.ppo_clip_ratio,
+            clip_value=cfg.ppo_clip_value,
+        )
+        return losses.kl_divergence, figures
+
+    @torch.no_grad()
+    def _targets(self, samples: Samples, forward: Forward, ratios: Ratios) -> tuple[Returns, Tensor, Tensor]:
+        """Returns in units of reward, standardized advantages, and value targets in the network's units."""
+        returns = samples.returns
+        if returns is None:
+            values = self.model.denormalize_values(forward.values)
+            returns = self._vtrace(samples, values, forward.bootstrap_values, ratios.ratios)
+        advantages = standardized(returns.advantages, samples.valid)
+        return returns, advantages, self.model.normalize_values(returns.targets)
+
+    def _stats(
+        self, batch: TrajectoryBatch, judged: Validity, log: UpdateLog, figures: Tensor | None
+    ) -> TrainStats:
+        num_samples = judged.valid.numel()
+        num_valid = int(judged.valid.sum())
+        summaries: dict[str, float] = {
+            "valid_fraction": num_valid / num_samples,
+            "dropped_trajectories": float(batch.num_trajectories - len(judged.kept)),
+            "lr": self._lr.value,
+            "policy_lag_min": judged.lags[0],
+            "policy_lag_mean": judged.lags[1],
+            "policy_lag_max": judged.lags[2],
+        }
+        skipped = 0
+        if len(log):
+            means, skipped = log.read()
+            summaries |= means
+        if figures is not None:
+            summaries |= read_details(figures)
+        return TrainStats(
+            policy_version=self.policy_version,
+            num_samples=num_samples,
+            num_valid_samples=num_valid,
+            num_updates=len(log),
+            num_skipped_updates=skipped,
+            summaries=summaries,
+        )
+
+
+def _weights(cfg: LearnerConfig) -> LossWeights:
+    return LossWeights(
+        ppo_clip_ratio=cfg.ppo_clip_ratio,
+        ppo_clip_value=cfg.ppo_clip_value,
+        value_loss_coeff=cfg.value_loss_coeff,
+        exploration_loss=cfg.exploration_loss,
+        exploration_loss_coeff=cfg.exploration_loss_coeff,
+        kl_loss_coeff=cfg.kl_loss_coeff,
+    )
+
+
+def _check_fit(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    faults = [f"{name} is missing" for name in own if name not in saved]
+    faults += [f"{name} is unknown" for name in saved if name not in own]
+    faults += [
+        f"{name} is {tuple(saved[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in saved and saved[name].shape != value.shape
+    ]
+    if faults:
+        shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
+        raise CheckpointMismatchError(
+            f"the checkpoint belongs to another network than the flags describe ({shown}); use the flags it "
+            "was trained with, or another --experiment"
+        )

@@ -1,0 +1,136 @@
+"""Losses of proximal policy optimization (Schulman et al. 2017), as sums over the valid samples.
+
+Shape letters: T steps, B trajectories.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sf_algo.model.distributions import ActionDistribution
+
+MIN_RATIO, MAX_RATIO = 0.05, 20.0
+"""Policy ratios beyond these are numerical noise: they are cut, and their gradient is 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratios:
+    """pi(a) / mu(a) of the policy being trained and the one that acted, [T, B]."""
+
+    log_ratios: Tensor
+    ratios: Tensor
+
+    @staticmethod
+    def of(log_probs: Tensor, old_log_probs: Tensor, played: Tensor) -> Ratios:
+        """Where not `played` [T, B] bool (the environment ignored the action) the ratio is 1."""
+        difference = torch.where(played, log_probs - old_log_probs, 0.0)
+        log_ratios = difference.clamp(math.log(MIN_RATIO), math.log(MAX_RATIO))
+        return Ratios(log_ratios=log_ratios, ratios=log_ratios.exp())
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Coefficients and clips; names and meanings are those of the flags."""
+
+    ppo_clip_ratio: float
+    ppo_clip_value: float
+    value_loss_coeff: float
+    exploration_loss: Literal["entropy", "symmetric_kl"]
+    exploration_loss_coeff: float
+    kl_loss_coeff: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Means over the valid samples, already weighted; `total` is their sum and carries the gradient."""
+
+    total: Tensor
+    policy: Tensor
+    value: Tensor
+    exploration: Tensor
+    kl: Tensor
+    kl_divergence: Tensor
+    """Unweighted estimate of KL(mu || pi), without gradient."""
+
+
+def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
+    """Mean of x [T, B] over the samples where valid [T, B] float is 1; 0 where there are none."""
+    return (x * valid).sum() / valid.sum().clamp(min=1.0)
+
+
+def standardized(x: Tensor, valid: Tensor) -> Tensor:
+    """x [T, B] shifted and scaled to mean 0 and standard deviation 1 over the valid samples."""
+    count = valid.sum().clamp(min=1.0)
+    centered = x - (x * valid).sum() / count
+    variance = (centered.square() * valid).sum() / (count - 1.0).clamp(min=1.0)
+    return centered / variance.sqrt().clamp(min=1e-7)
+
+
+def policy_loss(ratios: Tensor, advantages: Tensor, clip_ratio: float, valid: Tensor) -> Tensor:
+    """-mean of min(ratio A, clip(ratio) A), the ratio clipped to [1 / (1 + eps), 1 + eps]: unlike 1 - eps the
+    lower bound is the mirror image of the upper one in log space."""
+    clipped = ratios.clamp(1.0 / (1.0 + clip_ratio), 1.0 + clip_ratio)
+    return -masked_mean(torch.min(ratios * advantages, clipped * advantages), valid)
+
+
+def value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float, valid: Tensor) -> Tensor:
+    """Mean of the larger squared error: that of the value, or of the value moved by at most `clip`."""
+    clipped = old_values + (values - old_values).clamp(-clip, clip)
+    return masked_mean(torch.max((values - targets).square(), (clipped - targets).square()), valid)
+
+
+def kl_estimate(ratios: Ratios) -> Tensor:
+    """(pi / mu - 1) - log(pi / mu) [T, B]: an unbiased, never negative estimate of KL(mu || pi) from actions
+    of mu (Schulman 2020, "Approximating KL divergence", estimator k3). Its gradient is an unbiased estimate
+    of the divergence's gradient."""
+    return ratios.ratios - 1.0 - ratios.log_ratios
+
+
+def exploration_loss(
+    distribution: ActionDistribution, kind: Literal["entropy", "symmetric_kl"], valid: Tensor
+) -> Tensor:
+    """Small where the policy explores: the negative entropy, or the symmetric divergence from uniform."""
+    if kind == "entropy":
+        return -masked_mean(distribution.entropy(), valid)
+    return masked_mean(distribution.symmetric_kl_to_uniform(), valid)
+
+
+def ppo_losses(
+    *,
+    distribution: ActionDistribution,
+    ratios: Ratios,
+    advantages: Tensor,
+    values: Tensor,
+    old_values: Tensor,
+    targets: Tensor,
+    valid: Tensor,
+    weights: LossWeights,
+) -> Losses:
+    """All parts, [T, B] tensors in; values, old_values and targets in the network's units; valid is float."""
+    policy = policy_loss(ratios.ratios, advantages, weights.ppo_clip_ratio, valid)
+    value = weights.value_loss_coeff * value_loss(values, old_values, targets, weights.ppo_clip_value, valid)
+    zero = torch.zeros((), dtype=policy.dtype, device=policy.device)
+    exploration = zero
+    if weights.exploration_loss_coeff:
+        exploration = weights.exploration_loss_coeff * exploration_loss(
+            distribution, weights.exploration_loss, valid
+        )
+    if weights.kl_loss_coeff:
+        divergence = masked_mean(kl_estimate(ratios), valid)
+        kl = weights.kl_loss_coeff * divergence
+    else:
+        with torch.no_grad():
+            divergence, kl = masked_mean(kl_estimate(ratios), valid), zero
+    return Losses(
+        total=policy + value + exploration + kl,
+        policy=policy.detach(),
+        value=value.detach(),
+        exploration=exploration.detach(),
+        kl=kl.detach(),
+        kl_divergence=divergence.detach(),
+    )

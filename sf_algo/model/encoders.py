@@ -1,0 +1,267 @@
+"""What turns observations into features: convolutions for images, multilayer perceptrons for vectors.
+
+With images among the observations, each gets its own convolutional encoder and every vector beside them
+("measurements") two layers of 128; the features are concatenated. Without images all vectors go through one
+perceptron together.
+
+Shape letters: N rows, C x H x W an image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sf_algo.envs.spec import ACTION_MASK, ObsSpec
+from sf_algo.errors import ModelError
+from sf_algo.model.layers import Conv2d, Linear, activation
+
+if TYPE_CHECKING:
+    from sf_algo.config import ModelConfig
+
+MEASUREMENT_LAYERS = (128, 128)
+
+# (channels, kernel, stride) of every layer.
+_CONVNETS: Mapping[str, Sequence[tuple[int, int, int]]] = {
+    # The network of the VizDoom experiments of Petrenko et al. 2020, appendix B.
+    "convnet_simple": ((32, 8, 4), (64, 4, 2), (128, 3, 2)),
+    # The shallow network of Espeholt et al. 2018, figure 3.
+    "convnet_impala": ((16, 8, 4), (32, 4, 2)),
+    # Mnih et al. 2015.
+    "convnet_atari": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
+}
+# (channels, residual blocks) of every section: the deep network of Espeholt et al. 2018, figure 3.
+_RESNET_IMPALA = ((16, 2), (32, 2), (32, 2))
+
+
+class Encoder(Protocol):
+    """What an encoder offers, a user's own (--encoder_custom) too. It is an `nn.Module`."""
+
+    out_size: int
+    """Number of features."""
+
+    def __call__(self, obs: dict[str, Tensor]) -> Tensor:
+        """Normalized observations, name -> [N, ...] (all but the action mask) -> features [N, out_size]."""
+
+
+class MlpEncoder(nn.Module):
+    """Fully connected layers, each followed by the activation function."""
+
+    def __init__(self, in_size: int, widths: Sequence[int], model_cfg: ModelConfig) -> None:
+        super().__init__()
+        sizes = [in_size, *widths]
+        self.layers = nn.ModuleList([Linear(i, o) for i, o in pairwise(sizes)])
+        self.out_size = sizes[-1]
+        self._activation = activation(model_cfg.nonlinearity)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_size] -> [N, out_size]."""
+        for layer in self.layers:
+            x = self._activation(layer(x))
+        return x
+
+
+class ConvEncoder(nn.Module):
+    """A stack of convolutions and fully connected layers over an image; takes raw pixels."""
+
+    def __init__(
+        self, spec: ObsSpec, model_cfg: ModelConfig, subtype: str, shift_scale: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self._activation = activation(model_cfg.nonlinearity)
+        self._shift, self._scale = shift_scale
+        channels = spec.shape[0]
+        self.convolutions = nn.ModuleList()
+        for out_channels, kernel, stride in _CONVNETS[subtype]:
+            self.convolutions.append(Conv2d(channels, out_channels, kernel, stride))
+            channels = out_channels
+        flat = _flat_size(self._convolve, spec, subtype)
+        self.head = MlpEncoder(flat, _head_widths(model_cfg), model_cfg)
+        self.out_size = self.head.out_size
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        first, *others = self.convolutions
+        assert isinstance(first, Conv2d)
+        x = self._activation(first.forward_pixels(x, self._shift, self._scale))
+        for layer in others:
+            x = self._activation(layer(x))
+        return x.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels [N, C, H, W], uint8 or float -> [N, out_size]."""
+        features: Tensor = self.head(self._convolve(x))
+        return features
+
+
+class _Residual(nn.Module):
+    """x + conv(f(conv(f(x))))."""
+
+    def __init__(self, channels: int, model_cfg: ModelConfig) -> None:
+        super().__init__()
+        self.first = Conv2d(channels, channels, 3, 1, 1)
+        self.second = Conv2d(channels, channels, 3, 1, 1)
+        self._activation = activation(model_cfg.nonlinearity)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(self._activation(x.clone()))
+        return x + self.second(self._activation(y))  # type: ignore[no-any-return]
+
+
+class ResnetEncoder(nn.Module):
+    """The deep residual network of Espeholt et al. 2018 and fully connected layers; takes raw pixels."""
+
+    def __init__(
+        self, spec: ObsSpec, model_cfg: ModelConfig, subtype: str, shift_scale: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self._activation = activation(model_cfg.nonlinearity)
+        self._shift, self._scale = shift_scale
+        channels = spec.shape[0]
+        self.entries = nn.ModuleList()
+        self.sections = nn.ModuleList()
+        for out_channels, num_blocks in _RESNET_IMPALA:
+            self.entries.append(Conv2d(channels, out_channels, 3, 1, 1))
+            blocks = [_Residual(out_channels, model_cfg) for _ in range(num_blocks)]
+            self.sections.append(nn.Sequential(*blocks))
+            channels = out_channels
+        flat = _flat_size(self._convolve, spec, subtype)
+        self.head = MlpEncoder(flat, _head_widths(model_cfg), model_cfg)
+        self.out_size = self.head.out_size
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        for index, (entry, section) in enumerate(zip(self.entries, self.sections, strict=True)):
+            assert isinstance(entry, Conv2d)
+            y = entry.forward_pixels(x, self._shift, self._scale) if index == 0 else entry(x)
+            x = section(functional.max_pool2d(y, 3, 2, 1))
+        return self._activation(x).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels [N, C, H, W], uint8 or float -> [N, out_size]."""
+        features: Tensor = self.head(self._convolve(x))
+        return features
+
+
+class DictEncoder(nn.Module):
+    """Encodes a dictionary of observations and concatenates the features."""
+
+    def __init__(
+        self,
+        obs: Mapping[str, ObsSpec],
+        model_cfg: ModelConfig,
+        pixel_shift_scale: Mapping[str, tuple[float, float]],
+    ) -> None:
+        """`pixel_shift_scale`: for every image what is to be subtracted from and divided out of its pixels.
+
+        Raises:
+            ModelError: the encoder of the flags does not fit the observations.
+        """
+        super().__init__()
+        kind, subtype = _choose(obs, model_cfg)
+        self._images = [name for name in obs if _is_image(obs[name], kind)]
+        self._vectors = [name for name in obs if name != ACTION_MASK and name not in self._images]
+        make = ResnetEncoder if kind == "resnet" else ConvEncoder
+        self.images = nn.ModuleList(
+            [make(obs[n], model_cfg, subtype, pixel_shift_scale.get(n, (0.0, 1.0))) for n in self._images]
+        )
+        in_size = sum(math.prod(obs[name].shape) for name in self._vectors)
+        widths = MEASUREMENT_LAYERS if self._images else _mlp_widths(model_cfg, subtype)
+        self.vectors = MlpEncoder(in_size, widths, model_cfg) if self._vectors else None
+        encoders = [*self.images, *([self.vectors] if self.vectors is not None else [])]
+        self.out_size: int = sum(int(encoder.out_size) for encoder in encoders)
+        self.raw_pixels = frozenset(self._images)
+        """Observations that are taken as the environment wrote them."""
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """name -> [N, ...] -> [N, out_size]."""
+        features = [enc(obs[name]) for name, enc in zip(self._images, self.images, strict=True)]
+        if self.vectors is not None:
+            flat = [obs[name].flatten(1) for name in self._vectors]
+            features.append(self.vectors(flat[0] if len(flat) == 1 else torch.cat(flat, -1)))
+        return features[0] if len(features) == 1 else torch.cat(features, -1)
+
+
+def make_encoder(
+    obs: Mapping[str, ObsSpec],
+    model_cfg: ModelConfig,
+    pixel_shift_scale: Mapping[str, tuple[float, float]],
+) -> nn.Module:
+    """The encoder of the flags; a custom one is called as `make_encoder(model_cfg, obs_specs)`.
+
+    Raises:
+        ModelError: it does not fit the observations, or the custom one cannot be imported or is none.
+    """
+    if model_cfg.encoder_custom is None:
+        return DictEncoder(obs, model_cfg, pixel_shift_scale)
+    path = model_cfg.encoder_custom
+    module_name, _, attribute = path.partition(":")
+    try:
+        maker = getattr(import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f"--encoder_custom={path}: cannot be imported ({error}); write package.module:make_encoder and "
+            "start where the package can be imported"
+        ) from error
+    encoder = maker(model_cfg, {name: spec for name, spec in obs.items() if name != ACTION_MASK})
+    if not isinstance(encoder, nn.Module) or not isinstance(getattr(encoder, "out_size", None), int):
+        raise ModelError(
+            f"--encoder_custom={path}: must return a torch.nn.Module with an integer attribute out_size, the "
+            "number of its features"
+        )
+    return encoder
+
+
+def _choose(obs: Mapping[str, ObsSpec], model_cfg: ModelConfig) -> tuple[str, str]:
+    """Kind (conv, resnet, mlp) and subtype, with "auto" resolved."""
+    has_images = any(_is_image(spec, "auto") for spec in obs.values())
+    kind, subtype = str(model_cfg.encoder_type), str(model_cfg.encoder_subtype)
+    if kind == "auto":
+        by_subtype = {"auto": "conv" if has_images else "mlp", "resnet_impala": "resnet"}
+        kind = by_subtype.get(subtype, "conv" if subtype in _CONVNETS else "mlp")
+    if subtype == "auto":
+        subtype = {"conv": "convnet_simple", "resnet": "resnet_impala", "mlp": "mlp"}[kind]
+    shapes = ", ".join(f"{n} {spec.shape}" for n, spec in obs.items() if n != ACTION_MASK)
+    if kind != "mlp" and not any(_is_image(spec, kind) for spec in obs.values()):
+        raise ModelError(
+            f"--encoder_type={kind} needs an image among the observations, which are {shapes}; use "
+            "--encoder_type=mlp"
+        )
+    return kind, subtype
+
+
+def _is_image(spec: ObsSpec, kind: str) -> bool:
+    """Byte images, and float ones where a convolution is asked for; nothing for a perceptron."""
+    return kind != "mlp" and (spec.is_image or (kind in ("conv", "resnet") and len(spec.shape) == 3))
+
+
+def _head_widths(model_cfg: ModelConfig) -> tuple[int, ...]:
+    chosen = model_cfg.encoder_conv_mlp_layers
+    return chosen or (model_cfg.hidden_size,) * model_cfg.encoder_extra_fc_layers
+
+
+def _mlp_widths(model_cfg: ModelConfig, subtype: str) -> tuple[int, ...]:
+    if model_cfg.encoder_mlp_layers:
+        return model_cfg.encoder_mlp_layers
+    return (64, 64) if subtype == "mlp_mujoco" else (model_cfg.hidden_size,) * 2
+
+
+class _Convolve(Protocol):
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@torch.no_grad()
+def _flat_size(convolve: _Convolve, spec: ObsSpec, subtype: str) -> int:
+    """Features behind the convolutions, by trying."""
+    try:
+        return int(convolve(torch.zeros(1, *spec.shape)).shape[1])
+    except RuntimeError as error:
+        raise ModelError(
+            f"--encoder_subtype={subtype}: an image of {spec.shape} is too small for its convolutions; "
+            "choose another encoder or a larger image"
+        ) from error

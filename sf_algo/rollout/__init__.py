@@ -1,0 +1,1 @@
+"""Stepping environments and writing trajectories. Imports no torch."""

@@ -1,0 +1,80 @@
+"""What an agent's episode adds up to, and which policy plays it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sf_algo.envs.spec import EpisodeStats, agent_episode_stats
+
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeReport:
+    """One finished episode of one agent."""
+
+    policy_id: int
+    reward: float
+    """Sum of the rewards that the policy saw."""
+    num_steps: int
+    """Decisions taken; times the frame skip it is the length in frames."""
+    stats: dict[str, float] = field(default_factory=dict)
+    """The environment's own statistics, `true_reward` among them where shaping changes rewards."""
+
+
+def mix_seed(*parts: int) -> int:
+    """A 31-bit seed from several numbers; equal for equal parts on every machine (splitmix64's finalizer)."""
+    state = 0x9E3779B97F4A7C15
+    for part in parts:
+        state = (state + part + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state & 0x7FFFFFFF
+
+
+class PolicyDraw:
+    """Draws the policy of every agent of an environment for one episode, uniformly.
+
+    With `mix` every agent draws for itself, otherwise all agents of the environment follow the same policy.
+    The draw depends on the seed, the environment and the episode only, never on the order of calls.
+    """
+
+    def __init__(self, *, num_policies: int, mix: bool, seed: int) -> None:
+        self.num_policies = num_policies
+        self._mix = mix
+        self._seed = seed
+
+    def draw(self, *, env_index: int, episode: int, num_agents: int) -> NDArray[np.int32]:
+        """Policy ids [num_agents] for episode number `episode` of environment `env_index`."""
+        if self.num_policies == 1:
+            return np.zeros(num_agents, np.int32)
+        first = mix_seed(self._seed, env_index, episode) % self.num_policies
+        if not self._mix:
+            return np.full(num_agents, first, np.int32)
+        draws = [mix_seed(self._seed, env_index, episode, a) % self.num_policies for a in range(num_agents)]
+        return np.asarray(draws, np.int32)
+
+
+class EpisodeTotals:
+    """Running reward and length of every agent of a split (N agents)."""
+
+    def __init__(self, num_agents: int) -> None:
+        self.rewards = np.zeros(num_agents, np.float64)
+        self.steps = np.zeros(num_agents, np.int64)
+
+    def report(self, column: int, policy_id: int, stats: EpisodeStats | None, agent: int) -> EpisodeReport:
+        """The finished episode of agent `column` of the split, which is `agent` of its environment."""
+        return EpisodeReport(
+            policy_id=policy_id,
+            reward=float(self.rewards[column]),
+            num_steps=int(self.steps[column]),
+            stats=agent_episode_stats(stats, agent) if stats else {},
+        )
+
+    def clear(self, columns: slice) -> None:
+        self.rewards[columns] = 0.0
+        self.steps[columns] = 0

@@ -1,0 +1,122 @@
+"""Collects full slots into training batches of one policy.
+
+Shape letters: T rollout length, N trajectories of a slot, B trajectories of a batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays
+from sf_algo.learner.batch import TrajectoryBatch
+
+
+@dataclass(frozen=True)
+class FullBatch:
+    """A batch to train on, and how many of its steps are valid and this policy's."""
+
+    batch: TrajectoryBatch
+    valid_steps: int
+
+
+class Batcher:
+    """Copies trajectories side by side into batch buffers; a slot may go on in the next batch.
+
+    The number of buffers bounds how far sampling runs ahead of learning. One thread collects (`has_room`,
+    `add`); the same one or another takes full batches (`take`) and gives their memory back (`give_back`).
+    """
+
+    def __init__(
+        self, *, policy_id: int, trajectories: int, num_buffers: int, allocate: Callable[[], TrajectoryBatch]
+    ) -> None:
+        """`allocate` makes a buffer of `trajectories` = B columns; each is made when first needed."""
+        self._policy_id = policy_id
+        self._trajectories = trajectories
+        self._allocate = allocate
+        self._unallocated = num_buffers
+        self._free: deque[TrajectoryBatch] = deque()
+        self._full: deque[FullBatch] = deque()
+        self._arrays: dict[int, TrajectoryArrays] = {}
+        self._filling: TrajectoryBatch | None = None
+        self._columns = 0
+        self._valid_steps = 0
+
+    def has_room(self, columns: int) -> bool:
+        """Whether a slot of that many columns can be added completely."""
+        free = self._unallocated + len(self._free)
+        partly = self._trajectories - self._columns if self._filling is not None else 0
+        return free * self._trajectories + partly >= columns
+
+    def add(self, slot: TrajectoryArrays) -> int:
+        """Copies this policy's trajectories of a full slot. Returns how many valid steps they hold."""
+        mine = slot["policy_id"] == self._policy_id
+        columns = np.flatnonzero(mine.any(axis=0))
+        valid = np.count_nonzero(slot["valid"] & mine, axis=0)
+        start = 0
+        while start < len(columns):
+            if self._filling is None:
+                self._filling, self._columns, self._valid_steps = self._next_buffer(), 0, 0
+            taken = columns[start : start + self._trajectories - self._columns]
+            self._copy(slot, taken, self._filling)
+            self._valid_steps += int(valid[taken].sum())
+            start += len(taken)
+            self._columns += len(taken)
+            if self._columns == self._trajectories:
+                self._full.append(FullBatch(self._filling, self._valid_steps))
+                self._filling = None
+        return int(valid.sum())
+
+    def _next_buffer(self) -> TrajectoryBatch:
+        if self._free:
+            return self._free.popleft()
+        assert self._unallocated > 0, "a slot was added without room"
+        self._unallocated -= 1
+        batch = self._allocate()
+        self._arrays[id(batch)] = batch_arrays(batch)
+        return batch
+
+    def _copy(self, slot: TrajectoryArrays, columns: NDArray[np.intp], batch: TrajectoryBatch) -> None:
+        whole = len(columns) == slot["rewards"].shape[1]
+        begin, end = self._columns, self._columns + len(columns)
+        for name, target in self._arrays[id(batch)].items():
+            target[:, begin:end] = slot[name] if whole else slot[name][:, columns]
+
+    def unfinished(self) -> TrajectoryArrays:
+        """Copies of the trajectories collected for the next batch; empty arrays' dictionary if there are
+        none."""
+        if self._filling is None:
+            return {}
+        arrays = self._arrays[id(self._filling)]
+        return {name: array[:, : self._columns].copy() for name, array in arrays.items()}
+
+    def load_unfinished(self, trajectories: TrajectoryArrays) -> None:
+        """Instead of collecting them: what `unfinished` returned. Only before the first `add`."""
+        if trajectories:
+            self.add(trajectories)
+
+    @property
+    def num_full(self) -> int:
+        return len(self._full)
+
+    def take(self) -> FullBatch | None:
+        """The oldest full batch, or None. Its memory stays the caller's until `give_back`."""
+        return self._full.popleft() if self._full else None
+
+    def give_back(self, batch: TrajectoryBatch) -> None:
+        """The batch has been trained on; its memory is filled anew."""
+        self._free.append(batch)
+
+
+def batch_arrays(batch: TrajectoryBatch) -> TrajectoryArrays:
+    """Views of a batch in host memory under the names of a slot's fields."""
+    fields = [field.name for field in dataclasses.fields(batch) if field.name != "obs"]
+    tensors: dict[str, Tensor] = {name: getattr(batch, name) for name in fields}
+    tensors |= {OBS_PREFIX + name: tensor for name, tensor in batch.obs.items()}
+    return {name: tensor.numpy() for name, tensor in tensors.items()}

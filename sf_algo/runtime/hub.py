@@ -1,0 +1,126 @@
+"""The hub of asynchronous and synchronous sampling: serves requests for actions, collects full slots.
+
+One thread runs it. It sleeps on one doorbell, which workers ring for requests and full slots and the learner
+for freed batch buffers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sf_algo.buffers.layout import TrajectoryArrays
+from sf_algo.buffers.slots import SlotRing
+from sf_algo.inference.policy import ActionRequest, requests_by_policy
+from sf_algo.ipc.doorbell import Doorbell
+from sf_algo.ipc.mailbox import Mailbox
+from sf_algo.runtime.plan import SamplerPlan
+from sf_algo.runtime.team import PolicyTeam
+
+MAX_BATCHING_WAIT_S = 0.01
+"""How long a request waits for company before it is served alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitPort:
+    """The hub's side of one split."""
+
+    mailbox: Mailbox
+    ring: SlotRing
+    slots: Sequence[TrajectoryArrays]
+    bell: Doorbell
+    """Wakes the split's worker."""
+
+
+@dataclass(kw_only=True)
+class HubTimes:
+    """Seconds since the start of the hub."""
+
+    serving: float = 0.0
+    collecting: float = 0.0
+    waiting: float = 0.0
+    passes: int = 0
+    agents: int = 0
+
+
+@dataclass(kw_only=True)
+class SamplingHub:
+    """See the module. `on_collected` is told (policy, valid steps) of every slot that reached the
+    batchers."""
+
+    plan: SamplerPlan
+    ports: Sequence[SplitPort]
+    teams: Sequence[PolicyTeam]
+    bell: Doorbell
+    on_collected: Callable[[int, int], None]
+    times: HubTimes = field(default_factory=HubTimes)
+    slots_allowed: int | None = None
+    """Synchronous sampling: no split may act in a slot beyond this many since the start."""
+    _pending_since: float | None = None
+
+    def turn(self, timeout_s: float) -> None:
+        """Collects what is full and serves what is due, or waits for that at most `timeout_s`."""
+        began = time.monotonic()
+        collected = self._collect()
+        now = time.monotonic()
+        self.times.collecting += now - began
+        due = self._due_requests(now)
+        if due:
+            self._serve(due)
+            self.times.serving += time.monotonic() - now
+        elif not collected:
+            self._wait(now, timeout_s)
+
+    def _wait(self, now: float, timeout_s: float) -> None:
+        if self._pending_since is not None:
+            timeout_s = min(timeout_s, max(0.0, self._pending_since + MAX_BATCHING_WAIT_S - now))
+        self.bell.wait(timeout_s)
+        self.times.waiting += time.monotonic() - now
+
+    def _due_requests(self, now: float) -> list[SplitPort]:
+        """The requests to serve now; none while waiting for more is better."""
+        pending = [port for port in self.ports if port.mailbox.pending and self._may_act(port)]
+        if not pending:
+            self._pending_since = None
+            return []
+        if self._pending_since is None:
+            self._pending_since = now
+        enough = len(pending) * self.plan.slot_trajectories >= self.plan.inference_target
+        waited = now - self._pending_since >= MAX_BATCHING_WAIT_S
+        return pending if enough or waited else []
+
+    def _may_act(self, port: SplitPort) -> bool:
+        return self.slots_allowed is None or port.ring.filled < self.slots_allowed
+
+    def _serve(self, ports: Sequence[SplitPort]) -> None:
+        tickets = [port.mailbox.ticket for port in ports]
+        by_policy: dict[int, list[ActionRequest]] = {}
+        for port in ports:
+            slot = port.slots[port.ring.fill_position]
+            for policy, request in requests_by_policy(slot, port.mailbox.row, self.plan.num_policies):
+                by_policy.setdefault(policy, []).append(request)
+        for policy, requests in by_policy.items():
+            self.times.agents += self.teams[policy].inference.serve(requests)
+            self.times.passes += 1
+        for port, ticket in zip(ports, tickets, strict=True):
+            port.mailbox.serve(ticket)
+        for bell in {id(port.bell): port.bell for port in ports}.values():
+            bell.ring()
+        self._pending_since = None
+
+    def _collect(self) -> bool:
+        """Copies full slots into batches while there is room. True when any was copied."""
+        columns = self.plan.slot_trajectories
+        any_copied = False
+        for port in self.ports:
+            while port.ring.num_full and all(team.batcher.has_room(columns) for team in self.teams):
+                was_blocked = not port.ring.has_free
+                slot = port.slots[port.ring.oldest_full]
+                for team in self.teams:
+                    self.on_collected(team.policy_id, team.batcher.add(slot))
+                port.ring.free()
+                any_copied = True
+                if was_blocked:
+                    port.bell.ring()
+        return any_copied

@@ -1,0 +1,90 @@
+"""Who runs where and how much memory they share: derived once from the configuration, pure arithmetic.
+
+Shape letters: N trajectories of a slot (agents of a split), B trajectories of a training iteration, T
+rollout.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from sf_algo.config import LearnerConfig, SamplingConfig
+from sf_algo.envs.spec import EnvSpec
+
+MIN_INFERENCE_BATCH = 16
+"""Below this many agents a forward pass on a CPU costs markedly more per agent."""
+
+
+class Mode(Enum):
+    """How sampling and learning share the machine."""
+
+    SERIAL = "serial"
+    """Everything in one thread of one process; reproducible."""
+    SYNC = "synchronous"
+    """Workers step environments; inference and learning take turns in the main process. No policy lag."""
+    ASYNC = "asynchronous"
+    """Sampling goes on while the learner trains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerPlan:
+    """The shape of the sampler."""
+
+    mode: Mode
+    num_workers: int
+    num_splits: int
+    envs_per_split: int
+    num_agents: int
+    slots_per_split: int
+    rollout: int
+    num_policies: int
+    batch_trajectories: int
+    """B: trajectories that one call of the learner trains on."""
+    num_batch_buffers: int
+    """Batches that exist at a time: one in training, the others filling or waiting."""
+
+    @property
+    def slot_trajectories(self) -> int:
+        """N."""
+        return self.envs_per_split * self.num_agents
+
+    @property
+    def total_trajectories(self) -> int:
+        """Agents of the whole run: trajectories of one round of rollouts."""
+        return self.num_workers * self.num_splits * self.slot_trajectories
+
+    @property
+    def inference_target(self) -> int:
+        """Agents worth waiting for before a forward pass: half of all can be waiting while the rest step."""
+        share = self.total_trajectories if self.num_splits == 1 else self.total_trajectories // 2
+        return max(1, min(MIN_INFERENCE_BATCH, share))
+
+    @property
+    def slots_per_iteration(self) -> int | None:
+        """Slots of each split that make one synchronous iteration; None when they do not come out even."""
+        if self.num_policies > 1 or self.batch_trajectories % self.total_trajectories:
+            return None
+        return self.batch_trajectories // self.total_trajectories
+
+
+def make_plan(sampling: SamplingConfig, rl: LearnerConfig, spec: EnvSpec) -> SamplerPlan:
+    """The plan for a checked configuration (splits divide the environments, rollouts the batch)."""
+    mode = Mode.SERIAL if sampling.serial_mode else Mode.ASYNC if sampling.async_rl else Mode.SYNC
+    num_envs = sampling.num_workers * sampling.num_envs_per_worker
+    serial = mode is Mode.SERIAL
+    waiting = rl.num_minibatches_to_accumulate
+    iterations = 2 if waiting < 0 else 1 + math.ceil(waiting / rl.num_batches_per_iteration)
+    return SamplerPlan(
+        mode=mode,
+        num_workers=1 if serial else sampling.num_workers,
+        num_splits=1 if serial else sampling.worker_num_splits,
+        envs_per_split=num_envs if serial else sampling.num_envs_per_worker // sampling.worker_num_splits,
+        num_agents=spec.num_agents,
+        slots_per_split=1 if serial else max(2, math.ceil(sampling.traj_buffers_excess_ratio)),
+        rollout=rl.rollout,
+        num_policies=sampling.num_policies,
+        batch_trajectories=rl.batch_size * rl.num_batches_per_iteration // rl.rollout,
+        num_batch_buffers=max(2, iterations),
+    )

@@ -1,0 +1,101 @@
+"""The loop of a training: work, tell, save, until there is a reason to stop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+from sf_algo.rollout.episodes import EpisodeReport
+from sf_algo.runtime.ledger import Ledger
+from sf_algo.runtime.samplers import Sampler
+from sf_algo.runtime.saving import Saver
+from sf_algo.runtime.stopping import StopCondition, StopReason
+from sf_algo.runtime.team import TrainedBatch
+from sf_algo.summaries.reporter import Reporter
+from sf_algo.summaries.status_line import Snapshot
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.25
+
+
+class StageMeter:
+    """Which stage limits the speed: the one that was busy for the largest share of the time."""
+
+    def __init__(self) -> None:
+        self._before: Mapping[str, float] = {}
+        self._at = time.monotonic()
+
+    def shares(self, seconds: Mapping[str, float]) -> dict[str, float]:
+        """Share of the time since the last call (0 to 1) that each stage has been busy."""
+        now = time.monotonic()
+        span = max(1e-6, now - self._at)
+        shares = {name: (total - self._before.get(name, 0.0)) / span for name, total in seconds.items()}
+        self._before, self._at = dict(seconds), now
+        return shares
+
+
+def bottleneck(shares: Mapping[str, float]) -> str:
+    """For example `learner 93 %`."""
+    name = max(shares, key=lambda stage: shares[stage])
+    return f"{name} {min(1.0, shares[name]):.0%}"
+
+
+class TrainingLoop:
+    """Drives a sampler. `run` returns why it ended; what goes wrong comes through as an exception."""
+
+    def __init__(
+        self,
+        *,
+        stop: StopCondition,
+        ledger: Ledger,
+        reporter: Reporter,
+        frames_limit: int | None,
+        frameskip: int,
+    ) -> None:
+        self._stop = stop
+        self._ledger = ledger
+        self._reporter = reporter
+        self._frames_limit = frames_limit
+        self._frameskip = frameskip
+        self._meter = StageMeter()
+        self._shares: Mapping[str, float] = {}
+
+    def on_episodes(self, episodes: list[EpisodeReport]) -> None:
+        for episode in episodes:
+            self._reporter.episode(
+                episode.policy_id,
+                reward=episode.reward,
+                num_frames=episode.num_steps * self._frameskip,
+                stats=episode.stats,
+            )
+
+    def on_trained(self, batch: TrainedBatch) -> None:
+        self._ledger.trained(batch)
+        if self._frames_limit is not None and self._ledger.trained_frames >= self._frames_limit:
+            self._stop.request(StopReason.FRAMES)
+
+    def env_steps(self) -> int:
+        return self._ledger.trained_frames
+
+    def run(self, sampler: Sampler, saver: Saver | None) -> StopReason:
+        """`saver` is None where nothing is saved."""
+        self._reporter.announce("train", self.snapshot())
+        if self._frames_limit is not None and self._ledger.trained_frames >= self._frames_limit:
+            self._stop.request(StopReason.FRAMES)
+        while (reason := self._stop.reason) is None:
+            sampler.work(min(time.monotonic() + _TICK_S, self._stop.deadline))
+            if self._reporter.status_due:
+                self._shares = self._meter.shares(sampler.stage_seconds())
+                self._reporter.update(self.snapshot())
+            if saver is not None:
+                saver.save_due()
+        return reason
+
+    def snapshot(self, *, final: bool = False) -> Snapshot:
+        shares = self._shares
+        perf = {f"busy_{name}": share for name, share in shares.items()}
+        return self._ledger.snapshot(
+            bottleneck=bottleneck(shares) if shares else "", stats={}, perf=perf, final=final
+        )

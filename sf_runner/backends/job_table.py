@@ -1,0 +1,128 @@
+"""The jobs a process is the parent of, in memory that it shares with the process that would inherit them.
+
+When the parent is killed, its heir reads here which job each process was, even of those that had ended already: a
+zombie's environment can no longer be looked at. Standard library only. One writer; what is read while it is
+alive may be out of date.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_HEADER = struct.Struct("=II")  # which half is valid, how many bytes of it
+_ENTRY = struct.Struct("=iI")  # pid (negative: forget it; 0: about to be started), length of the note
+_HALF = 1 << 18
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobNote:
+    """What its parent has to know of an attempt. Paths are absolute; `started` is unix time."""
+
+    job: str
+    attempt: int
+    tag: str
+    log: str
+    exit_record: str
+    started: float
+
+
+class JobTable:
+    """A log of starts and ends; compacted into the other half of the memory when it is full.
+
+    It holds some thousands of live jobs; beyond that the heir recognises jobs by their environment only.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _HEADER.size + 2 * _HALF)
+        self._half = self._end = 0
+        self._live: dict[int, bytes] = {}
+        self._expected = b""
+
+    def expect(self, note: JobNote) -> None:
+        """It is about to be started."""
+        fields = (note.job, str(note.attempt), note.tag, note.log, note.exit_record, repr(note.started))
+        self._expected = "\0".join(fields).encode("utf-8", "surrogateescape")
+        if self._has_room(len(self._expected) + 2 * _ENTRY.size):  # for the pid too
+            self._append(0, self._expected)
+        else:
+            self._expected = b""
+
+    def started(self, pid: int) -> None:
+        """The one that was expected last is that process."""
+        if self._expected:
+            self._live[pid] = self._expected
+            self._append(pid, b"")
+            self._expected = b""
+
+    def forget(self, pid: int) -> None:
+        """Its exit record is on disk, or it is somebody else's from now on."""
+        if self._live.pop(pid, None) is not None and self._has_room(_ENTRY.size):
+            self._append(-pid, b"")
+
+    def clear(self) -> None:
+        """Forget all. For the heir: the writer is dead."""
+        self._live.clear()
+        self._half = self._end = 0
+        self._write_header()
+
+    def read(self) -> tuple[dict[int, JobNote], JobNote | None]:
+        """(live jobs by pid, the one that was being started if its pid is not known). For the heir."""
+        live: dict[int, bytes] = {}
+        expected = b""
+        for pid, note in self._entries():
+            if pid == 0:
+                expected = note
+            elif pid < 0:
+                live.pop(-pid, None)
+            else:
+                live[pid], expected = (note, expected) if note else (expected, b"")
+        notes = ((pid, _decode(note)) for pid, note in live.items())
+        return {pid: note for pid, note in notes if note is not None}, _decode(expected)
+
+    def _entries(self) -> Iterator[tuple[int, bytes]]:
+        half, length = _HEADER.unpack_from(self._memory)
+        at = _HEADER.size + (half % 2) * _HALF
+        end = at + min(length, _HALF)
+        while at + _ENTRY.size <= end:
+            pid, size = _ENTRY.unpack_from(self._memory, at)
+            at += _ENTRY.size
+            yield pid, self._memory[at : at + size]
+            at += size
+
+    def _append(self, pid: int, note: bytes) -> None:
+        self._end = self._put(self._half, self._end, pid, note)
+        self._write_header()
+
+    def _has_room(self, size: int) -> bool:
+        """Whether so many bytes can be appended, compacting if that helps."""
+        if self._end + size <= _HALF:
+            return True
+        if sum(_ENTRY.size + len(note) for note in self._live.values()) + size > _HALF:
+            return False
+        half, end = 1 - self._half, 0
+        for pid, note in self._live.items():
+            end = self._put(half, end, pid, note)
+        self._half, self._end = half, end
+        self._write_header()
+        return True
+
+    def _put(self, half: int, at: int, pid: int, note: bytes) -> int:
+        start = _HEADER.size + half * _HALF + at
+        _ENTRY.pack_into(self._memory, start, pid, len(note))
+        self._memory[start + _ENTRY.size : start + _ENTRY.size + len(note)] = note
+        return at + _ENTRY.size + len(note)
+
+    def _write_header(self) -> None:
+        """Last, and in one piece: what is not counted in was never written."""
+        _HEADER.pack_into(self._memory, 0, self._half, self._end)
+
+
+def _decode(text: bytes) -> JobNote | None:
+    try:
+        job, attempt, tag, log, exit_record, started = text.decode("utf-8", "surrogateescape").split("\0")
+        return JobNote(job=job, attempt=int(attempt), tag=tag, log=log, exit_record=exit_record, started=float(started))
+    except ValueError:
+        return None

@@ -1,0 +1,251 @@
+"""What Linux tells a parent about its children: how they ended, which ones there are, whose they are.
+
+Standard library only. Where a kernel lacks a call, the next best thing is used; each function says which.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TAG_VARIABLE = "SF_RUNNER_TAG"
+"""Every process of an attempt inherits this variable."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+_SYS_WAITID = {"x86_64": 247, "aarch64": 95, "riscv64": 95}
+_SIGINFO = struct.Struct("7i")  # signo, errno, code, padding, pid, uid, status
+_RUSAGE = struct.Struct("5q")  # user s, user us, system s, system us, max RSS in KiB
+_PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+_YOUNG_S = 2.0
+"""Process ids cannot have gone once around in less."""
+_FEW_PIDS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedChild:
+    """A child that has ended and still waits to be reaped. One of `exit_code` and `signal` is set."""
+
+    pid: int
+    exit_code: int | None
+    signal: int | None
+    max_rss_mb: float | None = None
+    cpu_s: float | None = None
+
+
+def make_subreaper() -> bool:
+    """Orphaned descendants become our children from now on. False where the kernel has no such thing."""
+    try:
+        return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+class ChildWatch:
+    """Looks at ended children without reaping them, so that nothing is lost when the looking process is killed.
+
+    The system call gives the used resources too, which the C library's `waitid` leaves out; on other architectures
+    they are not known.
+    """
+
+    def __init__(self) -> None:
+        number = _SYS_WAITID.get(platform.machine()) if struct.calcsize("P") == 8 else None
+        self._syscall: Any = ctypes.CDLL(None, use_errno=True).syscall if number else None
+        self._number = number
+        self._info = ctypes.create_string_buffer(128)
+        self._usage = ctypes.create_string_buffer(256)
+
+    def ended(self, pid: int = 0) -> EndedChild | None:
+        """This child, or (0) any child, if it has ended; None when it runs on or is no child of ours."""
+        if self._syscall is None:
+            return _ended_without_usage(pid)
+        ctypes.memset(self._info, 0, _SIGINFO.size)
+        which = os.P_PID if pid else os.P_ALL
+        if self._syscall(self._number, which, pid, self._info, _PEEK, self._usage) != 0:
+            return None
+        _, _, code, _, found, _, status = _SIGINFO.unpack_from(self._info)
+        if not found:
+            return None
+        user_s, user_us, system_s, system_us, rss_kb = _RUSAGE.unpack_from(self._usage)
+        exited = code == os.CLD_EXITED
+        return EndedChild(
+            pid=found,
+            exit_code=status if exited else None,
+            signal=None if exited else status,
+            max_rss_mb=round(rss_kb / 1024, 1),
+            cpu_s=round(user_s + system_s + (user_us + system_us) / 1e6, 3),
+        )
+
+
+def _ended_without_usage(pid: int) -> EndedChild | None:
+    try:
+        info = os.waitid(os.P_PID if pid else os.P_ALL, pid, _PEEK)
+    except ChildProcessError:
+        return None
+    if info is None:
+        return None
+    exited = info.si_code == os.CLD_EXITED
+    status = info.si_status
+    return EndedChild(pid=info.si_pid, exit_code=status if exited else None, signal=None if exited else status)
+
+
+def reap(pid: int) -> bool:
+    """Whether that child had ended; it is gone now."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return False
+
+
+def is_child(pid: int) -> bool:
+    """Whether the process is a child of this one, ended or not."""
+    try:
+        os.waitid(os.P_PID, pid, _PEEK)
+    except OSError:
+        return False
+    return True
+
+
+class Children:
+    """Finds our children, adopted ones included. `ignored` tells cheaply which processes are of no interest."""
+
+    def __init__(self, ignored: Callable[[int], bool] = lambda pid: False) -> None:
+        self._ignored = ignored
+        self._list = f"/proc/self/task/{os.getpid()}/children"
+        self._has_list = os.path.exists(self._list)  # noqa: PTH110  not every kernel is built with that file
+        self._loadavg = -1
+        if not self._has_list:
+            try:
+                self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                pass
+
+    def all(self) -> list[int]:
+        if self._has_list:
+            pids = (int(pid) for pid in read_whole(self._list).split())
+            return [pid for pid in pids if not self._ignored(pid)]
+        return self._among(int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
+
+    def since(self, pid: int, age_s: float) -> list[int]:
+        """Those that may have come into being after the process `pid`, `age_s` seconds ago, did, and some more.
+
+        This is asked at the end of every job, so without the kernel's list only the process ids that have been given
+        out since are looked at, as long as they are few.
+        """
+        if self._has_list or self._loadavg < 0 or not 0 <= age_s < _YOUNG_S:
+            return self.all()
+        last = int(os.pread(self._loadavg, 256, 0).split()[4])
+        return self._among(range(pid + 1, last + 1)) if 0 <= last - pid <= _FEW_PIDS else self.all()
+
+    def close(self) -> None:
+        if self._loadavg >= 0:
+            os.close(self._loadavg)
+            self._loadavg = -1
+
+    def _among(self, pids: Iterable[int]) -> list[int]:
+        own = os.getpid()
+        found = []
+        for pid in pids:
+            if self._ignored(pid):
+                continue
+            stat = process_stat(pid)
+            # Threads have numbers of their own, but only a process leads its group of threads.
+            if stat is not None and stat.parent == own and os.path.exists(f"/proc/{pid}/task/{pid}"):  # noqa: PTH110
+                found.append(pid)
+        return found
+
+
+def session_of(pid: int) -> int:
+    """0 when there is no such process."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """From /proc/<pid>/stat. `started_up_s`: seconds since boot."""
+
+    state: bytes
+    parent: int
+    group: int
+    session: int
+    started_up_s: float
+
+    @property
+    def ended(self) -> bool:
+        """A zombie: it only waits for its parent."""
+        return self.state in (b"Z", b"X")
+
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def process_stat(pid: int) -> ProcessStat | None:
+    """None when there is no such process."""
+    try:
+        fields = read_whole(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
+        return ProcessStat(fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]) / _TICKS_PER_S)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def read_whole(path: str) -> bytes:
+    """A file of /proc, in as few calls as it takes."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, 1 << 16)
+        while data and (more := os.read(fd, 1 << 20)):
+            data += more
+        return data
+    finally:
+        os.close(fd)
+
+
+def group_alive(pgid: int) -> bool:
+    """Whether the process group has a member, zombies included."""
+    try:
+        os.killpg(pgid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody in the group changed user; it exists
+        return True
+    return True
+
+
+def read_environ(pid: int) -> dict[str, str]:
+    """The environment a process was started with; empty when it is gone or may not be looked at."""
+    try:
+        items = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (item.partition(b"=") for item in items if item)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+def read_tag(pid: int) -> str:
+    """The environment tag of a process; empty when it has none or may not be looked at."""
+    return read_environ(pid).get(TAG_VARIABLE, "")
+
+
+def writes_to(pid: int, path: str) -> bool:
+    """Whether the standard output or error of a process goes to that file."""
+    for fd in (1, 2):
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{fd}") == path:  # noqa: PTH115
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def uptime_s() -> float:
+    """Seconds since boot, suspended time included: the clock of process start times. Immune to clock adjustments."""
+    return round(time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)), 2)
