@@ -167,7 +167,9 @@ def _experiments(run: str, train_dir: Path) -> list[Experiment]:
         if not found:
             raise
         return found
-    experiments = experiments_of(read_run(paths).state, paths, now=time.time())
+    snapshot = read_run(paths)
+    now = time.time() if snapshot.live else snapshot.state.last_event_at
+    experiments = experiments_of(snapshot.state, paths, now=now)
     if not experiments:
         raise UsageError(f"run '{paths.run_name}' has no experiments yet")
     return experiments
@@ -233,12 +235,12 @@ def _write(report: Report, folder: Path, wanted: str, made: str) -> None:
 
 def _write_images(report: Report, folder: Path, wanted: str) -> None:
     from sf_runner.results.images import write_image
-    from sf_runner.results.plot import plot_of
+    from sf_runner.results.plot import plots_of
 
     for metric in report.metrics:
-        plot = plot_of(metric, report)
-        if plot is not None:
-            write_image(folder / f"curves_{safe_name(metric.metric.name.replace('/', '.'))}.{wanted}", plot)
+        plots = plots_of(metric, report)
+        if plots:
+            write_image(folder / f"curves_{safe_name(metric.metric.name.replace('/', '.'))}.{wanted}", plots)
 
 
 def _progress_on_terminal() -> Callable[[int, int], None]:

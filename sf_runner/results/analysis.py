@@ -76,15 +76,16 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricReport:
-    """`winner`: the row with the best mean; None when there is nothing to compare."""
+    """`winners`: rows with the best mean of their task, unless all means are the same."""
 
     metric: Metric
     rows: tuple[Row, ...]
-    winner: int | None
+    winners: frozenset[int]
 
     @property
-    def has_curves(self) -> bool:
-        return any(row.band is not None and len(row.band.x) > 1 for row in self.rows)
+    def tasks(self) -> list[str]:
+        """In the order of the rows."""
+        return list(dict.fromkeys(row.group.task for row in self.rows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +124,21 @@ def _metric_report(
     for found in grouping.groups:
         members = [_member(e, recorded.get((e.run, e.job_id), Recorded()), metric, options) for e in found.members]
         rows.append(_row(found, members, metric, options))
-    means = [(row.aggregate.mean, index) for index, row in enumerate(rows) if row.aggregate and not row.so_far]
-    winner = None
-    if len(means) > 1:
-        winner = (min if metric.lower_is_better else max)(means, key=lambda pair: pair[0])[1]
-    return MetricReport(metric=metric, rows=tuple(rows), winner=winner)
+    return MetricReport(metric=metric, rows=tuple(rows), winners=_winners(rows, metric))
+
+
+def _winners(rows: Sequence[Row], metric: Metric) -> frozenset[int]:
+    means: dict[str, list[tuple[float, int]]] = {}
+    for index, row in enumerate(rows):
+        if row.aggregate is not None and not row.so_far:
+            means.setdefault(row.group.task, []).append((row.aggregate.mean, index))
+    found: set[int] = set()
+    for listed in means.values():
+        values = {mean for mean, _ in listed}
+        if len(values) > 1:
+            best = min(values) if metric.lower_is_better else max(values)
+            found.update(index for mean, index in listed if mean == best)
+    return frozenset(found)
 
 
 def _member(experiment: Experiment, recorded: Recorded, metric: Metric, options: ReportOptions) -> Member:

@@ -60,7 +60,7 @@ def read_scalars(folder: Path, tags: Iterable[str]) -> dict[str, list[Segment]]:
     for path in event_files(folder):
         for tag, segments in _read_file(path, wanted).items():
             found.setdefault(tag, []).extend(segments)
-    return found
+    return {tag: segments for tag, segments in found.items() if any(len(segment.steps) for segment in segments)}
 
 
 def _read_file(path: Path, wanted: dict[str, bytes]) -> dict[str, list[Segment]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from sf_runner.run_state import RunState
 from sf_runner.snapshot import state_name
 
 RECORDED = "recorded"
+TASK_NAMES = ("env", "env_name", "env_id", "task", "game", "level", "scenario", "dataset", "domain")
+"""Parameters that say what is learned: results of different tasks are not compared."""
 SEED_NAMES = ("seed", "random_seed", "rng_seed")
 
 
@@ -19,6 +22,7 @@ class Experiment:
     """One job.
 
     params: its parameters without the seed; numbers, texts, booleans or None.
+    task: what it learns, from a parameter or the command, e.g. the name of the environment; empty when nothing tells.
     config: equal for experiments of a run that differ by their seed only.
     state: as `status` names it, e.g. `succeeded`; `recorded` when only its files tell of it and not how it ended.
     wall_time_s: of all its attempts together; None when it has not run, or nothing tells.
@@ -31,6 +35,7 @@ class Experiment:
     base_name: str
     params: Mapping[str, object]
     seed: str | None
+    task: str
     config: str
     state: str
     attempts: int
@@ -67,6 +72,7 @@ def _experiment(record: JobRecord, paths: RunPaths, seed_name: str | None, now: 
         base_name=_base_name(record.job_id),
         params=params,
         seed=None if seed is None else str(seed),
+        task=_task(params, str(record.info.get("cmd", ""))),
         config=str(record.info.get("config", record.job_id)),
         state=state_name(record),
         attempts=record.attempts,
@@ -80,6 +86,15 @@ def _base_name(job_id: str) -> str:
     """The experiment's folder is `<base_name>_<suffix>`: without a suffix the base name, else both."""
     folder = job_id.split("/", 1)[0]
     return folder[:-1] if folder.endswith("_") and len(folder) > 1 else folder
+
+
+def _task(params: Mapping[str, object], command: str) -> str:
+    for name in TASK_NAMES:
+        if params.get(name) is not None:
+            return str(params[name])
+        if found := re.search(rf"(?:\A|\s)--{name}[= ](\S+)", command):
+            return found[1].strip("'\"")
+    return ""
 
 
 def _seed_name(records: Iterable[JobRecord]) -> str | None:

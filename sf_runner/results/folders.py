@@ -10,7 +10,7 @@ from typing import Any
 
 from sf_runner.board.find import FoundExperiment, scan
 from sf_runner.paths import JobPaths
-from sf_runner.results.experiments import RECORDED, SEED_NAMES, Experiment
+from sf_runner.results.experiments import RECORDED, SEED_NAMES, TASK_NAMES, Experiment
 
 _PLACES = frozenset(
     {"experiment", "train_dir", "experiments_root", "device", "cli_args", "command_line", "wandb_job_type"}
@@ -19,8 +19,8 @@ _PLACES = frozenset(
 
 
 def experiments_in(folder: Path, name: str) -> list[Experiment]:
-    """Every experiment under `folder`; with `RECORDED` as their state, for nobody tells how they ended. Empty when there
-    is none. UsageError when `folder` is no directory."""
+    """Every experiment under `folder`, in the state `RECORDED`, for nobody tells how they ended; empty when there is
+    none. UsageError when `folder` is no directory."""
     found = scan(folder)
     configs = [_config(JobPaths(experiment_dir=folder / experiment.path)) for experiment in found.experiments]
     varying = _varying(configs)
@@ -44,6 +44,7 @@ def _experiment(
         base_name=str(config.get("env") or found.path.rsplit("/", 1)[0]),
         params=params,
         seed=None if seed_name is None else str(config[seed_name]),
+        task=next((str(config[key]) for key in TASK_NAMES if config.get(key) is not None), ""),
         config=hashlib.blake2b(identity.encode(), digest_size=8).hexdigest(),
         state=RECORDED,
         attempts=1,

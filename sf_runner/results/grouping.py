@@ -22,6 +22,12 @@ class Group:
     members: tuple[Experiment, ...]
 
     @property
+    def task(self) -> str:
+        """What all its experiments learn; empty when nothing tells, or not all the same."""
+        tasks = {experiment.task for experiment in self.members}
+        return tasks.pop() if len(tasks) == 1 else ""
+
+    @property
     def seeds(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(e.seed for e in self.members if e.seed is not None))
 
@@ -64,7 +70,7 @@ def group(experiments: Sequence[Experiment], by: Sequence[str] | None = None) ->
         shown = {name: features[indices[0]].get(name, "") for name in columns if name != NAME_COLUMN}
         if NAME_COLUMN in columns:
             shown[NAME_COLUMN] = first.name
-        groups.append(Group(shown=shown, label=_label(shown), members=tuple(experiments[i] for i in indices)))
+        groups.append(Group(shown=shown, label=label_of(shown), members=tuple(experiments[i] for i in indices)))
     return Grouping(
         columns=tuple(columns),
         constants={name: features[0].get(name, "") for name in names if name not in varying and name not in columns},
@@ -87,7 +93,8 @@ def _differs(name: str, groups: Iterable[Sequence[int]], features: Sequence[Mapp
     return any(len({features[i].get(name) for i in indices}) > 1 for indices in groups)
 
 
-def _label(shown: Mapping[str, str]) -> str:
+def label_of(shown: Mapping[str, str]) -> str:
+    """`run_a lr=0.1`: values by column as one line."""
     parts = []
     for name, value in shown.items():
         if name in (RUN_COLUMN, BASE_NAME_COLUMN, NAME_COLUMN):

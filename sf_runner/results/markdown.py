@@ -85,12 +85,12 @@ def _cells(row: Row, columns: Sequence[str], places: int | None) -> list[str]:
 
 
 def table_lines(metric: MetricReport, report: Report) -> list[str]:
-    """The aligned Markdown table; the best mean is bold."""
+    """The aligned Markdown table; the best mean of every task is bold."""
     names = header(report)
     rows = table(metric, report)
     mean = names.index("mean")
-    if metric.winner is not None:
-        rows[metric.winner][mean] = f"**{rows[metric.winner][mean]}**"
+    for index in metric.winners:
+        rows[index][mean] = f"**{rows[index][mean]}**"
     return aligned(names, rows, left=len(report.grouping.columns))
 
 
@@ -129,8 +129,8 @@ def explanation(metric: MetricReport, options: ReportOptions) -> str:
     direction = "lowest" if metric.metric.lower_is_better else "highest"
     text = (
         f"Of {_VALUE_RULES[options.value]} {counted}: mean, {CONFIDENCE * 100:g} % percentile interval of "
-        f"{RESAMPLES:,} bootstrap resamples of the mean, interquartile mean. Best: the {direction} value any of them reached. Wall "
-        "time, of all attempts, and fps are means per experiment; attempts are a sum."
+        f"{RESAMPLES:,} bootstrap resamples of the mean, interquartile mean. Best: the {direction} value any of them "
+        "reached. Wall time, of all attempts, and fps are means per experiment; attempts are a sum."
     )
     if any(row.so_far for row in metric.rows):
         text += f" {SO_FAR}: values so far; none of its experiments has finished."

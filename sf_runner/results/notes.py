@@ -27,6 +27,9 @@ def notes(report: Report) -> list[str]:
         found = [line for kind in kinds for line in _at_most(kind, _LISTED_PER_KIND)]
         prefix = f"{metric.metric.name}: " if len(report.metrics) > 1 else ""
         lines.extend(line for text in found if (line := prefix + text) not in lines)
+    rows = [row.aggregate for metric in report.metrics for row in metric.rows if row.aggregate is not None]
+    if any(1 < result.n < _FEW for result in rows):
+        lines.append(f"intervals from fewer than {_FEW} experiments are rough, and rather too narrow")
     return lines
 
 
@@ -97,7 +100,7 @@ def _lengths(row: Row, report: Report) -> Iterator[str]:
     if len(ends) > 1 and min(ends) < (1 - ALIKE_SHARE) * max(ends):
         yield (
             f"{row.group.label}: experiments end between steps {step_text(min(ends))} and {step_text(max(ends))}; "
-            "where a curve is dashed it is of fewer of them"
+            "where a curve is dotted it is of fewer of them"
         )
 
 
@@ -122,6 +125,3 @@ def _about_all(metric: MetricReport, report: Report) -> Iterator[str]:
         yield f"each experiment trained up to {policies} policies; the best one of each counts (--policy chooses)"
     if report.grouping.merged:
         yield f"grouped: averages are also over {', '.join(report.grouping.merged)}"
-    few = [row.aggregate.n for row in metric.rows if row.aggregate is not None and 1 < row.aggregate.n < _FEW]
-    if few:
-        yield f"intervals from fewer than {_FEW} experiments are rough, and rather too narrow"

@@ -11,10 +11,11 @@ from sf_runner.results.formatting import MISSING, decimals, number, step_text
 from sf_runner.results.markdown import explanation, header, headline, table
 from sf_runner.results.notes import notes
 from sf_runner.results.page_assets import SCRIPT, STYLE
-from sf_runner.results.plot import Plot, plot_of
+from sf_runner.results.plot import Plot, plots_of
 from sf_runner.results.svg import plot_data, plot_svg
 
-_HINT = "Point at the plot for its values; a name above hides its curve, a click on a column's head sorts."
+_HINT = "Point at the plot for its values. A click on a name hides its curve, one on a column's head sorts the table."
+_DOTTED = " Dotted: fewer experiments than elsewhere on the curve."
 
 
 def page(report: Report, *, made: str) -> str:
@@ -38,20 +39,22 @@ def page(report: Report, *, made: str) -> str:
 
 def _metric(metric: MetricReport, report: Report) -> Iterator[str]:
     yield f"<h2>{escape(metric.metric.name)}</h2>"
-    plot = plot_of(metric, report)
+    plots = plots_of(metric, report)
     labels = len(report.grouping.columns)
-    colors = {line.label: line.color for line in plot.lines} if plot else {}
+    colors = {id(line.band): line.color for plot in plots for line in plot.lines}
     rows = []
     for index, (row, cells) in enumerate(zip(metric.rows, table(metric, report), strict=True)):
         keys: list[object] = [*cells[:labels], row.counted, None, None, None, row.best, row.wall_time_s, row.fps, None]
         if row.aggregate is not None:
             interval = row.aggregate.mean_interval
             keys[labels + 1 : labels + 4] = [row.aggregate.mean, interval.low if interval else None, row.aggregate.iqm]
-        best = {labels + 1} if index == metric.winner else set()
-        rows.append(_table_row(cells, keys, labels, best, colors.get(row.group.label)))
+        best = {labels + 1} if index in metric.winners else set()
+        rows.append(_table_row(cells, keys, labels, best, colors.get(id(row.band))))
     yield _table(header(report), rows, labels)
     yield f'<p class="dim">{escape(explanation(metric, report.options))}</p>'
-    if plot is not None:
+    for plot in plots:
+        if plot.title:
+            yield f"<h3>{escape(plot.title)}</h3>"
         yield _figure(plot)
 
 
@@ -61,9 +64,11 @@ def _figure(plot: Plot) -> str:
         f'<span class="swatch{" dashed" * line.dashed_label}"></span>{escape(line.label)}</button>'
         for line in plot.lines
     )
+    dotted = any(fewer for line in plot.lines for _, fewer in line.stretches())
     return (
         f'<figure style="margin:0">\n{plot_svg(plot)}\n<div class="legend">{buttons}</div>\n'
-        f'<div class="readout">{_HINT}</div>\n<script type="application/json">{plot_data(plot)}</script>\n</figure>'
+        f'<div class="readout">{_HINT}{_DOTTED * dotted}</div>\n'
+        f'<script type="application/json">{plot_data(plot)}</script>\n</figure>'
     )
 
 

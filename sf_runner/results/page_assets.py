@@ -9,6 +9,7 @@ STYLE = """\
 body { margin: 2rem auto; padding: 0 1.25rem; max-width: 68rem; color: var(--fg); background: var(--bg);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.25rem 0 .6rem; }
+h3 { font-size: 1rem; margin: 1.4rem 0 -.4rem; }
 p { margin: .4rem 0; } .dim, footer { color: var(--dim); font-size: .85rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sf_runner.results.analysis import MetricReport, Report
-from sf_runner.results.statistics import CONFIDENCE, Band
+from sf_runner.results.grouping import label_of
+from sf_runner.results.statistics import Band
 
 # Paul Tol's "bright" scheme and four colours of his "muted" one: told apart also with colour blindness.
 COLORS = (
@@ -18,6 +19,8 @@ COLORS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
+    """`label`: what tells its configuration from the others of the plot."""
+
     label: str
     color: str
     dashed_label: bool
@@ -38,6 +41,8 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
+    """`title`: the task, empty when there is only one."""
+
     title: str
     x_label: str
     y_label: str
@@ -58,22 +63,31 @@ class Plot:
         return low - margin, high + margin
 
 
-def plot_of(metric: MetricReport, report: Report) -> Plot | None:
-    """None when no configuration has a curve."""
+def plots_of(metric: MetricReport, report: Report) -> list[Plot]:
+    """One plot per task, for their scales differ; none for a task of which no configuration has a curve."""
+    tasks = metric.tasks
+    found = [_plot(metric, task, report, titled=len(tasks) > 1) for task in tasks]
+    return [plot for plot in found if plot is not None]
+
+
+def _plot(metric: MetricReport, task: str, report: Report, *, titled: bool) -> Plot | None:
+    rows = [row for row in metric.rows if row.group.task == task]
+    columns = report.grouping.columns
+    telling = [name for name in columns if len({row.group.shown[name] for row in rows}) > 1] or columns
     lines = [
         Line(
-            label=row.group.label,
+            label=label_of({name: row.group.shown[name] for name in telling}),
             color=COLORS[index % len(COLORS)],
             dashed_label=index >= len(COLORS),
             band=row.band,
         )
-        for index, row in enumerate(metric.rows)
+        for index, row in enumerate(rows)
         if row.band is not None and len(row.band.x) > 1
     ]
     if not lines:
         return None
     return Plot(
-        title=f"{metric.metric.name}: mean over seeds, {CONFIDENCE * 100:g} % bootstrap interval",
+        title=task if titled else "",
         x_label="steps" if report.options.x == "step" else "hours of training",
         y_label=metric.metric.name,
         lines=tuple(lines),

@@ -123,7 +123,7 @@ def band(
     grid = _grid([x for x, _, _ in drawn], points)
     values = np.stack([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, y, _ in drawn])  # [curves, G]
     present = ~np.isnan(values)
-    mean, low, high = (np.full(points, np.nan) for _ in range(3))
+    mean, low, high = (np.full(len(grid), np.nan) for _ in range(3))
     patterns, which = np.unique(present.T, axis=0, return_inverse=True)
     for number, pattern in enumerate(patterns):
         columns = np.flatnonzero(which.reshape(-1) == number)
@@ -151,7 +151,7 @@ def _grid(xs: Sequence[Floats], points: int) -> Floats:
     slack = ALIKE_SHARE * (end - begin)
     if max(firsts) - begin <= slack and end - min(lasts) <= slack:
         begin, end = max(firsts), min(lasts)
-    return np.linspace(begin, end, points)
+    return np.linspace(begin, end, points if end > begin else 1)
 
 
 def _resampled_means(values: Floats, indices: NDArray[np.intp]) -> Floats:

@@ -33,10 +33,11 @@ class _Axes:
 def plot_svg(plot: Plot) -> str:
     """One `<svg>` element. Curve i has the class `curve` and `data-line="i"`."""
     axes = _Axes(plot)
+    title = escape(" ".join(filter(None, ("Learning curves:", plot.y_label, plot.title))))
     parts = [
-        f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(plot.title)}" '
+        f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}" '
         'xmlns="http://www.w3.org/2000/svg">',
-        f"<title>{escape(plot.title)}</title>",
+        f"<title>{title}</title>",
         *_frame(plot, axes),
         *(_curve(line, index, axes) for index, line in enumerate(plot.lines)),
         f'<line class="guide" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" x1="0" x2="0" visibility="hidden"/>',
