@@ -18,6 +18,8 @@ from pathlib import Path
 from sf_runner.errors import UsageError, did_you_mean
 
 RUNNER_DIR = ".runner"
+SUMMARY_DIR = ".summary"
+"""Tensorboard files of an experiment, one folder per policy; the trainer's."""
 _ATTEMPT_LOG = re.compile(r"attempt_(\d+)\.log\Z")
 
 
@@ -62,6 +64,16 @@ class JobPaths:
     def progress_history(self) -> Path:
         """Older progress, one JSON object per line, appended by the program."""
         return self.job_dir / "progress_history.jsonl"
+
+    @property
+    def results(self) -> Path:
+        """What the program leaves at its end, one JSON object."""
+        return self.experiment_dir / "results.json"
+
+    @property
+    def config(self) -> Path:
+        """The trainer's configuration, one JSON object."""
+        return self.experiment_dir / "cfg.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +120,11 @@ class RunPaths:
     def history(self) -> Path:
         """Measured durations and peak memory per configuration, for ordering and estimates."""
         return self.runner_dir / "history.json"
+
+    @property
+    def report_dir(self) -> Path:
+        """Where `sf_runner.report` writes unless told otherwise."""
+        return self.root / "report"
 
     @property
     def requests_dir(self) -> Path:
