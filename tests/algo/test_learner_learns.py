@@ -117,4 +117,4 @@ def test_only_a_memory_solves_recall(use_rnn: bool, rnn_type: Any) -> None:
 def test_a_number_is_reached(with_vtrace: bool) -> None:
     cfg = model_config(hidden_size=16, adaptive_stddev=False, initial_stddev=0.5)
     score = train(Reach(np.random.default_rng(0)), cfg, iterations=60, with_vtrace=with_vtrace)
-    assert score > 0.8  # acting at random scores 0.45; what is left is the noise of exploration
+    assert score > 0.8  # acting at random scores 0.47; what is left is the noise of exploration
