@@ -109,6 +109,7 @@ def test_when_the_best_is_worth_saving() -> None:
     assert not due(episodes=9)
     schedule.best_saved(10, 4.0)
     assert not due(now=14, metric=5.0)
+    assert schedule.best_due(14, env_steps=1000, metric=5.0, episodes=10, at_the_end=True)
     assert due(now=15, metric=5.0)
     assert not due(now=15, metric=4.0)
 
