@@ -45,16 +45,18 @@ class SaveSchedule:
     def milestone_saved(self, now: float) -> None:
         self._last_milestone = now
 
-    def best_due(self, now: float, *, env_steps: int, metric: float | None, episodes: int) -> bool:
+    def best_due(
+        self, now: float, *, env_steps: int, metric: float | None, episodes: int, at_the_end: bool = False
+    ) -> bool:
         """Whether `metric`, an average over `episodes` episodes, is worth saving as the best so far. A window
-        that is not full yet is luck, not merit."""
+        that is not full yet is luck, not merit. `at_the_end` there is no later chance to wait for."""
         return (
             self._may_save(now)
             and metric is not None
             and math.isfinite(metric)
             and episodes >= self.run.stats_avg
             and env_steps >= self.run.save_best_after
-            and now - self._last_best >= self.run.save_best_every_sec
+            and (at_the_end or now - self._last_best >= self.run.save_best_every_sec)
             and (self.best_metric is None or metric > self.best_metric)
         )
 

@@ -37,8 +37,13 @@ def run_command(
 
 
 def report_error(error: SfAlgoError) -> int:
-    """Prints the faults of `error`, one line each, and returns the exit code that goes with them."""
+    """Prints the faults of `error`, one line each, and returns the exit code that goes with them. What
+    follows the first line of a message (a worker's traceback) is printed before it: the last line says what
+    is wrong."""
     faults = error.faults if isinstance(error, ConfigError) else (str(error),)
     for fault in faults:
-        print(f"error: {' '.join(fault.split())}", file=sys.stderr)
+        first, _, details = fault.strip().partition("\n")
+        if details:
+            print(details.rstrip(), file=sys.stderr)
+        print(f"error: {first}", file=sys.stderr)
     return error.exit_code

@@ -90,7 +90,7 @@ def _resolve(typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagV
     values: dict[FlagKey, Any] = {**default_values(env), **chosen}
     derive_defaults(values, chosen)
     config = make_config(values)
-    faults = [*typed.faults, *family_faults(typed.values, env), *_other_family(typed, stored)]
+    faults = [*typed.faults, *family_faults(typed.values, env), *_other_family(typed, command, stored)]
     if command is Command.TRAIN and config.run.algo != "APPO":
         faults.append(f"--algo={config.run.algo}: start it with python -m {Command.RUN_ALGORITHM.value}")
     faults += [f for f in cross_check(config) if not _mentions(f, typed.faulty)]
@@ -102,7 +102,7 @@ def _resolve(typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagV
         resumed=stored is not None,
         notes=(
             *_without_effect(typed, command, config),
-            *_overridden(typed, stored),
+            *_overridden(typed, command, stored),
             *_hints(config, command),
         ),
     )
@@ -121,6 +121,10 @@ _OF_ONE_START = ("train_dir", "experiments_root", "experiment", "restart_behavio
 once asked to begin anew wants that again with every resume."""
 
 
+_OF_EVALUATION_TOO = (("run", "seed"), ("run", "device"))
+"""What an evaluation chooses for itself."""
+
+
 def _of_this_start(typed: TypedFlags) -> dict[FlagKey, FlagValue]:
     keys = [("run", name) for name in _OF_ONE_START]
     return {key: typed.values.get(key, flags_by_key()[key].default) for key in keys}
@@ -131,16 +135,16 @@ def _experiment_dir(typed: TypedFlags) -> Path:
     return RunConfig(**names).experiment_dir
 
 
-def _other_family(typed: TypedFlags, stored: Mapping[FlagKey, FlagValue] | None) -> list[str]:
+def _other_family(
+    typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagValue] | None
+) -> list[str]:
     if stored is None or typed.env is None:
         return []
     before = str(stored["run", "env"])
     if family_of(before) is family_of(typed.env):
         return []
-    return [
-        f"--env={typed.env}: this experiment was trained on {before}; choose another --experiment, or "
-        "--restart_behavior=restart to begin anew"
-    ]
+    anew = ", or --restart_behavior=restart to begin anew" if command is Command.TRAIN else ""
+    return [f"--env={typed.env}: this experiment was trained on {before}; choose another --experiment{anew}"]
 
 
 def _without_effect(typed: TypedFlags, command: Command, config: Config) -> list[str]:
@@ -166,13 +170,15 @@ def _without_effect(typed: TypedFlags, command: Command, config: Config) -> list
     return notes
 
 
-def _overridden(typed: TypedFlags, stored: Mapping[FlagKey, FlagValue] | None) -> list[str]:
+def _overridden(typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagValue] | None) -> list[str]:
     if stored is None:
         return []
     changes = [
         f"--{key[1]} {format_value(stored[key])} -> {format_value(value)}"
         for key, value in typed.values.items()
-        if key in flags_by_key() and key[0] not in TRANSIENT_SECTIONS and stored[key] != value
+        if key[0] not in TRANSIENT_SECTIONS
+        and stored[key] != value
+        and not (command is Command.ENJOY and key in _OF_EVALUATION_TOO)
     ]
     return [f"changed against the stored configuration: {', '.join(changes)}"] if changes else []
 

@@ -137,8 +137,9 @@ class EnvSet:
         self._close(e)
         hopeless = self._hopeless(e)
         if hopeless or isinstance(error, WorkerError):
+            why = traceback.format_exception_only(type(error), error)[-1].strip()
             raise WorkerError(
-                f"environment {fault.env_index} broke {hopeless}; the last time:\n{fault.traceback}"
+                f"environment {fault.env_index} broke {hopeless}; the last time with {why}\n{fault.traceback}"
             ) from error
         self._on_fault(fault)
 

@@ -26,8 +26,6 @@ from sf_algo.runtime.evaluation import EpisodeResult, FrameSource, Player, PlayL
 from sf_algo.runtime.stopping import StopCondition, stop_on_signals
 from sf_algo.runtime.video import mp4_writer, require_video
 
-RESULT_FILE = "evaluation_p{policy}.json"
-
 
 def run_evaluation(config: Config) -> int:
     """Plays until the limits, Ctrl-C or SIGTERM; returns the exit code.
@@ -161,6 +159,6 @@ def _tell(
             {"episode": r.episode, "agent": r.agent, "frames": r.num_frames, **r.metrics()} for r in results
         ],
     }
-    path = paths.root / RESULT_FILE.format(policy=config.evaluation.policy_index)
+    path = paths.evaluation(config.evaluation.policy_index)
     write_bytes_atomically(path, json.dumps(document, indent=2).encode() + b"\n", what="evaluation")
     print(f"results: {path}")

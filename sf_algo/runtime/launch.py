@@ -17,7 +17,7 @@ from sf_algo.config.support import unsupported_features
 from sf_algo.config.validate import check_batch_can_fill
 from sf_algo.errors import ConfigError, SfAlgoError
 from sf_algo.experiment import ExperimentLock, clear_experiment, make_experiment_dir
-from sf_algo.logging_setup import logging_to
+from sf_algo.logging_setup import log_to_file_only, logging_to
 from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.paths import ExperimentPaths
 from sf_algo.rollout.env_maker import EnvMaker
@@ -97,7 +97,7 @@ def _experiment(config: Config, paths: ExperimentPaths) -> Iterator[None]:
             try:
                 yield
             except SfAlgoError as error:
-                log.error("%s", error)
+                log_to_file_only(log, str(error))
                 raise
 
 

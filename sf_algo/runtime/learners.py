@@ -10,9 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
+
 from sf_algo.learner.learner import Learner
 from sf_algo.learner.stats import TrainStats
+from sf_algo.runtime.batcher import FullBatch
 from sf_algo.runtime.plain import cloned
+from sf_algo.runtime.priorities import Priorities
 from sf_algo.runtime.team import PolicyTeam
 
 
@@ -68,13 +72,18 @@ class LocalLearners:
         *,
         env_steps: Callable[[], int],
         on_trained: TrainedSink,
+        threads: Priorities | None = None,
     ) -> None:
-        """`on_trained` is called after each iteration, when its batch is free and its weights act."""
+        """`on_trained` is called after each iteration, when its batch is free and its weights act. `threads`:
+        how many for training and for everything else; None leaves torch's settings alone."""
         self._teams = teams
         self._learners = learners
         self._env_steps = env_steps
         self._on_trained = on_trained
+        self._threads = threads
         self.training_s = 0.0
+        if threads is not None:
+            torch.set_num_threads(threads.acting_threads)
 
     def train_ready(self) -> None:
         for team in self._teams:
@@ -88,7 +97,7 @@ class LocalLearners:
             return False
         began = time.monotonic()
         learner = self._learners[team.policy_id]
-        stats = learner.train(full.batch, env_steps=self._env_steps())
+        stats = self._train(learner, full)
         team.batcher.give_back(full.batch)
         team.inference.take_weights(learner.model, stats.policy_version)
         seconds = time.monotonic() - began
@@ -97,6 +106,15 @@ class LocalLearners:
             TrainedBatch(policy_id=team.policy_id, stats=stats, valid_steps=full.valid_steps, seconds=seconds)
         )
         return True
+
+    def _train(self, learner: Learner, full: FullBatch) -> TrainStats:
+        if self._threads is None:
+            return learner.train(full.batch, env_steps=self._env_steps())
+        torch.set_num_threads(self._threads.learner_threads)
+        try:
+            return learner.train(full.batch, env_steps=self._env_steps())
+        finally:
+            torch.set_num_threads(self._threads.acting_threads)
 
     def poll(self, timeout_s: float) -> None:
         pass

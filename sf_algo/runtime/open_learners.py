@@ -95,11 +95,15 @@ def open_learners(
     # One thread that acts and learns in turn needs one set of weights only.
     acting = models if aside else [learner.model for learner in learners]
     teams = _teams(basis, acting, [batch_allocator(basis.spec, basis.plan, m, basis.device) for m in acting])
-    local = LocalLearners(teams, learners, env_steps=env_steps, on_trained=on_trained)
+    threads = None
+    if basis.device.type == "cpu":
+        has_images = any(obs.is_image for obs in basis.spec.obs.values())
+        threads = Priorities.in_turn(basis.config.sampling, has_images=has_images)
+    local = LocalLearners(teams, learners, env_steps=env_steps, on_trained=on_trained, threads=threads)
     if not aside:
         return LearningSide(teams=teams, learners=local, layout=layout, bell=bell)
-    threads = ThreadLearners(teams, local, on_room=bell.ring)
-    return LearningSide(teams=teams, learners=threads, layout=layout, bell=bell)
+    beside = ThreadLearners(teams, local, on_room=bell.ring)
+    return LearningSide(teams=teams, learners=beside, layout=layout, bell=bell)
 
 
 def _open_remote(
@@ -116,7 +120,8 @@ def _open_remote(
         models, layout, num_buffers=plan.num_batch_buffers, trajectories=plan.batch_trajectories
     )
     teams = _teams(basis, models, [batches.allocator() for batches in memory.batches])
-    priorities = Priorities.choose(basis.config.sampling)
+    priorities = Priorities.beside(basis.config.sampling)
+    torch.set_num_threads(priorities.acting_threads)
     settings = LearnerSettings(
         config=config_to_dict(basis.config),
         pickled_spec=basis.pickled_spec,

@@ -23,10 +23,19 @@ class Priorities:
     learner_niceness: int
 
     @staticmethod
-    def choose(sampling: SamplingConfig) -> Priorities:
-        """For a learner beside the acting process, both on the CPU."""
+    def beside(sampling: SamplingConfig) -> Priorities:
+        """For a learner beside the acting process, both on the CPU. Half of the work of a frame is learning,
+        a quarter acting, the rest is done by the environments."""
+        cores = usable_cores()
         return Priorities(
-            acting_threads=1,
-            learner_threads=sampling.learner_main_loop_num_cores or usable_cores(),
+            acting_threads=max(1, cores // 4),
+            learner_threads=sampling.learner_main_loop_num_cores or max(1, cores // 2),
             learner_niceness=LEARNER_NICENESS,
         )
+
+    @staticmethod
+    def in_turn(sampling: SamplingConfig, *, has_images: bool) -> Priorities:
+        """For a learner that trains while nobody acts. Layers of perceptrons are too small to be shared among
+        threads: waking these costs more than they do."""
+        threads = sampling.learner_main_loop_num_cores or (usable_cores() if has_images else 1)
+        return Priorities(acting_threads=1, learner_threads=threads, learner_niceness=0)

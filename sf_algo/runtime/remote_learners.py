@@ -30,6 +30,8 @@ from sf_algo.runtime.team import PolicyTeam
 _MODULE = "sf_algo.runtime.learner_process"
 _STOP_GRACE_S = 5.0
 _ANSWER_TURN_S = 0.05
+STALL_TIMEOUT_S = 600.0
+"""An iteration that takes longer than this will never end."""
 
 
 class RemoteLearners:
@@ -57,6 +59,7 @@ class RemoteLearners:
         self._commands = MessageWriter(command_write)
         self._sending, self._receiving = threading.Lock(), threading.Lock()
         self._valid_steps: dict[tuple[int, int], int] = {}
+        self._last_reply = time.monotonic()
         self._answers: dict[str, Message] = {}
         self.training_s = 0.0
         try:
@@ -98,11 +101,18 @@ class RemoteLearners:
         if timeout_s > 0:
             select.select([self._process.messages.fd], [], [], timeout_s)
         with self._receiving:
-            for message in self._process.read():
+            messages = self._process.read()
+            now = time.monotonic()
+            if messages or not self._valid_steps:
+                self._last_reply = now
+            for message in messages:
                 self._handle(message)
             if self._process.messages.closed:
                 self._process.wait(_STOP_GRACE_S)
-                raise self._death()
+                raise self._failure(self._process.death or "closed its pipe")
+            if now - self._last_reply > STALL_TIMEOUT_S:
+                self._process.ask_trace()
+                raise self._failure(f"has not finished an iteration for {STALL_TIMEOUT_S:g} s")
 
     def _handle(self, message: Message) -> None:
         kind = message["kind"]
@@ -134,11 +144,10 @@ class RemoteLearners:
         if weights.news:
             self._teams[policy].inference.take_arrays(weights)
 
-    def _death(self) -> WorkerError:
+    def _failure(self, what: str) -> WorkerError:
         trace = self._process.trace
-        death = self._process.death or "closed its pipe"
         return WorkerError(
-            f"the learner process {death}; start the same command again to go on from the last checkpoint"
+            f"the learner process {what}; start the same command again to go on from the last checkpoint"
             + (f"\n{trace}" if trace else "")
         )
 

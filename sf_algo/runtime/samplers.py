@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
+from sf_algo.errors import WorkerError
 from sf_algo.runtime.hub import SamplingHub
 from sf_algo.runtime.learners import Learners, LocalLearners
 from sf_algo.runtime.stopping import StopCondition
@@ -18,6 +19,9 @@ from sf_algo.runtime.worker_pool import WorkerPool
 _LISTEN_S = 0.2
 _HUB_TURN_S = 0.5
 _SYNC_TURN_S = 0.02
+_JOIN_S = 10.0
+HUB_TIMEOUT_S = 300.0
+"""A forward pass that takes longer than this will never end."""
 
 
 class Sampler(Protocol):
@@ -82,6 +86,7 @@ class AsyncSampler:
         self._transport = transport
         self._stopping = False
         self._error: BaseException | None = None
+        self._last_turn = time.monotonic()
         self._thread = threading.Thread(target=self._run_hub, name="hub", daemon=True)
         self._thread.start()
 
@@ -89,6 +94,7 @@ class AsyncSampler:
         try:
             while not self._stopping:
                 self._hub.turn(_HUB_TURN_S)
+                self._last_turn = time.monotonic()
                 self._learners.train_ready()
                 self._learners.poll(0.0)
         except BaseException as error:
@@ -98,6 +104,8 @@ class AsyncSampler:
         self._pool.listen(max(0.0, min(_LISTEN_S, until - time.monotonic())))
         if self._error is not None:
             raise self._error
+        if time.monotonic() - self._last_turn > HUB_TIMEOUT_S:
+            raise WorkerError(f"inference has not finished a forward pass for {HUB_TIMEOUT_S:g} s")
 
     def stage_seconds(self) -> Mapping[str, float]:
         return self._hub.stage_seconds()
@@ -105,6 +113,6 @@ class AsyncSampler:
     def close(self) -> None:
         self._stopping = True
         self._hub.bell.ring()
-        self._thread.join()
+        self._thread.join(_JOIN_S)
         self._pool.stop()
         self._transport.close()

@@ -73,7 +73,7 @@ class Saver:
                 schedule.milestone_saved(time.monotonic())
             self._save_best(team, now)
 
-    def _save_best(self, team: PolicyTeam, now: float) -> None:
+    def _save_best(self, team: PolicyTeam, now: float, *, at_the_end: bool = False) -> None:
         window, name = self._windows[team.policy_id], self._run.save_best_metric
         means = window.means()
         if means and name not in means and not self._told_unknown_metric:
@@ -82,7 +82,10 @@ class Saver:
         metric = means.get(name)
         schedule = self._schedules[team.policy_id]
         frames = self._ledger.policies[team.policy_id].trained_frames
-        if not schedule.best_due(now, env_steps=frames, metric=metric, episodes=window.count(name)):
+        episodes = window.count(name)
+        if not schedule.best_due(
+            now, env_steps=frames, metric=metric, episodes=episodes, at_the_end=at_the_end
+        ):
             return
         assert metric is not None
         before = schedule.best_metric
@@ -98,13 +101,14 @@ class Saver:
         log.info("best %s so far %.3f: saved %s", name, metric, path.name)
 
     def save_all(self) -> None:
-        """Writes a checkpoint of every policy that has learned since its last one.
+        """At the end: a checkpoint of every policy that has learned since its last one, and of the best ones.
 
         Raises:
             StorageError: one of them cannot be written; the others have been.
         """
         failure: StorageError | None = None
         for team in self._teams:
+            self._save_best(team, time.monotonic(), at_the_end=True)
             version = self._ledger.policies[team.policy_id].policy_version
             if version != self._saved_versions[team.policy_id]:
                 try:

@@ -132,10 +132,10 @@ def test_a_failure_at_work_is_one_line_and_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def body(invocation: Invocation) -> int:
-        raise WorkerError("worker 3 died\nof something")
+        raise WorkerError("worker 3 died\nTraceback:\n  of something\n")
 
     assert run_command(Command.TRAIN, body, ["--env=CartPole-v1", f"--train_dir={tmp_path}"]) == 1
-    assert capsys.readouterr().err == "error: worker 3 died of something\n"
+    assert capsys.readouterr().err == "Traceback:\n  of something\nerror: worker 3 died\n"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pytest
 from sf_algo.config import EnvConfig
 from sf_algo.envs.doom import shm
 from sf_algo.envs.factory import EnvSections, make_env
-from sf_algo.envs.spec import Env
+from sf_algo.envs.spec import Env, EnvPlacement
 from sf_algo.errors import EnvCrashedError, EnvError
 from tests.algo.waiting import wait_for_end
 
@@ -129,8 +129,6 @@ def test_the_engine_leaves_nothing_in_the_working_folder(
 
 
 def test_recordings_are_written_and_a_path_the_engine_would_cut_is_refused(tmp_path: Path) -> None:
-    from sf_algo.envs.spec import EnvPlacement
-
     short = Path(f"/tmp/sf_rec_{os.getpid()}")
     env = make_env("doom_basic", EnvSections(), EnvPlacement(record_to=str(short)))
     rows = env.spec.empty_rows()
@@ -148,6 +146,14 @@ def test_recordings_are_written_and_a_path_the_engine_would_cut_is_refused(tmp_p
     with pytest.raises(EnvError, match="--record_to"):
         env.reset(rows, seed=1)
     env.close()
+
+
+def test_a_window_without_a_display_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    env = make_env("doom_basic", EnvSections(), EnvPlacement(render_mode="human"))
+    with pytest.raises(EnvError, match="--no_render"):
+        env.reset(env.spec.empty_rows())
 
 
 def test_engines_inherit_the_cores_of_their_player(basic: Env) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sf_algo.config import RunConfig
 from sf_algo.errors import ExperimentInUseError, StorageError
 from sf_algo.experiment import ExperimentLock, clear_experiment, make_experiment_dir
-from sf_algo.logging_setup import logging_to
+from sf_algo.logging_setup import log_to_file_only, logging_to
 from sf_algo.paths import ExperimentPaths
 from sf_algo.save_schedule import RETRY_S, SaveSchedule
 
@@ -109,6 +109,7 @@ def test_when_the_best_is_worth_saving() -> None:
     assert not due(episodes=9)
     schedule.best_saved(10, 4.0)
     assert not due(now=14, metric=5.0)
+    assert schedule.best_due(14, env_steps=1000, metric=5.0, episodes=10, at_the_end=True)
     assert due(now=15, metric=5.0)
     assert not due(now=15, metric=4.0)
 
@@ -126,6 +127,16 @@ def test_log_goes_to_the_screen_and_to_the_end_of_the_file(
     ]
     assert len(path.read_text().splitlines()) == 2
     assert logging.getLogger("sf_algo").handlers == []
+
+
+def test_an_error_that_the_command_prints_itself_goes_to_the_file_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "sf_log.txt"
+    with logging_to(path) as log:
+        log_to_file_only(log, "broken")
+    assert capsys.readouterr() == ("", "")
+    assert path.read_text().endswith("[ERROR] broken\n")
 
 
 def test_unwritable_log(tmp_path: Path) -> None:

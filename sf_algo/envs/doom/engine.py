@@ -58,6 +58,7 @@ class DoomEngine:
         self._game.set_screen_resolution(resolution)
         self._game.set_screen_format(vizdoom.ScreenFormat.CRCGCB)
         self._game.set_window_visible(window)
+        self._needs_display = window
         self._game.set_mode(vizdoom.Mode.ASYNC_PLAYER if asynchronous else vizdoom.Mode.PLAYER)
         self._game.set_doom_config_path(_NO_CONFIG)
         self._game.set_seed(_START_SEED)
@@ -98,6 +99,8 @@ class DoomEngine:
     def start(self) -> None:
         """Start the process; about 0.15 s. It dies when this process does."""
         _check_shared_memory()
+        if self._needs_display and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise EnvError(f"there is no display to show {self._name} on; add --no_render or --save_video")
         scratch = start_lock.scratch_dir()
         with (
             start_lock.start_place(scratch, places=start_lock.default_places()),
