@@ -23,25 +23,26 @@ def closing_lines(state: RunState, paths: RunPaths) -> list[str]:
     # Not before there is something to compute: a run of programs that tell nothing needs no numpy.
     from sf_runner.results.experiments import experiments_of
     from sf_runner.results.formatting import decimals, number
-    from sf_runner.results.grouping import group
+    from sf_runner.results.grouping import Group, group
     from sf_runner.results.metrics import choose
-    from sf_runner.results.statistics import Aggregate, aggregate
+    from sf_runner.results.statistics import aggregate
 
     names = list(dict.fromkeys(name for metrics in last.values() for name in metrics))
     metric = choose([], {"progress": names}, minimize=None)[0]
     grouping = group(experiments_of(state, paths, now=state.last_event_at))
-    rows: list[tuple[dict[str, str], int, Aggregate]] = []
+    rows: list[tuple[Group, list[float]]] = []
     for found in grouping.groups:
         values = [last[e.job_id][metric.name] for e in found.members if metric.name in last.get(e.job_id, {})]
         if values:
-            rows.append((dict(found.shown), len(found.members), aggregate(values)))
-    places = decimals([value for _, _, result in rows for value in (result.mean, result.min, result.max)])
+            rows.append((found, values))
+    results = [(found, aggregate(values)) for found, values in rows[:MOST_ROWS]]
+    places = decimals([value for _, result in results for value in (result.mean, result.min, result.max)])
     table = [(*grouping.columns, "seeds", "mean", "95 % interval", "least", "greatest")]
-    for shown, planned, result in rows[:MOST_ROWS]:
+    for found, result in results:
         interval = result.mean_interval
         bounds = f"[{number(interval.low, places)}, {number(interval.high, places)}]" if interval else ""
         cells = [number(value, places) for value in (result.mean, result.min, result.max)]
-        table.append((*shown.values(), f"{result.n}/{planned}", cells[0], bounds, *cells[1:]))
+        table.append((*found.shown.values(), f"{result.n}/{len(found.members)}", cells[0], bounds, *cells[1:]))
     lines = [f"{metric.name}, last value of each experiment that succeeded:", *_aligned(table, len(grouping.columns))]
     if len(rows) > MOST_ROWS:
         lines.append(f"  and {len(rows) - MOST_ROWS} more configurations")

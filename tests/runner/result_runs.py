@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -26,7 +27,7 @@ class SyntheticRun:
     """A run `name` under `train_dir` whose jobs a test ends one by one."""
 
     def __init__(
-        self, train_dir: Path, name: str, grid: Sequence[tuple[str, Sequence[object]]], command: str = "train --env=e"
+        self, train_dir: Path, name: str, grid: Sequence[tuple[Any, Sequence[Any]]], command: str = "train --env=e"
     ) -> None:
         params = ParamGrid(list(grid)).generate_params()
         description = RunDescription(name, experiments=[Experiment("base", command, params)])
