@@ -20,11 +20,10 @@ _LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)#]+)[^)]*\)")
 
 STUDY = """
 from sf_runner import Experiment, ParamGrid, RunDescription
+program = "from sf_runner.progress import report; print('started'); report(step=1, total=1, reward=2.5)"
+grid = ParamGrid([("seed", [1, 2, 3])])
 RUN_DESCRIPTION = RunDescription(
-    "my_study",
-    experiments=[
-        Experiment("basic", ["sh", "-c", "echo started; sleep 0.2"], ParamGrid([("seed", [1, 2, 3])]).generate_params())
-    ],
+    "my_study", experiments=[Experiment("basic", ["python", "-c", program], grid.generate_params())]
 )
 """
 
