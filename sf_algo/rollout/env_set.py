@@ -135,8 +135,10 @@ class EnvSet:
         self._crashes[e] += 1
         self._crashes_in_a_row[e] += 1
         self._close(e)
+        if isinstance(error, WorkerError):
+            raise error
         hopeless = self._hopeless(e)
-        if hopeless or isinstance(error, WorkerError):
+        if hopeless:
             why = traceback.format_exception_only(type(error), error)[-1].strip()
             raise WorkerError(
                 f"environment {fault.env_index} broke {hopeless}; the last time with {why}\n{fault.traceback}"
