@@ -210,7 +210,16 @@ class ActorCritic(nn.Module):
         return self
 
     @torch.no_grad()
-    def _initialize_heads(self, model_cfg: ModelConfig) -> None:
+    def _initialize(self, model_cfg: ModelConfig) -> None:
+        """A user's own encoder comes initialized and is left alone."""
+        parts: list[nn.Module | None] = [self.heads]
+        for tower in self.towers:
+            assert isinstance(tower, Tower)
+            own = tower.encoder if isinstance(tower.encoder, DictEncoder) else None
+            parts += [own, tower.core, tower.decoder]
+        for part in parts:
+            if part is not None:
+                initialize(part, model_cfg.policy_initialization, model_cfg.policy_init_gain)
         policy_head = self.heads[0]
         assert isinstance(policy_head, Linear)
         policy_head.weight[: self._num_policy_outputs] *= POLICY_HEAD_GAIN
@@ -263,8 +272,7 @@ def make_actor_critic(
             RunningMeanStd(()) if normalize_returns else None,
             adaptive_stddev=model_cfg.adaptive_stddev,
         )
-        initialize(model, model_cfg.policy_initialization, model_cfg.policy_init_gain)
-        model._initialize_heads(model_cfg)
+        model._initialize(model_cfg)
         if model_cfg.use_spectral_norm:
             # Not the heads: a value must be able to grow beyond the norm of the features.
             add_spectral_norm(model.towers)

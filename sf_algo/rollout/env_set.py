@@ -121,6 +121,15 @@ class EnvSet:
         assert env is not None, "step before reset"
         return env.step(actions, out)
 
+    def try_step(self, e: int, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult | None:
+        """As `step`. None when the environment broke; its next reset makes a new one."""
+        try:
+            self._watch.stepping(self.env_indices[e])
+            return self._envs[e].step(actions, out)  # type: ignore[union-attr]
+        except Exception as error:
+            self.replace_broken(e, error)
+            return None
+
     def finished_episode(self, e: int) -> None:
         """Environment e ended an episode in an orderly way."""
         self._crashes_in_a_row[e] = 0

@@ -7,17 +7,25 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 _CHECK_S = 0.5
 
 
-class Watched(Protocol):
-    """What the guard reads: which environment runs (-1: none), since when, and whether it is resetting."""
+class Activity(NamedTuple):
+    """What the main thread does with environments."""
 
     env_index: int
-    since: float
+    """The environment that runs; -1 for none."""
     is_resetting: bool
+    since: float
+    """Monotonic clock."""
+
+
+class Watched(Protocol):
+    """What the guard reads."""
+
+    activity: Activity
 
 
 class HangGuard:
@@ -55,8 +63,7 @@ class HangGuard:
                 return
 
     def _fault(self) -> str | None:
-        watched = self._watched
-        env_index, since, is_resetting = watched.env_index, watched.since, watched.is_resetting
+        env_index, is_resetting, since = self._watched.activity
         limit = self._reset_timeout_s if is_resetting else self._step_timeout_s
         if env_index < 0 or time.monotonic() - since <= limit:
             return None

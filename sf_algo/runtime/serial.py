@@ -15,6 +15,7 @@ from sf_algo.inference.policy import requests_by_policy
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import EpisodeReport, PolicyDraw, mix_seed
 from sf_algo.rollout.split import EnvSplit, SplitState, WarmUp
+from sf_algo.runtime.guard import Activity
 from sf_algo.runtime.learners import Learners
 from sf_algo.runtime.plain import to_arrays
 from sf_algo.runtime.plan import SamplerPlan
@@ -31,24 +32,18 @@ class SerialWatch:
     def __init__(self, stop: StopCondition) -> None:
         self._stop = stop
         self.starting = True
-        self.env_index = -1
-        self.since = time.monotonic()
-        self.is_resetting = False
+        self.activity = Activity(-1, False, time.monotonic())
 
     def resetting(self, env_index: int) -> None:
         if self.starting:
             self._stop.check()
-        self.env_index = env_index
-        self.is_resetting = True
-        self.since = time.monotonic()
+        self.activity = Activity(env_index, True, time.monotonic())
 
     def stepping(self, env_index: int) -> None:
-        self.env_index = env_index
-        self.is_resetting = False
-        self.since = time.monotonic()
+        self.activity = Activity(env_index, False, time.monotonic())
 
     def idle(self) -> None:
-        self.env_index = -1
+        self.activity = Activity(-1, False, time.monotonic())
 
 
 @dataclass(frozen=True, kw_only=True)

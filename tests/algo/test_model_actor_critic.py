@@ -216,8 +216,14 @@ def test_bf16_encodes_roughly_the_same() -> None:
 class CustomEncoder(nn.Module):
     out_size = 6
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+        nn.init.constant_(self.layer.weight, 0.25)
+
     def forward(self, obs: dict[str, Tensor]) -> Tensor:
-        return obs["obs"].flatten(1)[:, :6]
+        out: Tensor = self.layer(obs["obs"].flatten(1)[:, :6])
+        return out
 
 
 def make_custom(cfg: ModelConfig, obs: dict[str, ObsSpec]) -> nn.Module:
@@ -230,12 +236,12 @@ def make_nothing(cfg: ModelConfig, obs: dict[str, ObsSpec]) -> nn.Module:
     return nn.Identity()
 
 
-def test_custom_encoder_gets_normalized_observations() -> None:
+def test_custom_encoder_gets_normalized_observations_and_keeps_its_weights() -> None:
     spec = env_spec(IMAGE, mask=True)
     cfg = model_config(encoder_custom="tests.algo.test_model_actor_critic:make_custom")
     model = make_model(spec, cfg, obs_scale=255.0)
-    tower = model.towers[0]
-    assert tower.out_size == 6
+    assert model.towers[0].out_size == 6
+    assert (model.get_parameter("towers.0.encoder.layer.weight") == 0.25).all()
     seen: list[Tensor] = []
     encoder = model.get_submodule("towers.0.encoder")
     encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]["obs"]))
