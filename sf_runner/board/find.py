@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from sf_runner.errors import UsageError, did_you_mean
+from sf_runner.errors import UsageError, closest, did_you_mean
 from sf_runner.paths import RUNNER_DIR, SUMMARY_DIR, JobPaths
 
 _SKIPPED = frozenset({"__pycache__", "wandb", "checkpoints", "milestones"})
@@ -195,4 +195,6 @@ def nearest(found: Scan, mask: str) -> str:
     core = "".join(c for c in mask if c not in _WILDCARDS).strip("/")
     names = dict.fromkeys(name for folder in sorted(found.folders) for name in (folder, folder.rsplit("/", 1)[-1]))
     near = [name for name in names if core and core.lower() in name.lower()]
-    return f" Did you mean '{near[0]}'?" if near else did_you_mean(core, names)
+    guess = near[0] if near else closest(core, names)
+    tops = [folder for folder in found.folders if "/" not in folder]
+    return f" Did you mean '{guess}'?" if guess is not None else did_you_mean("", sorted(tops))

@@ -29,7 +29,7 @@ def number(value: float | None, places: int | None) -> str:
 
 def step_text(step: float) -> str:
     """`1,200,000`."""
-    return f"{step:,.0f}" if step == int(step) else f"{step:,.4g}"
+    return f"{step:,.0f}" if step == int(step) or abs(step) >= 1000 else f"{step:.4g}"
 
 
 def short_number(value: float) -> str:

@@ -65,9 +65,10 @@ def _figure(plot: Plot) -> str:
         for line in plot.lines
     )
     dotted = any(fewer for line in plot.lines for _, fewer in line.stretches())
+    readout_em = 1.5 * min(len(plot.lines) + 1, 16)  # room for its lines, so that what follows stays where it is
     return (
         f'<figure style="margin:0">\n{plot_svg(plot)}\n<div class="legend">{buttons}</div>\n'
-        f'<div class="readout">{_HINT}{_DOTTED * dotted}</div>\n'
+        f'<div class="readout" style="min-height: {readout_em}em">{_HINT}{_DOTTED * dotted}</div>\n'
         f'<script type="application/json">{plot_data(plot)}</script>\n</figure>'
     )
 

@@ -31,7 +31,7 @@ td.best { font-weight: 700; } td.long { white-space: normal; min-width: 16rem; }
 .legend button { font: inherit; font-size: .85rem; color: inherit; background: none; border: 0; border-radius: .3rem;
   padding: .15rem .5rem; cursor: pointer; } .legend button:hover { background: var(--soft); }
 .legend button[aria-pressed=false] { opacity: .4; text-decoration: line-through; }
-.readout { min-height: 1.4em; font-size: .85rem; font-variant-numeric: tabular-nums; white-space: pre-wrap;
+.readout { font-size: .85rem; font-variant-numeric: tabular-nums; white-space: pre-wrap;
   color: var(--dim); }
 ul { padding-left: 1.2rem; } li { margin: .15rem 0; }
 details { margin-top: 2rem; } summary { cursor: pointer; font-weight: 600; }

@@ -113,8 +113,8 @@ def band(
 ) -> Band | None:
     """Mean and 95 % bootstrap interval of curves (x [N], y [N], x ascending) on a common grid of `points` positions.
 
-    Between its points a curve is interpolated linearly; beyond its ends it does not count. Where all curves begin or
-    end within a 20th of the whole range, the grid covers what all of them cover. None without any points.
+    Between its points a curve is interpolated linearly; beyond its ends it does not count. Where all curves begin, or
+    end, within a 20th of the whole range, the grid begins, or ends, where all of them do. None without any points.
     """
     drawn = [(x, y, i) for i, (x, y) in enumerate(curves) if len(x)]
     if not drawn:
@@ -149,8 +149,10 @@ def _grid(xs: Sequence[Floats], points: int) -> Floats:
     firsts, lasts = [x[0] for x in xs], [x[-1] for x in xs]
     begin, end = min(firsts), max(lasts)
     slack = ALIKE_SHARE * (end - begin)
-    if max(firsts) - begin <= slack and end - min(lasts) <= slack:
-        begin, end = max(firsts), min(lasts)
+    if max(firsts) - begin <= slack:
+        begin = max(firsts)
+    if end - min(lasts) <= slack:
+        end = min(lasts)
     return np.linspace(begin, end, points if end > begin else 1)
 
 

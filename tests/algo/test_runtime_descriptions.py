@@ -11,7 +11,7 @@ import pytest
 from sf_algo.config.resolve import parse_args
 
 FOLDER = Path(__file__).parents[2] / "run_descriptions"
-DESCRIPTIONS = sorted(path.name for path in FOLDER.glob("*.py") if path.name != "__init__.py")
+DESCRIPTIONS = sorted(path.name for path in FOLDER.glob("*.py") if "sf_algo.train_appo" in path.read_text())
 _COMMAND = re.compile(r'((?:"[^"\n]*"\s*)*"python -m sf_algo\.train_appo [^"\n]*"(?:\s*"[^"\n]*")*)')
 
 

@@ -23,17 +23,13 @@ from sf_runner.reconcile import entry
 BEGIN = 1_700_000_000.0
 
 
-class SyntheticRun:
-    """A run `name` under `train_dir` whose jobs a test ends one by one."""
+class DescribedRun:
+    """A run under `train_dir` whose jobs a test ends one by one."""
 
-    def __init__(
-        self, train_dir: Path, name: str, grid: Sequence[tuple[Any, Sequence[Any]]], command: str = "train --env=e"
-    ) -> None:
-        params = ParamGrid(list(grid)).generate_params()
-        description = RunDescription(name, experiments=[Experiment("base", command, params)])
+    def __init__(self, train_dir: Path, description: RunDescription) -> None:
         self.plan = make_plan(description, train_dir)
         self.paths: RunPaths = self.plan.paths
-        self.journal, _ = Journal.open(self.paths.journal, name)
+        self.journal, _ = Journal.open(self.paths.journal, self.plan.run_name)
         self.journal.append(
             [
                 ev.RunOpened(t=BEGIN, pid=1, host="h", backend="processes", max_parallel=2),
@@ -75,6 +71,14 @@ class SyntheticRun:
 
     def close(self) -> None:
         self.journal.close()
+
+
+class SyntheticRun(DescribedRun):
+    """The run `name` of one experiment over a grid."""
+
+    def __init__(self, train_dir: Path, name: str, grid: Sequence[tuple[Any, Sequence[Any]]]) -> None:
+        params = ParamGrid(list(grid)).generate_params()
+        super().__init__(train_dir, RunDescription(name, experiments=[Experiment("base", "train --env=e", params)]))
 
 
 class EventFile:

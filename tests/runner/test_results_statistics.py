@@ -104,6 +104,12 @@ def test_beyond_its_end_a_curve_does_not_count() -> None:
     assert at(found, 6)[1:3] == (3.0, 3.0), "one experiment has no interval"
 
 
+def test_nearly_equal_ends_count_as_equal_whatever_the_beginnings() -> None:
+    found = band([curve([0, 100], [1, 1]), curve([50, 103], [3, 3])])
+    assert found is not None
+    assert (found.x[0], found.x[-1], found.n[-1]) == (0.0, 100.0, 2)
+
+
 def test_nearly_equal_lengths_count_as_equal() -> None:
     found = band([curve([0, 100], [1, 1]), curve([1, 103], [3, 3])])
     assert found is not None

@@ -167,7 +167,7 @@ def test_the_list_names_what_is_matched(train_dir: Path, capsys: pytest.CaptureF
         "    basic_/01_basic_see_1",
         "    basic_/02_basic  (no summaries yet)",
     ]
-    assert told.err.startswith(f"warning: '*nothing*' matches nothing under {train_dir}. Known: ")
+    assert told.err.startswith(f"warning: '*nothing*' matches nothing under {train_dir}. Known: atari, study, third.")
 
 
 @pytest.mark.parametrize(
