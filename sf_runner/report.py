@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sf_runner.cli.errors import run_command
-from sf_runner.cli.options import Parser, add_flag, whole
+from sf_runner.cli.options import Parser, whole
 from sf_runner.errors import StorageError, UsageError, did_you_mean
 from sf_runner.naming import safe_name
 from sf_runner.paths import RunPaths, find_run
@@ -32,11 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m sf_runner.report",
-        description="Results of runs per configuration, over seeds: a table, learning curves and a page.",
-        allow_abbrev=False,
-    )
+    what = "Results of runs per configuration, over seeds: a table, learning curves and a page."
+    parser = Parser("sf_runner.report", "RUN...", what)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="name or folder of a run; several are compared")
     parser.add_argument("--train_dir", default="./train_dir", help="where runs are (default: ./train_dir)")
     parser.add_argument(
@@ -56,16 +53,16 @@ def _parser() -> Parser:
         help="count experiments that succeeded (default; others where none has), or all that have values",
     )  # fmt: skip
     parser.add_argument("--x", default="step", choices=("step", "time"), help="of learning curves (default: step)")
-    parser.add_argument("--policy", type=whole(0), metavar="N", help="of several policies (default: the best)")
+    parser.flag(parser, "--policy", whole(0), "of several policies (default: the best)", metavar="N")
     direction = parser.add_mutually_exclusive_group()
     direction.add_argument("--minimize", action="store_true", help="less is better (default: by the metric's name)")
     direction.add_argument("--maximize", action="store_true", help="more is better")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap (default: 0)")
+    parser.flag(parser, "--seed", whole(0), "of the bootstrap (default: 0)", default=0, metavar="N")
     parser.add_argument("--out", metavar="DIR", help="where files go (default: the run's folder, in report/)")
     parser.add_argument(
         "--format", metavar="LIST", help=f"of {', '.join(FORMATS)} (default: {', '.join(_DEFAULT_FORMATS)})"
     )
-    add_flag(parser, "--print_only", "print the tables, write no files")
+    parser.switch(parser, "--print_only", "print the tables, write no files")
     return parser
 
 

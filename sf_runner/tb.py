@@ -15,7 +15,7 @@ from sf_runner.board.find import FoundExperiment, Scan, nearest, normalize, scan
 from sf_runner.board.find import select as select_experiments
 from sf_runner.board.server import ServerOptions, Tensorboard, forwarding_hint
 from sf_runner.cli.errors import run_command
-from sf_runner.cli.options import Parser, add_flag, duration_s, whole
+from sf_runner.cli.options import Parser, duration_s, whole
 from sf_runner.errors import UsageError
 from sf_runner.signals import SignalInbox
 
@@ -37,30 +37,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m sf_runner.tb",
-        description=__doc__.split(": ", 1)[1] if __doc__ else None,
-        epilog=_EPILOG,
-        allow_abbrev=False,
-    )
+    what = "Tensorboard on exactly the runs and experiments that wildcards select."
+    parser = Parser("sf_runner.tb", "[MASK...]", what, _EPILOG)
     parser.add_argument("masks", metavar="MASK", nargs="*", help="what to show (default: everything)")
     parser.add_argument("--dir", default="./train_dir", help="where to look, at any depth (default: ./train_dir)")
-    parser.add_argument("--port", type=whole(0), default=6006, help="0: any free one (default: 6006)")
+    parser.flag(parser, "--port", whole(0), "0: any free one (default: 6006)", default=6006, metavar="PORT")
     parser.add_argument("--host", help="address to serve on (default: this machine only)")
-    add_flag(parser, "--bind_all", "serve on all addresses, for browsers on other machines")
-    parser.add_argument(
-        "--reload_interval", type=whole(0), default=60, metavar="SECONDS",
-        help="time between two looks for new data (default: 60)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--refresh_every", type=duration_s, metavar="TIME",
-        help="start tensorboard anew at this interval, e.g. 12h, should it grow too big (default: never)",
-    )  # fmt: skip
+    parser.switch(parser, "--bind_all", "serve on all addresses, for browsers on other machines")
+    text = "time between two looks for new data (default: 60)"
+    parser.flag(parser, "--reload_interval", whole(0), text, default=60, metavar="SECONDS")
+    text = "start tensorboard anew at this interval, e.g. 12h, should it grow too big (default: never)"
+    parser.flag(parser, "--refresh_every", duration_s, text, metavar="TIME")
     parser.add_argument(
         "--load_fast", default="auto", choices=("auto", "true", "false"), help="tensorboard's data loader"
     )
-    add_flag(parser, "--list", "list everything the masks select, and end")
-    add_flag(parser, "--quiet", "print the address and errors only")
+    parser.switch(parser, "--list", "list everything the masks select, and end")
+    parser.switch(parser, "--quiet", "print the address and errors only")
     return parser
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,8 +62,8 @@ def experiments_of(state: RunState, paths: RunPaths, *, now: float) -> list[Expe
 
 
 def _experiment(record: JobRecord, paths: RunPaths, seed_name: str | None, now: float) -> Experiment:
-    params = dict(record.info.get("params") or {})
-    seed = record.info.get("seed")
+    params = dict(record.params)
+    seed = record.seed
     if seed is not None and seed_name is not None:
         params.pop(seed_name, None)
     return Experiment(
@@ -72,8 +73,8 @@ def _experiment(record: JobRecord, paths: RunPaths, seed_name: str | None, now: 
         base_name=_base_name(record.job_id),
         params=params,
         seed=None if seed is None else str(seed),
-        task=_task(params, str(record.info.get("cmd", ""))),
-        config=str(record.info.get("config", record.job_id)),
+        task=_task(params, shlex.join(record.argv)),
+        config=record.config or record.job_id,
         state=state_name(record),
         attempts=record.attempts,
         wall_time_s=_wall_time_s(record, now),
@@ -102,7 +103,7 @@ def _seed_name(records: Iterable[JobRecord]) -> str | None:
     value in every job; if several have, the one that is called a seed."""
     names: list[str] | None = None
     for record in records:
-        seed, params = record.info.get("seed"), record.info.get("params") or {}
+        seed, params = record.seed, record.params
         if seed is None:
             continue
         same = [name for name, value in params.items() if str(value) == str(seed)]
