@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from sf_runner.errors import UsageError, did_you_mean
-from sf_runner.notify import NOTIFY_EVENTS, NotifyEvent
+from sf_runner.notify_events import NOTIFY_EVENTS, NotifyEvent
 
 if TYPE_CHECKING:  # the guardian loads this module and stays small
     from sf_runner.reconcile import ChangedPolicy, Order

@@ -16,9 +16,9 @@ RUN = """
 --run --runner --backend --train_dir --experiment_suffix --dry_run --ui --progress_every --max_parallel --pause_between
 --order --num_gpus --experiments_per_gpu --gpus --gpu_ids --gpu_exclude_busy --gpu_memory_per_experiment
 --cpus_per_experiment --max_retries --retry_delay --max_failures --retry_failed --retry_cancelled --changed --timeout
---stall_timeout --grace
+--stall_timeout --grace --notify_command --notify_on
 """
-STATUS = "run --train_dir --json --state"
+STATUS = "run --train_dir --json --state --watch -w --ui"
 CANCEL = "run --train_dir jobs --kill --grace"
 LOGS = "run --train_dir job --attempt --follow -f --tail -n --path"
 
