@@ -39,6 +39,7 @@ from sf_runner.backends.kernel import (
     read_tag,
     reap,
     session_of,
+    started_up_s,
     uptime_s,
 )
 from sf_runner.terminal_state import SavedTerminal
@@ -121,6 +122,7 @@ def _guard(body: Callable[[Lifeline], int], above: Lifeline | None, terminal: Sa
     guardians = [*(above.guardians if above else ()), os.getpid()]
     spared: set[int] = set()
     heir = JobParent(_LEFTOVER_GRACE_S, spared=spared, takes_untagged=above is not None)
+    asked: list[int] = []
     tables: list[JobTable] = [above.table] if above and above.table else []
     for restarts in range(_MAX_RESTARTS + 1):
         if above is None:  # the back guardian writes to the one it was given: the front one has to be able to read it
@@ -144,7 +146,7 @@ def _guard(body: Callable[[Lifeline], int], above: Lifeline | None, terminal: Sa
         theirs.close()
         spared.clear()
         spared.add(pid)
-        guardian = _Guardian(pid, ours, above, heir, tables)
+        guardian = _Guardian(pid, ours, above, heir, tables, asked)
         code = guardian.watch()
         if terminal is not None:
             terminal.give_back(guardians[0])  # whoever was killed could not
@@ -174,10 +176,19 @@ def _tell(text: str) -> None:
 
 
 class _Guardian:
-    """Watches one process: the runner, or the other guardian. `heir` takes over the jobs of whoever is killed."""
+    """Watches one process: the runner, or the other guardian. `heir` takes over the jobs of whoever is killed.
+
+    `asked`: signals that asked for an end; the next runner hears them again. It would not know of them otherwise.
+    """
 
     def __init__(
-        self, pid: int, sock: socket.socket, above: Lifeline | None, heir: JobParent, tables: Sequence[JobTable]
+        self,
+        pid: int,
+        sock: socket.socket,
+        above: Lifeline | None,
+        heir: JobParent,
+        tables: Sequence[JobTable],
+        asked: list[int],
     ) -> None:
         self._pid = pid
         self._sock: socket.socket | None = sock
@@ -186,6 +197,7 @@ class _Guardian:
         self._tables = tables
         self._children = ChildWatch()
         heir.on_unknown = self._inherit
+        self._asked = asked
         self._alone = False
         """Nobody waits for the command any more: it let go, or our own guardian is gone."""
         self._old = {signum: signal.signal(signum, self._pass_on) for signum in PASSED_ON if _wanted(signum)}
@@ -200,6 +212,8 @@ class _Guardian:
         self._selector.register(sock, selectors.EVENT_READ)
         if above is not None:
             self._selector.register(above.fd, selectors.EVENT_READ)
+        for signum in dict.fromkeys(asked):
+            self._send(signum)
 
     def watch(self) -> int | None:
         """The exit code of the command; None when the process was killed and should be started again."""
@@ -207,7 +221,7 @@ class _Guardian:
             ended = self._children.ended(self._pid)
             if ended is not None:
                 reap(self._pid)
-                self._inherit(writer_is_dead=self._above is not None)
+                self._inherit()
                 return self._exit_code(ended)
             self._heir.poll()
             code = self._wait()
@@ -271,24 +285,24 @@ class _Guardian:
             return 128 + ended.signal
         return None
 
-    def _inherit(self, *, writer_is_dead: bool = False) -> None:
+    def _inherit(self) -> None:
         """Take over the jobs of whoever was killed: they are our children now."""
-        unclear: JobNote | None = None
+        being_started: list[JobNote] = []
         for table in self._tables:
             live, unclear = table.read()
             for pid, note in live.items():
                 self._heir.inherit(pid, note)
-            if writer_is_dead:
-                table.clear()
+            if started_up_s(table.writer) is None:
+                being_started += [unclear] if unclear is not None else []
+                if self._above is not None:  # the next runner will write to it
+                    table.clear()
         others = self._heir.others()
         for pid in others:
             if session_of(pid) == pid and (known := _note_of(pid)) and known.tag not in self._heir.live:
                 self._heir.inherit(pid, known)
-        if unclear is not None and writer_is_dead and unclear.tag not in self._heir.live:
-            for pid in others:
-                if _just_started(pid, unclear):
-                    self._heir.inherit(pid, unclear)
-                    break
+        for note in being_started:
+            if note.tag not in self._heir.live and (found := [pid for pid in others if _just_started(pid, note)]):
+                self._heir.inherit(found[0], note)
 
     def _end_strays(self) -> None:
         """What jobs left behind that nobody could attribute to one of them."""
@@ -314,6 +328,11 @@ class _Guardian:
         return ready
 
     def _pass_on(self, signum: int, frame: object) -> None:
+        if signum in _ENDS:
+            self._asked.append(signum)
+        self._send(signum)
+
+    def _send(self, signum: int) -> None:
         try:
             os.kill(self._pid, signum)
         except ProcessLookupError:
@@ -354,7 +373,9 @@ def _just_started(pid: int, note: JobNote) -> bool:
     """Whether a child is the job that was being started when the runner was killed: it may have ended since, or not
     even have become that program yet."""
     stat = process_stat(pid)
-    if stat is None or read_tag(pid) not in ("", note.tag, os.environ.get(TAG_VARIABLE)):
+    if stat is None or read_record(note.exit_record, note.attempt) is not None:
+        return False
+    if read_tag(pid) not in ("", note.tag, os.environ.get(TAG_VARIABLE)):
         return False
     age_s = uptime_s() - stat.started_up_s
     return age_s - _CLOCK_TOLERANCE_S <= time.time() - note.started

@@ -9,13 +9,15 @@ from sf_runner.paths import JobPaths
 from sf_runner.progress import read_progress
 from sf_runner.scheduler import Policy
 
+_CLOCK_TOLERANCE_S = 1.0
 _DONE_PHASES = ("done", "finished", "completed")
 
 
-def is_completed(paths: JobPaths) -> bool:
-    """Whether the progress file says that the program did everything it was to do."""
+def is_completed(paths: JobPaths, since: float) -> bool:
+    """Whether the progress file says that the program did everything it was to do, in the attempt that was started at
+    `since` (unix seconds): an earlier attempt may have left the file."""
     progress = read_progress(paths.progress)
-    if progress is None:
+    if progress is None or progress.time_unix_s < since - _CLOCK_TOLERANCE_S:
         return False
     if progress.phase in _DONE_PHASES:
         return True
@@ -27,6 +29,8 @@ def cause_of(record: JobRecord, report: Ended | NotStarted, paths: JobPaths, pol
     if isinstance(report, NotStarted):
         return make_cause("spawn", report.error, report.error)
     if report.record is None:
+        if not paths.attempt_log(report.attempt).exists():
+            return make_cause("lost", "the runner was killed before it could start it", "not started")
         return make_cause("lost", "nobody saw how it ended (runner and job starter were gone)", "lost")
     if isinstance(record.state, Stopping) and record.state.reason == "timeout":
         limit = record.info.get("timeout_s") or policy.timeout_s

@@ -158,7 +158,7 @@ class RunLoop:
             duration_s=max(0.0, report.t - started_at),
             exit_record=exit_record,
             cause=cause_of(record, report, paths, self._policy) if paths else None,
-            completed=is_completed(paths) if paths else True,
+            completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
             policy=self._policy,
             permanent=isinstance(report, NotStarted) and report.permanent,
         )

@@ -65,8 +65,8 @@ class RunState:
     opened: ev.RunOpened | None = None
     runners: list[Mapping[str, Any]] = field(default_factory=list)
     """Handles of all runners so far: an earlier one may still be the parent of jobs."""
-    guardians: list[Mapping[str, Any]] = field(default_factory=list)
-    """Handles of their guardians, which inherit the jobs of a runner that is killed."""
+    guardians: list[tuple[Mapping[str, Any], ...]] = field(default_factory=list)
+    """Handles of the guardians of each runner, which inherit its jobs if it is killed."""
     first_opened_at: float = 0.0
     closed: ev.RunClosed | None = None
     draining: ev.RunDraining | None = None
@@ -184,7 +184,7 @@ class RunState:
         self.opened, self.closed, self.draining, self.paused = event, None, None, False
         self.first_opened_at = self.first_opened_at or event.t
         self.runners.append({"pid": event.pid, "up": event.up, "boot": event.boot_id, "host": event.host})
-        self.guardians.extend(event.guardians)
+        self.guardians.append(tuple(event.guardians))
         self.max_parallel, self.max_retries = event.max_parallel, event.max_retries
         self.failed_this_session = self.succeeded_this_session = self.failures_in_a_row = 0
 

@@ -14,6 +14,7 @@ from sf_runner.slots import NoRoom, SlotRequest, SlotTable
 
 _MAX_OOM_RETRIES = 2
 _MAX_RETRY_DELAY_S = 600.0
+_MIN_SPAWN_DELAY_S = 1.0
 _MAX_SKIPS = 16
 _AUTO_BREAKER = 10
 
@@ -125,20 +126,23 @@ def judge(
     """What an ended attempt means for its job.
 
     An attempt that was told to end counts as a success only if it exited with 0 and its progress file says that it
-    was done (`completed`): a program that saves and exits with 0 on TERM has not finished.
+    was done (`completed`): a program that saves and exits with 0 on TERM has not finished. That file also decides
+    where nobody saw the end (`exit_record` None): what is done is not repeated.
 
-    `exit_record` None: nobody saw how it ended. `cause` explains a failure; `permanent`: a retry cannot help.
+    `cause` explains a failure; `permanent`: a retry cannot help.
     """
     code = exit_record.get("exit_code") if exit_record else None
     stop = record.state.reason if isinstance(record.state, Stopping) else None
     verdict: Verdict
     not_before = 0.0
-    if code == 0 and (stop is None or completed):
+    if (completed and (exit_record is None or code == 0)) or (code == 0 and stop is None):
         verdict, cause = "succeeded", None
     elif stop == "cancelled":
         verdict = "cancelled"
     elif stop in ("shutdown", "slot_lost", "preempted") or (exit_record is None and not permanent and stop is None):
         verdict = "requeue"
+        if cause is not None and cause.kind == "spawn":  # a full disk or process table does not pass in an instant
+            not_before = t + max(policy.retry_delay_s, _MIN_SPAWN_DELAY_S)
     else:
         assert cause is not None
         verdict = _retry_or_fail(record, cause, policy, permanent)

@@ -33,6 +33,7 @@ class Known:
     attempt: int
     handle: Mapping[str, Any] | None
     """None: it was submitted, and nobody wrote down whether it started."""
+    log: str
     exit_record: str
 
 

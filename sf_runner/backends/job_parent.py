@@ -88,11 +88,11 @@ def read_record(path: str, attempt: int) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and record.get("attempt") == attempt else None
 
 
-def exit_record(attempt: int, started: float, ended: EndedChild) -> dict[str, Any]:
+def exit_record(attempt: int, started: float | None, ended: EndedChild) -> dict[str, Any]:
     """What is kept of an ended attempt.
 
     `max_rss_mb` is that of the largest single process; the kernel counts the moment before exec too, so it is never
-    below the runner's own memory. It and `cpu_s` are left out where the kernel does not tell them.
+    below the runner's own memory. It and `cpu_s` are left out, `started` is None where nobody can tell.
     """
     record: dict[str, Any] = {
         "version": 1,
@@ -100,7 +100,7 @@ def exit_record(attempt: int, started: float, ended: EndedChild) -> dict[str, An
         "pid": ended.pid,
         "exit_code": ended.exit_code,
         "signal": ended.signal,
-        "started": round(started, 3),
+        "started": None if started is None else round(started, 3),
         "ended": round(time.time(), 3),
     }
     if ended.cpu_s is not None:
@@ -207,7 +207,7 @@ class JobParent:
 
     def inherit(self, pid: int, note: JobNote) -> None:
         """Take over a job of a parent that was killed, if it became our child. It may have ended already."""
-        if pid not in self._jobs and is_child(pid):
+        if pid not in self._jobs and pid not in self._spared and is_child(pid):
             self._jobs[pid] = _Job(note, pid)
 
     def poll(self) -> list[JobEnd]:

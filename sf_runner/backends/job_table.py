@@ -8,11 +8,15 @@ alive may be out of date.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+_WRITER = struct.Struct("=i")
 _HEADER = struct.Struct("=II")  # which half is valid, how many bytes of it
+_AT_HEADER = 8
+_AT_HALVES = 16
 _ENTRY = struct.Struct("=iI")  # pid (negative: forget it; 0: about to be started), length of the note
 _HALF = 1 << 18
 
@@ -36,10 +40,19 @@ class JobTable:
     """
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _HEADER.size + 2 * _HALF)
+        self._memory = mmap.mmap(-1, _AT_HALVES + 2 * _HALF)
         self._half = self._end = 0
         self._live: dict[int, bytes] = {}
         self._expected = b""
+
+    def claim(self) -> None:
+        """This process is the writer from now on."""
+        _WRITER.pack_into(self._memory, 0, os.getpid())
+
+    @property
+    def writer(self) -> int:
+        """Pid of the process that writes or wrote it; 0: nobody has."""
+        return int(_WRITER.unpack_from(self._memory)[0])
 
     def expect(self, note: JobNote) -> None:
         """It is about to be started."""
@@ -83,8 +96,8 @@ class JobTable:
         return {pid: note for pid, note in notes if note is not None}, _decode(expected)
 
     def _entries(self) -> Iterator[tuple[int, bytes]]:
-        half, length = _HEADER.unpack_from(self._memory)
-        at = _HEADER.size + (half % 2) * _HALF
+        half, length = _HEADER.unpack_from(self._memory, _AT_HEADER)
+        at = _AT_HALVES + (half % 2) * _HALF
         end = at + min(length, _HALF)
         while at + _ENTRY.size <= end:
             pid, size = _ENTRY.unpack_from(self._memory, at)
@@ -110,14 +123,14 @@ class JobTable:
         return True
 
     def _put(self, half: int, at: int, pid: int, note: bytes) -> int:
-        start = _HEADER.size + half * _HALF + at
+        start = _AT_HALVES + half * _HALF + at
         _ENTRY.pack_into(self._memory, start, pid, len(note))
         self._memory[start + _ENTRY.size : start + _ENTRY.size + len(note)] = note
         return at + _ENTRY.size + len(note)
 
     def _write_header(self) -> None:
         """Last, and in one piece: what is not counted in was never written."""
-        _HEADER.pack_into(self._memory, 0, self._half, self._end)
+        _HEADER.pack_into(self._memory, _AT_HEADER, self._half, self._end)
 
 
 def _decode(text: bytes) -> JobNote | None:

@@ -6,6 +6,7 @@ Standard library only. Where a kernel lacks a call, the next best thing is used;
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import platform
 import struct
@@ -22,6 +23,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SYS_WAITID = {"x86_64": 247, "aarch64": 95, "riscv64": 95}
 _SIGINFO = struct.Struct("7i")  # signo, errno, code, padding, pid, uid, status
 _RUSAGE = struct.Struct("5q")  # user s, user us, system s, system us, max RSS in KiB
+_PIDFD_INFO = struct.Struct("=Q52xi")  # mask, much else, wait status
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_GET_INFO = (3 << 30) | (_PIDFD_INFO.size << 16) | (0xFF << 8) | 11  # _IOWR(0xFF, 11, struct pidfd_info)
 _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 _YOUNG_S = 2.0
 """Process ids cannot have gone once around in less."""
@@ -93,6 +97,35 @@ def _ended_without_usage(pid: int) -> EndedChild | None:
     exited = info.si_code == os.CLD_EXITED
     status = info.si_status
     return EndedChild(pid=info.si_pid, exit_code=status if exited else None, signal=None if exited else status)
+
+
+def end_of_stranger(pid: int, pidfd: int | None) -> EndedChild | None:
+    """How a process ended that is no child of ours; None when nobody can tell (any more).
+
+    Its zombie tells for as long as its parent leaves it; after that, since Linux 6.15, a pidfd opened in time does.
+    """
+    stat = process_stat(pid)
+    if stat is not None and stat.ended:
+        return _from_wait_status(pid, stat.wait_status)
+    if stat is None and pidfd is not None:
+        answer = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, 0))
+        try:
+            fcntl.ioctl(pidfd, _PIDFD_GET_INFO, answer)
+        except OSError:
+            return None
+        mask, status = _PIDFD_INFO.unpack(answer)
+        if mask & _PIDFD_INFO_EXIT:
+            return _from_wait_status(pid, status)
+    return None
+
+
+def _from_wait_status(pid: int, status: int) -> EndedChild:
+    killed = os.WIFSIGNALED(status)
+    return EndedChild(
+        pid=pid,
+        exit_code=None if killed else os.WEXITSTATUS(status),
+        signal=os.WTERMSIG(status) if killed else None,
+    )
 
 
 def reap(pid: int) -> bool:
@@ -178,6 +211,8 @@ class ProcessStat:
     group: int
     session: int
     started_up_s: float
+    wait_status: int
+    """How it ended, once it has; 0 also where the kernel does not tell us."""
 
     @property
     def ended(self) -> bool:
@@ -192,9 +227,16 @@ def process_stat(pid: int) -> ProcessStat | None:
     """None when there is no such process."""
     try:
         fields = read_whole(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
-        return ProcessStat(fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]) / _TICKS_PER_S)
+        parent, group, session, start, status = (int(fields[number]) for number in (1, 2, 3, 19, 49))
+        return ProcessStat(fields[0], parent, group, session, start / _TICKS_PER_S, status)
     except (OSError, ValueError, IndexError):
         return None
+
+
+def started_up_s(pid: int) -> float | None:
+    """When a process started, in seconds since boot; None when it does not exist or is a zombie."""
+    stat = process_stat(pid)
+    return None if stat is None or stat.ended else stat.started_up_s
 
 
 def read_whole(path: str) -> bytes:

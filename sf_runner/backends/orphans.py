@@ -1,11 +1,12 @@
 """Attempts that this process did not start: of an earlier runner, or of one that was killed.
 
-Their exit records are written by whoever is their parent now: the earlier runner, or a guardian. Only when nobody is
-left who could write one is an attempt reported as ended without a record.
+Their exit records are written by whoever is their parent now: the earlier runner, or a guardian. When nobody is left
+who could write one, the kernel is asked; only when it cannot tell either is an attempt reported without a record.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -15,16 +16,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Report, Started, StopLevel
-from sf_runner.backends.job_parent import read_record
-from sf_runner.backends.kernel import session_of
+from sf_runner.backends.job_parent import exit_record, read_record, write_record
+from sf_runner.backends.kernel import end_of_stranger, session_of, started_up_s
 from sf_runner.backends.process_tools import (
     boot_id,
     handle_of,
     is_alive,
+    is_zombie_of,
     make_tag,
     session_members,
     signal_process,
-    started_up_s,
     tagged_processes,
 )
 from sf_runner.backends.stopping import Stopper
@@ -33,6 +34,8 @@ _SETTLE_POLL_S = 0.05
 _WATCH_POLL_S = 1.0
 _RECORD_WAIT_S = 5.0
 """A parent writes the record of an attempt that has ended at once; after this long it is not coming."""
+_NO_SIGN_WAIT_S = 0.5
+"""The same where there is no sign of its having been started."""
 _HELD_RECORD_WAIT_S = 60.0
 """A parent known to hold the attempt may have to wait for room on the disk."""
 
@@ -116,6 +119,7 @@ class OrphanWatch:
                 orphan.main_ended_at = now
                 self._unwatch(orphan)
             if self._settled(orphan, now):
+                _close(orphan)
                 del self._orphans[job]
                 self._stopper.forget(job)
                 ended_at = orphan.record["ended"] if orphan.record else now
@@ -132,6 +136,7 @@ class OrphanWatch:
     def close(self) -> None:
         for orphan in self._orphans.values():
             self._unwatch(orphan)
+            _close(orphan)
 
     def _main_process(self, known: Known, tag: str, tagged: Sequence[int]) -> int | None:
         if known.handle is not None:
@@ -154,10 +159,8 @@ class OrphanWatch:
         self._selector.register(orphan.pidfd, selectors.EVENT_READ)
 
     def _unwatch(self, orphan: _Orphan) -> None:
-        if orphan.pidfd is not None:
+        if orphan.pidfd is not None and orphan.pidfd in self._selector.get_map():
             self._selector.unregister(orphan.pidfd)
-            os.close(orphan.pidfd)
-            orphan.pidfd = None
 
     def _settled(self, orphan: _Orphan, now: float) -> bool:
         """Nothing of it is left, and its record is here or will never come."""
@@ -172,9 +175,33 @@ class OrphanWatch:
             return True
         assert orphan.main_ended_at is not None
         waited_s = now - orphan.main_ended_at
+        if waited_s <= self._patience_s(orphan):
+            return False
+        orphan.record = self._ask_the_kernel(orphan)
+        return True
+
+    def _patience_s(self, orphan: _Orphan) -> float:
+        """How long after the attempt's end its record may still come."""
         if orphan.tag in self._held:
-            return waited_s > _HELD_RECORD_WAIT_S
-        return waited_s > _RECORD_WAIT_S or not any(is_alive(handle, self._boot) for handle in self._recorders)
+            return _HELD_RECORD_WAIT_S
+        if not any(is_alive(handle, self._boot) for handle in self._recorders):
+            return -1.0
+        started = orphan.known.handle is not None or os.path.exists(orphan.known.log)  # noqa: PTH110
+        return _RECORD_WAIT_S if started else _NO_SIGN_WAIT_S
+
+    def _ask_the_kernel(self, orphan: _Orphan) -> dict[str, Any] | None:
+        known = orphan.known
+        handle = known.handle or {"pid": orphan.pid or 0}
+        pid = int(handle["pid"])
+        if orphan.pid is None and not is_zombie_of(handle, self._boot):
+            return None
+        ended = end_of_stranger(pid, orphan.pidfd)
+        if ended is None:
+            return None
+        record = exit_record(known.attempt, None, ended)
+        with contextlib.suppress(OSError):
+            write_record(known.exit_record, record)
+        return record
 
     def _end_leftovers(self, orphan: _Orphan, left: Sequence[int], now: float) -> None:
         if orphan.kill_at is None:
@@ -186,3 +213,9 @@ class OrphanWatch:
             signum = signal.SIGKILL
         for pid in left:
             signal_process(pid, signum)
+
+
+def _close(orphan: _Orphan) -> None:
+    if orphan.pidfd is not None:
+        os.close(orphan.pidfd)
+        orphan.pidfd = None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sf_runner.backends.kernel import process_stat, read_tag
+from sf_runner.backends.kernel import process_stat, read_tag, started_up_s
 
 _START_TOLERANCE_S = 2.0
 
@@ -32,12 +32,6 @@ def make_handle(pid: int, up_s: float, boot: str) -> dict[str, Any]:
     return {"pid": pid, "up": up_s, "boot": boot}
 
 
-def started_up_s(pid: int) -> float | None:
-    """When a process started, in seconds since boot; None when it does not exist or is a zombie."""
-    stat = process_stat(pid)
-    return None if stat is None or stat.ended else stat.started_up_s
-
-
 def handle_of(pid: int) -> dict[str, Any]:
     """The handle of a live process of this machine; of a dead one, a handle that is never alive."""
     return make_handle(pid, started_up_s(pid) or -1.0, boot_id())
@@ -45,13 +39,22 @@ def handle_of(pid: int) -> dict[str, Any]:
 
 def is_alive(handle: Mapping[str, Any], boot: str) -> bool:
     """Whether the process of a journaled handle still exists and is not a zombie."""
+    return _lives(handle, boot, zombie=False)
+
+
+def is_zombie_of(handle: Mapping[str, Any], boot: str) -> bool:
+    """Whether the process of a journaled handle has ended and still waits for its parent."""
+    return _lives(handle, boot, zombie=True)
+
+
+def _lives(handle: Mapping[str, Any], boot: str, *, zombie: bool) -> bool:
     pid = int(handle.get("pid", 0))
     if pid <= 0 or handle.get("boot", boot) != boot:
         return False
-    started = started_up_s(pid)
-    if started is None:
+    stat = process_stat(pid)
+    if stat is None or stat.ended != zombie:
         return False
-    return "up" not in handle or abs(started - float(handle["up"])) < _START_TOLERANCE_S
+    return "up" not in handle or abs(stat.started_up_s - float(handle["up"])) < _START_TOLERANCE_S
 
 
 def process_ids() -> Iterator[int]:

@@ -47,6 +47,7 @@ class ProcessesBackend:
         leftover_grace_s: float = _LEFTOVER_GRACE_S,
     ) -> None:
         self._run_id = run_id
+        self._table = table
         self._boot = boot_id()
         self._launches: dict[str, Launch] = {}
         self._pids: dict[str, int] = {}
@@ -64,6 +65,8 @@ class ProcessesBackend:
 
     def open(self) -> None:
         make_subreaper()
+        if self._table is not None:
+            self._table.claim()
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)

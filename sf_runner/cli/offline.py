@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 from sf_runner import events as ev
 from sf_runner.backends.base import Ended
-from sf_runner.backends.process_tools import boot_id, started_up_s
+from sf_runner.backends.kernel import started_up_s
+from sf_runner.backends.process_tools import boot_id
 from sf_runner.backends.processes import ProcessesBackend
 from sf_runner.cli.session import known_attempts
 from sf_runner.job_state import ACTIVE, Waiting

@@ -15,7 +15,8 @@ from typing import Literal
 
 from sf_runner import events as ev
 from sf_runner.backends.base import Known
-from sf_runner.backends.process_tools import boot_id, handle_of, started_up_s
+from sf_runner.backends.kernel import started_up_s
+from sf_runner.backends.process_tools import boot_id, handle_of
 from sf_runner.backends.processes import ProcessesBackend
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice, choose_slots
@@ -131,10 +132,11 @@ class _Session:
         self, journal: Journal, state: RunState, signals: SignalInbox, history: History
     ) -> tuple[RunLoop, SlotManager]:
         prepared, plan = self._prepared, self._prepared.plan
-        own = state.opened.guardians if state.opened is not None else ()
+        # Of these guardians `held` says exactly what they hold; others may still write a record.
+        others = [pair for pair in state.guardians[:-1] if pair != state.guardians[-1]]
         self.backend = ProcessesBackend(
             state.run_id,
-            recorders=[*state.runners[:-1], *(handle for handle in state.guardians if handle not in own)],
+            recorders=[*state.runners[:-1], *(handle for pair in others for handle in pair)],
             held=self._lifeline.held if self._lifeline is not None else None,
             table=self._lifeline.table if self._lifeline is not None else None,
         )
@@ -248,6 +250,7 @@ def known_attempts(state: RunState, paths: RunPaths) -> list[Known]:
                 job=job,
                 attempt=record.attempts,
                 handle=running.handle if isinstance(running, Running) else None,
+                log=str(paths.job(job).attempt_log(record.attempts).absolute()),
                 exit_record=str(paths.job(job).exit_record.absolute()),
             )
         )

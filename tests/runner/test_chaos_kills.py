@@ -1,0 +1,229 @@
+"""The runner is killed again and again, in every way: nothing is lost or repeated, live jobs are found again."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sf_runner import events as ev
+from sf_runner.backends.kernel import started_up_s
+from sf_runner.job_state import Running, Succeeded
+from tests.runner.harness import RunUnderTest, shell, wait_gone, wait_until
+
+Make = Callable[..., RunUnderTest]
+
+WAYS = {
+    "front guardian": ("front",),
+    "back guardian": ("back",),
+    "runner": ("runner",),
+    "front guardian and runner": ("front", "runner"),
+    "runner and front guardian": ("runner", "front"),
+    "back guardian and runner": ("back", "runner"),
+    "both guardians": ("front", "back"),
+    "process group": ("group",),
+}
+
+UNTIL_TOLD = "until test -e go; do sleep 0.02; done; echo {0} >> done"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    runs: list[RunUnderTest] = []
+
+    def create(*experiments: str) -> RunUnderTest:
+        run = RunUnderTest(tmp_path, *experiments)
+        runs.append(run)
+        return run
+
+    yield create
+    for run in runs:
+        run.cleanup()
+
+
+def many(count: int, script: str) -> str:
+    """The text of an experiment with `count` jobs; the script gets `i=<number>` as its first argument."""
+    grid = f"ParamGrid([('i', list(range({count})))]).generate_params(randomize=False)"
+    return f"Experiment('job', ['sh', '-c', {script!r}, 'sh'], {grid})"
+
+
+def processes(run: RunUnderTest) -> dict[str, int]:
+    """The three of the runner that was started last."""
+    opened = run.read().opened
+    assert opened is not None
+    front, back = (int(handle["pid"]) for handle in opened.guardians)
+    return {"front": front, "back": back, "runner": opened.pid}
+
+
+def kill(run: RunUnderTest, *which: str) -> None:
+    """Kill these at once."""
+    pids = processes(run)
+    for name in which:
+        with suppress(ProcessLookupError):
+            if name == "group":
+                os.killpg(pids["front"], signal.SIGKILL)
+            else:
+                os.kill(pids[name], signal.SIGKILL)
+
+
+def torture(run: RunUnderTest, ways: list[str], seed: int, *flags: str) -> int:
+    """Kill the runner once in each of these ways, at random moments; start it again where it does not do so itself.
+    How often it was killed before the run was over."""
+    chance = random.Random(seed)
+    kills = openings = 0
+    process = run.start(*flags)
+    for way in ways:
+        wanted = len(run.read_events(ev.AttemptEnded)) + chance.randrange(1, 6)
+        while len(run.read().runners) <= openings or len(run.read_events(ev.AttemptEnded)) < wanted:
+            if process.poll() is not None:
+                break
+            time.sleep(chance.random() * 0.01)
+        if process.poll() is not None:
+            break
+        openings = len(run.state.runners)
+        kill(run, *WAYS[way])
+        kills += 1
+        if "front" in WAYS[way] or "group" in WAYS[way]:
+            process.wait()
+            process = run.start(*flags)
+            if chance.random() < 0.2:  # while it starts
+                time.sleep(chance.random() * 0.3)
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                process = run.start(*flags)
+    assert run.finish() == 0, run.printed()
+    return kills
+
+
+def check(run: RunUnderTest, count: int) -> None:
+    done = Counter((run.folder / "done").read_text().split())
+    assert done == Counter(f"i={number}" for number in range(count)), "each has done its work exactly once"
+    assert run.state.count("Succeeded") == count
+    tried = Counter(event.job for event in run.read_events(ev.AttemptStarted))  # type: ignore[attr-defined]
+    assert not [job for job, times in tried.items() if times > 1]
+    assert run.left() == []
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_job_succeeds_exactly_once(make: Make, seed: int) -> None:
+    ways = list(WAYS)
+    random.Random(seed).shuffle(ways)
+    run = make(many(80, "sleep 0.05; echo $1 >> done"))
+    assert torture(run, ways[:4], seed, "--max_parallel=3") == 4
+    check(run, 80)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_twenty_kills_over_two_hundred_jobs(make: Make, way: str) -> None:
+    run = make(many(200, "sleep 0.3; echo $1 >> done"))
+    assert torture(run, [way] * 20, 7, "--max_parallel=4") == 20
+    check(run, 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_twenty_kills_over_trivial_jobs(make: Make, way: str) -> None:
+    run = make(many(3000, "echo $1 >> done"))
+    assert torture(run, [way] * 20, 8, "--max_parallel=4") >= 5
+    check(run, 3000)
+
+
+@pytest.mark.parametrize("way", ["front guardian and runner", "process group", "back guardian"])
+def test_live_jobs_are_found_again(make: Make, tmp_path: Path, way: str) -> None:
+    run = make(*[shell(name, UNTIL_TOLD.format(name)) for name in "ab"])
+    run.start("--max_parallel=2")
+    for name in "ab":
+        run.wait_for(name, Running)
+    pids = [run.pid(name) for name in "ab"]
+    kill(run, *WAYS[way])
+    if way != "back guardian":
+        run.start("--max_parallel=2")
+    run.wait("a second opening", lambda state: len(state.runners) == 2, alive=way != "back guardian")
+    assert [run.pid(name) for name in "ab"] == pids
+    assert all(started_up_s(pid) is not None for pid in pids)
+    (tmp_path / "go").touch()
+    assert run.finish() == 0
+    assert sorted((tmp_path / "done").read_text().split()) == ["a", "b"]
+    assert [job.attempts for job in run.state.jobs.values()] == [1, 1]
+
+
+def test_jobs_that_end_while_nobody_runs_are_recorded(make: Make, tmp_path: Path) -> None:
+    run = make(shell("good", UNTIL_TOLD.format("good")), shell("bad", UNTIL_TOLD.format("bad") + "; exit 3"))
+    run.start("--max_parallel=2")
+    for name in ("good", "bad"):
+        run.wait_for(name, Running)
+    pids = [run.pid(name) for name in ("good", "bad")]
+    back = processes(run)["back"]
+    kill(run, "front", "runner")
+    (tmp_path / "go").touch()
+    wait_gone([*pids, back])  # it stays for the exit records, and no longer
+    assert run.start("--max_parallel=2").wait(60) == 1
+    run.read()
+    assert isinstance(run.job("good").state, Succeeded)
+    (failed,) = run.read_events(ev.AttemptEnded, "bad")
+    assert (failed.verdict, failed.code) == ("failed", 3)  # type: ignore[attr-defined]
+    assert sorted((tmp_path / "done").read_text().split()) == ["bad", "good"]
+
+
+def test_all_three_killed_at_once_costs_no_live_job(make: Make, tmp_path: Path) -> None:
+    run = make(shell("a", UNTIL_TOLD.format("a")))
+    run.start()
+    run.wait_for("a", Running)
+    kill(run, "front", "back", "runner")
+    run.start()
+    run.wait("a second opening", lambda state: len(state.runners) == 2)
+    (tmp_path / "go").touch()
+    assert run.finish() == 0
+    # The kernel tells how a stranger ended while its zombie is there, and since Linux 6.15 afterwards too.
+    assert run.job("a").attempts == 1 or os.uname().release.split(".") < ["6", "15"]
+
+
+def test_a_torn_last_line_is_dropped_and_told(make: Make, tmp_path: Path) -> None:
+    run = make(shell("a", "echo a >> done"), shell("b", UNTIL_TOLD.format("b")))
+    run.start("--max_parallel=1")
+    run.wait_for("b", Running)
+    kill(run, "front", "runner")
+    wait_gone(list(processes(run).values())[2:])
+    size = run.paths.journal.stat().st_size
+    with run.paths.journal.open("ab") as journal:
+        journal.write(b'{"e":"started","t":17')
+    (tmp_path / "go").touch()
+    assert run.start("--max_parallel=1").wait(60) == 0
+    assert run.paths.journal.stat().st_size > size
+    assert "dropped 21 bytes of an unfinished last line" in run.printed()
+    assert (tmp_path / "done").read_text().split() == ["a", "b"]
+
+
+def test_a_second_runner_is_refused_in_one_line(make: Make, tmp_path: Path) -> None:
+    run = make(shell("a", UNTIL_TOLD.format("a")))
+    run.start()
+    run.wait_for("a", Running)
+    first, first_output = run.process, run.printed()
+    assert run.start().wait(60) == 3
+    (line,) = run.printed()[len(first_output) :].splitlines()
+    assert line.startswith("error: run 'chaos' is already being run by pid ")
+    assert f"by pid {first.pid} on " in line  # type: ignore[union-attr]
+    (tmp_path / "go").touch()
+    assert first is not None
+    assert first.wait(60) == 0
+    assert len(run.read().runners) == 1
+
+
+def test_looking_at_a_run_is_not_mistaken_for_running_it(make: Make) -> None:
+    from sf_runner.run_lock import is_held, run_lock
+
+    run = make(shell("a", "exit 0"))
+    assert run.start().wait(60) == 0
+    assert not is_held(run.paths)
+    with run_lock(run.paths):
+        assert is_held(run.paths)
+        assert is_held(run.paths)
+    wait_until("it to be free", lambda: not is_held(run.paths))
