@@ -22,6 +22,8 @@ _GPU_EVERY_S = 1.0
 _LIFE_EVERY_S = 1.0
 _GONE_AFTER_S = 3.0
 """A runner that was killed is started again within a second or so by its guardian; no alarm before that."""
+_LOCK_EVERY_S = 15.0
+_STALE_S = 3600.0
 _REPLY_S = 15.0
 
 
@@ -64,14 +66,19 @@ class JournalFollower:
 
 
 class Liveness:
-    """Whether a runner is at work on a run, without touching its lock: taking it, even for a moment, could turn away
-    a runner that is just starting."""
+    """Whether a runner is at work on a run.
 
-    def __init__(self, alive: Callable[[ev.RunOpened], bool | None] | None = None) -> None:
-        self._alive = alive or runner_alive
-        self._checked_at = self._seen_at = float("-inf")
+    `alive(opened)`: whether the process of that runner lives, None where that cannot be told. `held()`: whether the
+    run's lock is held; asked for runs of other machines only and seldom, because to find out the lock is taken for a
+    moment, which could turn away a runner that is just starting.
+    """
+
+    def __init__(self, alive: Callable[[ev.RunOpened], bool | None], held: Callable[[], bool]) -> None:
+        self._alive, self._held = alive, held
+        self._checked_at = self._seen_at = self._lock_read_at = float("-inf")
         self._opened: ev.RunOpened | None = None
         self._life: Life = "gone"
+        self._lock_held = False
 
     def check(self, state: RunState, now: float) -> Life:
         """Looks at the process at most once a second."""
@@ -86,8 +93,17 @@ class Liveness:
             if alive:
                 self._seen_at = now
             lately = now - self._seen_at < _GONE_AFTER_S
-            self._life = "unknown" if alive is None else "live" if lately else "gone"
+            self._life = self._elsewhere(state, now) if alive is None else "live" if lately else "gone"
         return self._life
+
+    def _elsewhere(self, state: RunState, now: float) -> Life:
+        """A lock that is not held says little on some network file systems; the journal's age decides then."""
+        if now - self._lock_read_at >= _LOCK_EVERY_S:
+            self._lock_read_at = now
+            self._lock_held = self._held()
+        if self._lock_held:
+            return "live"
+        return "unknown" if now - state.last_event_at < _STALE_S else "gone"
 
 
 def runner_alive(opened: ev.RunOpened) -> bool | None:
@@ -138,7 +154,7 @@ class GpuWatch:
 
     def read(self, state: RunState, life: Life, now: float) -> GpuSnapshot:
         """Old values while no job holds a GPU; nothing once no runner is at work here."""
-        if life != "live":
+        if life != "live" or not _is_here(state):
             self._last = GpuSnapshot()
         elif now - self._read_at >= _GPU_EVERY_S and _uses_gpus(state):
             self._read_at = now
@@ -151,6 +167,12 @@ class GpuWatch:
 
             self._probe = GpuProbe(NvmlProbe())
         return self._probe.snapshot()
+
+
+def _is_here(state: RunState) -> bool:
+    """Whether its jobs run on this machine."""
+    opened = state.opened
+    return opened is not None and opened.backend == "processes" and opened.host == socket.gethostname()
 
 
 def _uses_gpus(state: RunState) -> bool:

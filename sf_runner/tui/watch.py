@@ -11,10 +11,11 @@ import signal
 import time
 
 from sf_runner.paths import RunPaths
+from sf_runner.run_lock import is_held
 from sf_runner.run_view import RunView, Screen
 from sf_runner.signals import SignalInbox
 from sf_runner.tui.choose import make_screen
-from sf_runner.tui.follow import Courier, GpuWatch, JournalFollower, Liveness
+from sf_runner.tui.follow import Courier, GpuWatch, JournalFollower, Liveness, runner_alive
 from sf_runner.tui.live import LiveScreen
 
 _TICK_S = 0.5
@@ -54,7 +55,7 @@ class _Watcher:
         self._follower = follower
         self._screen = screen
         self._live = screen if isinstance(screen, LiveScreen) else None
-        self._liveness = Liveness()
+        self._liveness = Liveness(runner_alive, lambda: is_held(paths))
         self._courier = Courier(directory=paths.requests_dir)
         self._gpus = GpuWatch()
 

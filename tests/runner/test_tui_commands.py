@@ -152,7 +152,7 @@ def test_messages_tell_what_happened(app: App, view: RunView) -> None:
         ([ev.JobRequeued(t=NOW, job=FAILED)], "03_walker_l.rat_0.0003_see_0 will be tried again"),
         ([ev.StopRequested(t=NOW, job=RUNNING, attempt=1, reason="cancelled")], "told to end"),
     ):
-        app.took(events, _apply(view, *events))  # type: ignore[arg-type]
+        app.took(events, _apply(view, *events))
         text = runs.screen_text(app, view, 100, 30)
         assert told in text
     assert "told to end" not in runs.screen_text(app, replace(view, now=NOW + 6), 100, 30).splitlines()[4]

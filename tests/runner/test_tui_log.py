@@ -111,7 +111,12 @@ def test_the_tail_is_read_again_only_when_the_file_changed(tmp_path: Path, monke
     path = tmp_path / "log"
     path.write_text("one\ntwo\n\n\n")
     calls = []
-    monkeypatch.setattr(log_pager, "tail_lines", lambda path, lines: calls.append(lines) or tail_lines(path, lines))
+
+    def counted(path: Path, lines: int) -> list[str]:
+        calls.append(lines)
+        return tail_lines(path, lines)
+
+    monkeypatch.setattr(log_pager, "tail_lines", counted)
     tail = LogTail()
     assert tail.read(path, 5).lines == ("one", "two")
     assert tail.read(path, 5).lines == ("one", "two")
