@@ -62,9 +62,7 @@ DOOM = Workload(
 )
 CARTPOLE = Workload(
     name="CartPole-v1",
-    spec=EnvSpec(
-        obs={"obs": ObsSpec(shape=(4,), dtype=np.dtype(np.float32))}, actions=ActionSpec((Discrete(2),))
-    ),
+    spec=EnvSpec(obs={"obs": ObsSpec(shape=(4,), dtype=np.dtype(np.float32))}, actions=ActionSpec((Discrete(2),))),
     model=ModelConfig(encoder_subtype="mlp", hidden_size=512, use_rnn=False),
     obs_scale=1.0,
     inference_batches=(8, 16, 32),
@@ -153,9 +151,7 @@ def inference_task(load: Workload, model: ActorCritic, agents: int) -> Task:
 
 def training_task(load: Workload, model: ActorCritic, batch_size: int) -> Task:
     B = batch_size // ROLLOUT
-    cfg = LearnerConfig(
-        rollout=ROLLOUT, recurrence=ROLLOUT if load.model.use_rnn else 1, batch_size=batch_size
-    )
+    cfg = LearnerConfig(rollout=ROLLOUT, recurrence=ROLLOUT if load.model.use_rnn else 1, batch_size=batch_size)
     learner = Learner(0, cfg, model, device=torch.device("cpu"), max_policy_lag=1000, seed=0)
     batch = TrajectoryBatch.allocate(
         load.spec, rollout=ROLLOUT, num_trajectories=B, rnn_state_size=model.rnn_state_size
@@ -227,9 +223,7 @@ def tasks_of(load: Workload) -> dict[str, tuple[Task, int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=("doom", "cartpole"))

@@ -13,8 +13,7 @@ _seeds = [("seed", [0, 1])]
 # Everything in one process, and in this mode a seed reproduces a training to the last bit.
 _cartpole = Experiment(
     "cartpole",
-    "python -m sf_algo.train_appo --env=CartPole-v1 --algo=APPO --serial_mode=True "
-    "--train_for_env_steps=150000",
+    "python -m sf_algo.train_appo --env=CartPole-v1 --algo=APPO --serial_mode=True --train_for_env_steps=150000",
     ParamGrid(_seeds).generate_params(randomize=False),
 )
 

@@ -172,8 +172,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {path} was not written by this trainer")
     if version > FORMAT_VERSION:
         raise CheckpointError(
-            f"checkpoint {path} has format version {version}, newer than {FORMAT_VERSION}: update this "
-            "package"
+            f"checkpoint {path} has format version {version}, newer than {FORMAT_VERSION}: update this package"
         )
     if document.get("digest") != _digest(document.get("content")):
         raise CheckpointError(f"checkpoint {path} is damaged: its contents do not match their digest")

@@ -159,9 +159,7 @@ class SlowEnv(CountingEnv):
 class BrokenEnv(CountingEnv):
     """A CountingEnv that raises, or never answers again, after `break_after` steps."""
 
-    def __init__(
-        self, *, break_after: int, hangs: bool, once_file: Path | None = None, env_index: int = 0
-    ) -> None:
+    def __init__(self, *, break_after: int, hangs: bool, once_file: Path | None = None, env_index: int = 0) -> None:
         super().__init__(env_index=env_index, length=50)
         self._steps_left = break_after
         self._hangs = hangs

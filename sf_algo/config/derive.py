@@ -71,9 +71,7 @@ def _fit_environments_to_batch(values: Values, most: int) -> int:
     workers = values["sampling", "num_workers"]
     splits = values["sampling", "worker_num_splits"]
     wanted = values["rl", "batch_size"] * values["rl", "num_batches_per_iteration"] // values["rl", "rollout"]
-    fitting = [
-        n for n in range(most, 0, -1) if n % splits == 0 and fills_rounds(wanted, per_round=workers * n)
-    ]
+    fitting = [n for n in range(most, 0, -1) if n % splits == 0 and fills_rounds(wanted, per_round=workers * n)]
     return fitting[0] if fitting else most
 
 

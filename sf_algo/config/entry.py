@@ -13,9 +13,7 @@ from sf_algo.errors import ConfigError, SfAlgoError
 INTERRUPTED = 130
 
 
-def run_command(
-    command: Command, body: Callable[[Invocation], int], argv: Sequence[str] | None = None
-) -> int:
+def run_command(command: Command, body: Callable[[Invocation], int], argv: Sequence[str] | None = None) -> int:
     """Understands the command line and runs `body`; returns the exit code.
 
     A fault of the user's making is printed as ``error: <one line>`` for each fault, without a traceback.

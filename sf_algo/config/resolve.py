@@ -135,9 +135,7 @@ def _experiment_dir(typed: TypedFlags) -> Path:
     return RunConfig(**names).experiment_dir
 
 
-def _other_family(
-    typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagValue] | None
-) -> list[str]:
+def _other_family(typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagValue] | None) -> list[str]:
     if stored is None or typed.env is None:
         return []
     before = str(stored["run", "env"])

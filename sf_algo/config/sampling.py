@@ -19,9 +19,7 @@ def usable_cores() -> int:
 class SamplingConfig:
     """Topology of the sampler and rules between sampler and learner."""
 
-    async_rl: bool = flag(
-        True, "collect experience while the learner trains; False: in turns, without policy lag"
-    )
+    async_rl: bool = flag(True, "collect experience while the learner trains; False: in turns, without policy lag")
     serial_mode: bool = flag(
         False,
         "environments in the main process, without workers: best for very cheap ones. With async_rl=False "
@@ -49,9 +47,7 @@ class SamplingConfig:
         at_most=8,
         why="2 hide the wait for actions; more only cut the inference batches smaller",
     )
-    num_policies: int = flag(
-        1, "policies trained side by side", at_least=1, why="there is something to train"
-    )
+    num_policies: int = flag(1, "policies trained side by side", at_least=1, why="there is something to train")
     policy_workers_per_policy: int = flag(
         1,
         "inference workers for each policy; without effect",
@@ -75,9 +71,7 @@ class SamplingConfig:
         "workers start over this span (s) so that their episodes do not run in step; 0: all at once",
         at_least=0,
     )
-    decorrelate_envs_on_one_worker: bool = flag(
-        True, "spread the environments of one worker over an episode, too"
-    )
+    decorrelate_envs_on_one_worker: bool = flag(True, "spread the environments of one worker over an episode, too")
     pbt_mix_policies_in_one_env: bool = flag(
         True, "with several policies, agents of one environment may follow different ones"
     )
@@ -88,9 +82,7 @@ class SamplingConfig:
         idle="async_rl decides whether the learner works beside the sampler",
     )
     set_workers_cpu_affinity: bool = flag(True, "pin every worker to its share of the cores")
-    force_envs_single_thread: bool = flag(
-        False, "limit numerical libraries inside environments to one thread"
-    )
+    force_envs_single_thread: bool = flag(False, "limit numerical libraries inside environments to one thread")
     default_niceness: int = flag(
         0, "niceness of the rollout workers", at_least=-20, at_most=19, why="the kernel knows -20 to 19"
     )
@@ -102,9 +94,5 @@ class SamplingConfig:
         "GPUs that environments may render on; without effect",
         idle="no environment of this version renders on a GPU",
     )
-    reset_timeout_seconds: float = flag(
-        120, "longest wait for an environment to start (s)", above=0, why=_SECONDS
-    )
-    heartbeat_interval: float = flag(
-        20, "time between two signs of life of every process (s)", above=0, why=_SECONDS
-    )
+    reset_timeout_seconds: float = flag(120, "longest wait for an environment to start (s)", above=0, why=_SECONDS)
+    heartbeat_interval: float = flag(20, "time between two signs of life of every process (s)", above=0, why=_SECONDS)

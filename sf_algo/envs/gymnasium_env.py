@@ -33,9 +33,7 @@ class GymnasiumEnv:
     `info["true_objective"]` (as `true_reward`) of the last step reach the episode's statistics.
     """
 
-    def __init__(
-        self, env: GymEnv, *, frameskip: int = 1, framestack: int = 1, pixel_format: str = "CHW"
-    ) -> None:
+    def __init__(self, env: GymEnv, *, frameskip: int = 1, framestack: int = 1, pixel_format: str = "CHW") -> None:
         self._env = env
         self._frameskip = frameskip
         self._writer = ObsWriter(

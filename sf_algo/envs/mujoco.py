@@ -37,7 +37,6 @@ def mujoco_id(name: str) -> str:
     missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
     if missing:
         raise MissingDependencyError(
-            f'--env={name} needs the extra "mujoco": pip install "sf-runner[mujoco]" '
-            f"(missing: {', '.join(missing)})"
+            f'--env={name} needs the extra "mujoco": pip install "sf-runner[mujoco]" (missing: {", ".join(missing)})'
         )
     return MUJOCO_IDS[name]

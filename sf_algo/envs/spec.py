@@ -105,9 +105,7 @@ class ActionSpec:
         stops = np.cumsum([component.width for component in self.components]).tolist()
         return tuple(slice(stop - c.width, stop) for c, stop in zip(self.components, stops, strict=True))
 
-    def sample(
-        self, rng: np.random.Generator, rows: int, mask: NDArray[np.int8] | None = None
-    ) -> NDArray[np.float32]:
+    def sample(self, rng: np.random.Generator, rows: int, mask: NDArray[np.int8] | None = None) -> NDArray[np.float32]:
         """Uniformly random actions [rows, width]; an unbounded number is drawn from a standard normal.
 
         With a `mask` [rows, num_choices], only choices that it allows are drawn.

@@ -141,9 +141,7 @@ class PolicyInference:
         return tensor.to(self.device, non_blocking=True) if self.device.type != "cpu" else tensor
 
 
-def requests_by_policy(
-    slot: TrajectoryArrays, row: int, num_policies: int
-) -> list[tuple[int, ActionRequest]]:
+def requests_by_policy(slot: TrajectoryArrays, row: int, num_policies: int) -> list[tuple[int, ActionRequest]]:
     """What a split asks of each policy at that row: (policy id, request)."""
     if num_policies == 1:
         return [(0, ActionRequest(slot, row))]

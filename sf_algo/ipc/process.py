@@ -26,9 +26,7 @@ def single_thread_environment() -> dict[str, str]:
     return dict.fromkeys(_SINGLE_THREAD_VARIABLES, "1")
 
 
-def prepare_process(
-    *, inherited_fds: Iterable[int], trace_fd: int, niceness: int, cores: Sequence[int] = ()
-) -> None:
+def prepare_process(*, inherited_fds: Iterable[int], trace_fd: int, niceness: int, cores: Sequence[int] = ()) -> None:
     """Process group, signals, stack traces, niceness (added to the parent's) and cores (none: any) of this
     process. Ctrl-C is the main process's business."""
     with suppress(OSError):

@@ -25,9 +25,7 @@ class SharedWeights:
 
     def __init__(self, block: SharedBlock, specs: Sequence[ArraySpec]) -> None:
         self._block = block
-        self._copies = [
-            {spec.name: block.arrays[f"{copy}/{spec.name}"] for spec in specs} for copy in range(2)
-        ]
+        self._copies = [{spec.name: block.arrays[f"{copy}/{spec.name}"] for spec in specs} for copy in range(2)]
         self._counters = block.counters(_COUNTERS.name)
         self._seen = 0
 
@@ -75,8 +73,6 @@ class SharedWeights:
 
 def _doubled(specs: Sequence[ArraySpec]) -> list[ArraySpec]:
     copies = [
-        ArraySpec(name=f"{copy}/{spec.name}", shape=spec.shape, dtype=spec.dtype)
-        for copy in range(2)
-        for spec in specs
+        ArraySpec(name=f"{copy}/{spec.name}", shape=spec.shape, dtype=spec.dtype) for copy in range(2) for spec in specs
     ]
     return [_COUNTERS, *copies]

@@ -97,9 +97,7 @@ class ActorCritic(nn.Module):
         # One matrix product for both heads where they read the same features.
         outputs = [self._num_policy_outputs, 1]
         sizes = [sum(outputs)] if len(towers) == 1 else outputs
-        self.heads = nn.ModuleList(
-            [Linear(tower.out_size, size) for tower, size in zip(towers, sizes, strict=True)]
-        )
+        self.heads = nn.ModuleList([Linear(tower.out_size, size) for tower, size in zip(towers, sizes, strict=True)])
         self._tower_state = towers[0].core.state_size
         self.rnn_state_size = self._tower_state * len(towers)
         """S, the width of the packed recurrent state; 0 without a core."""
@@ -257,9 +255,7 @@ def make_actor_critic(
     )
     pixels = {name: normalizer.pixel_shift_scale(name) for name in env_spec.obs}
     if not any(name != ACTION_MASK for name in env_spec.obs):
-        raise ModelError(
-            "the environment observes nothing but an action mask; a network needs something to see"
-        )
+        raise ModelError("the environment observes nothing but an action mask; a network needs something to see")
     with torch.random.fork_rng(devices=[]):
         # The global generator of the CPU alone: `torch.manual_seed` would reseed GPUs, too.
         torch.default_generator.manual_seed(seed) if seed is not None else torch.default_generator.seed()

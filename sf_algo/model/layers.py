@@ -67,9 +67,7 @@ class Conv2d(nn.Conv2d):
 
     spectral: SpectralNorm | None
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int = 0
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int = 0) -> None:
         super().__init__(in_channels, out_channels, kernel, stride, padding)
         self.spectral = None
 

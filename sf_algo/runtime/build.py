@@ -49,9 +49,7 @@ def build_model(config: Config, spec: EnvSpec, device: torch.device, *, seed: in
     return model.to(device)
 
 
-def build_learner(
-    config: Config, model: ActorCritic, device: torch.device, *, policy_id: int, seed: int
-) -> Learner:
+def build_learner(config: Config, model: ActorCritic, device: torch.device, *, policy_id: int, seed: int) -> Learner:
     """The learner of one policy; it trains `model`."""
     return Learner(
         policy_id,
@@ -122,6 +120,4 @@ def batch_allocator(
 
 def layout_of(spec: EnvSpec, plan: SamplerPlan, model: ActorCritic) -> TrajectoryLayout:
     """What the slots of this run hold."""
-    return make_layout(
-        obs=spec.obs, actions=spec.actions, rollout=plan.rollout, rnn_state_width=model.rnn_state_size
-    )
+    return make_layout(obs=spec.obs, actions=spec.actions, rollout=plan.rollout, rnn_state_width=model.rnn_state_size)

@@ -137,9 +137,7 @@ class _Run:
         self._basis, self._paths, self._stop = basis, paths, stop
         self._maker, self._stack = maker, stack
         self._run = basis.config.run
-        self._ledger = Ledger(
-            num_policies=basis.plan.num_policies, frameskip=basis.spec.frameskip, began=stop.began
-        )
+        self._ledger = Ledger(num_policies=basis.plan.num_policies, frameskip=basis.spec.frameskip, began=stop.began)
         self._windows = [EpisodeWindow(self._run.stats_avg) for _ in range(basis.plan.num_policies)]
         self._sampler: Sampler | None = None
 
@@ -210,9 +208,7 @@ class _Run:
             return {}
         return {"seed": self._basis.seed, **to_plain(self._sampler.state())}
 
-    def _sample(
-        self, side: LearningSide, saver: Saver, loop: TrainingLoop, state: Mapping[str, Any]
-    ) -> StopReason:
+    def _sample(self, side: LearningSide, saver: Saver, loop: TrainingLoop, state: Mapping[str, Any]) -> StopReason:
         parts = SamplerParts(
             basis=self._basis,
             side=side,
@@ -265,6 +261,4 @@ class _Run:
             flags=config_to_dict(self._basis.config),
             resume_env_steps=frames if any(frames) else None,
         )
-        return Reporter(
-            run=self._run, sinks=sinks, windows=self._windows, progress=ProgressFile.from_environment()
-        )
+        return Reporter(run=self._run, sinks=sinks, windows=self._windows, progress=ProgressFile.from_environment())

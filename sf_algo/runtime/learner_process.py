@@ -65,8 +65,7 @@ class LearnerProcess:
         num_policies = config.sampling.num_policies
         device = torch.device("cpu")
         self._learners = [
-            build_policy_learner(config, spec, device, policy_id=p, run_seed=settings.seed)
-            for p in range(num_policies)
+            build_policy_learner(config, spec, device, policy_id=p, run_seed=settings.seed) for p in range(num_policies)
         ]
         model = self._learners[0].model
         layout = make_layout(
@@ -108,9 +107,7 @@ class LearnerProcess:
 
     def _publish(self, policy: int) -> None:
         learner = self._learners[policy]
-        self._weights[policy].publish(
-            lambda arrays: write_weights(learner.model, arrays), learner.policy_version
-        )
+        self._weights[policy].publish(lambda arrays: write_weights(learner.model, arrays), learner.policy_version)
 
     def _send_state(self, policy: int) -> None:
         buffer = io.BytesIO()
@@ -123,9 +120,7 @@ class LearnerProcess:
         try:
             learner.load_state_dict(read_state(self._settings.state_fd, nbytes))
         except SfAlgoError as error:
-            self._send(
-                {"kind": "refused", "policy": policy, "error": type(error).__name__, "message": str(error)}
-            )
+            self._send({"kind": "refused", "policy": policy, "error": type(error).__name__, "message": str(error)})
             return
         self._publish(policy)
         self._send({"kind": "loaded", "policy": policy, "policy_version": learner.policy_version})
@@ -165,9 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     settings = LearnerSettings.from_json(read_all(int(words[0])))
     die_with_parent(settings.lifeline_fd)
-    prepare_process(
-        inherited_fds=settings.inherited_fds(), trace_fd=settings.trace_fd, niceness=settings.niceness
-    )
+    prepare_process(inherited_fds=settings.inherited_fds(), trace_fd=settings.trace_fd, niceness=settings.niceness)
     return LearnerProcess(settings).run()
 
 

@@ -116,9 +116,7 @@ def _open_remote(
     on_trained: TrainedSink,
 ) -> LearningSide:
     plan = basis.plan
-    memory = LearnerMemory(
-        models, layout, num_buffers=plan.num_batch_buffers, trajectories=plan.batch_trajectories
-    )
+    memory = LearnerMemory(models, layout, num_buffers=plan.num_batch_buffers, trajectories=plan.batch_trajectories)
     teams = _teams(basis, models, [batches.allocator() for batches in memory.batches])
     priorities = Priorities.beside(basis.config.sampling)
     torch.set_num_threads(priorities.acting_threads)

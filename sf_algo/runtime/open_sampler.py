@@ -81,9 +81,7 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
     pool = WorkerPool(
         transport,
         [worker_settings(parts.basis, side.layout, transport, w) for w in range(plan.num_workers)],
-        WorkerTimeouts(
-            step_s=MISSED_HEARTBEATS * sampling.heartbeat_interval, reset_s=sampling.reset_timeout_seconds
-        ),
+        WorkerTimeouts(step_s=MISSED_HEARTBEATS * sampling.heartbeat_interval, reset_s=sampling.reset_timeout_seconds),
         on_episodes=parts.on_episodes,
         clean_up=parts.maker.clean_up,
     )
@@ -105,9 +103,7 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
         raise
 
 
-def worker_settings(
-    basis: RunBasis, layout: TrajectoryLayout, transport: Transport, worker: int
-) -> WorkerSettings:
+def worker_settings(basis: RunBasis, layout: TrajectoryLayout, transport: Transport, worker: int) -> WorkerSettings:
     """What rollout worker number `worker` is told."""
     config, plan = basis.config, basis.plan
     sampling = config.sampling

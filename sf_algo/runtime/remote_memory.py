@@ -76,12 +76,9 @@ class LearnerMemory:
     ) -> None:
         """One model per policy tells the shapes of the weights. Raises StorageError without memory."""
         specs = batch_specs(layout, num_buffers=num_buffers, trajectories=trajectories)
-        self.batches = [
-            SharedBatches(SharedBlock.create(f"sf_algo_batches_{p}", specs)) for p in range(len(models))
-        ]
+        self.batches = [SharedBatches(SharedBlock.create(f"sf_algo_batches_{p}", specs)) for p in range(len(models))]
         self.weights = [
-            SharedWeights.create(f"sf_algo_weights_{p}", weight_specs(model))
-            for p, model in enumerate(models)
+            SharedWeights.create(f"sf_algo_weights_{p}", weight_specs(model)) for p, model in enumerate(models)
         ]
 
     def close(self) -> None:

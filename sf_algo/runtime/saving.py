@@ -49,9 +49,7 @@ class Saver:
         self._sampler_state = sampler_state
         now = time.monotonic()
         self._schedules = [SaveSchedule(run=run, started=now) for _ in teams]
-        self.stores = [
-            CheckpointStore(paths.checkpoints(team.policy_id), keep=run.keep_checkpoints) for team in teams
-        ]
+        self.stores = [CheckpointStore(paths.checkpoints(team.policy_id), keep=run.keep_checkpoints) for team in teams]
         self._saved_versions = [-1] * len(teams)
         self._told_unknown_metric = False
 
@@ -83,9 +81,7 @@ class Saver:
         schedule = self._schedules[team.policy_id]
         frames = self._ledger.policies[team.policy_id].trained_frames
         episodes = window.count(name)
-        if not schedule.best_due(
-            now, env_steps=frames, metric=metric, episodes=episodes, at_the_end=at_the_end
-        ):
+        if not schedule.best_due(now, env_steps=frames, metric=metric, episodes=episodes, at_the_end=at_the_end):
             return
         assert metric is not None
         before = schedule.best_metric
@@ -116,9 +112,7 @@ class Saver:
                 except StorageError as error:
                     failure = error
         if failure is not None:
-            raise StorageError(
-                f"{failure}; what was learned since the checkpoint before is lost"
-            ) from failure
+            raise StorageError(f"{failure}; what was learned since the checkpoint before is lost") from failure
 
     def _save(self, team: PolicyTeam, *, milestone: bool = False) -> bool:
         try:

@@ -85,6 +85,4 @@ class TrainingLoop:
     def snapshot(self, *, final: bool = False) -> Snapshot:
         shares = self._shares
         perf = {f"busy_{name}": share for name, share in shares.items()}
-        return self._ledger.snapshot(
-            bottleneck=bottleneck(shares) if shares else "", stats={}, perf=perf, final=final
-        )
+        return self._ledger.snapshot(bottleneck=bottleneck(shares) if shares else "", stats={}, perf=perf, final=final)

@@ -116,9 +116,7 @@ class WorkerPool:
 
     def _check_all(self, now: float) -> None:
         for index, worker in enumerate(self._workers):
-            failure = worker.failure(
-                step_timeout_s=self._timeouts.step_s, reset_timeout_s=self._timeouts.reset_s
-            )
+            failure = worker.failure(step_timeout_s=self._timeouts.step_s, reset_timeout_s=self._timeouts.reset_s)
             if failure is not None:
                 self._take_messages_of_the_dead(worker)
                 self._replace(index, failure, now)

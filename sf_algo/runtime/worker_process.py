@@ -36,9 +36,7 @@ class WorkerProcess(ChildProcess):
         self.settings = settings
         self.status = status
         status.set_phase(WorkerPhase.STARTING)
-        super().__init__(
-            _MODULE, lambda messages, trace: replace(settings, message_fd=messages, trace_fd=trace)
-        )
+        super().__init__(_MODULE, lambda messages, trace: replace(settings, message_fd=messages, trace_fd=trace))
 
     @property
     def name(self) -> str:

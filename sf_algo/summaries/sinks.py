@@ -22,9 +22,7 @@ class SummarySink(Protocol):
     """Takes the scalars of one policy at one step. A sink that fails says so once and never ends a
     training."""
 
-    def write(
-        self, policy_id: int, values: Mapping[str, float], *, env_steps: int, wall_time: float
-    ) -> None: ...
+    def write(self, policy_id: int, values: Mapping[str, float], *, env_steps: int, wall_time: float) -> None: ...
 
     def close(self) -> None: ...
 

@@ -71,9 +71,7 @@ def random_obs(spec: EnvSpec, *leading: int, seed: int = 0) -> dict[str, Tensor]
 def random_batch(spec: EnvSpec, model: ActorCritic, *, columns: int = B, seed: int = 0) -> TrajectoryBatch:
     """Trajectories acted out by `model` on random observations, with terminations, one truncation with its
     filler row, and an inactive agent."""
-    batch = TrajectoryBatch.allocate(
-        spec, rollout=T, num_trajectories=columns, rnn_state_size=model.rnn_state_size
-    )
+    batch = TrajectoryBatch.allocate(spec, rollout=T, num_trajectories=columns, rnn_state_size=model.rnn_state_size)
     generator = torch.Generator().manual_seed(seed)
     for name, x in random_obs(spec, T + 1, columns, seed=seed).items():
         batch.obs[name].copy_(x)

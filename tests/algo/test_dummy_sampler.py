@@ -125,9 +125,7 @@ def make_failing() -> object:
     return Failing()
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_signal_ends_it_and_its_workers(number: signal.Signals, code: int, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "sf_algo.run_algorithm", *command(tmp_path, "--env=CartPole-v1")]
 

@@ -114,9 +114,7 @@ def test_when_the_best_is_worth_saving() -> None:
     assert not due(now=15, metric=4.0)
 
 
-def test_log_goes_to_the_screen_and_to_the_end_of_the_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_log_goes_to_the_screen_and_to_the_end_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "sf_log.txt"
     for text in ("first", "second"):
         with logging_to(path):
@@ -151,6 +149,4 @@ def test_a_full_disk_silences_the_log_file_only(capsys: pytest.CaptureFixture[st
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2
     (warning,) = err.splitlines()
-    assert warning == (
-        "warning: cannot write log /dev/full: No space left on device; free some space on that disk"
-    )
+    assert warning == ("warning: cannot write log /dev/full: No space left on device; free some space on that disk")

@@ -173,9 +173,7 @@ def test_chunks_give_the_same_update() -> None:
     spec = env_spec(IMAGE)
     results = []
     for rows in (None, 7):
-        model = make_model(
-            spec, model_config(use_rnn=True, encoder_subtype="convnet_impala"), obs_scale=255.0
-        )
+        model = make_model(spec, model_config(use_rnn=True, encoder_subtype="convnet_impala"), obs_scale=255.0)
         batch = random_batch(spec, model)
         model.chunk_rows = rows
         stats = make_learner(spec, learner_config(), model).train(batch)
@@ -196,9 +194,7 @@ def test_kl_adaptive_rate_falls_after_large_steps() -> None:
 
 def test_linear_decay_reaches_the_optimizer() -> None:
     spec = env_spec()
-    learner = make_learner(
-        spec, learner_config(lr_schedule="linear_decay"), make_model(spec), train_for_env_steps=100
-    )
+    learner = make_learner(spec, learner_config(lr_schedule="linear_decay"), make_model(spec), train_for_env_steps=100)
     learner.train(random_batch(spec, learner.model), env_steps=100)
     assert learner.learning_rate == 0.0
     before = weights_of(learner)
@@ -254,9 +250,7 @@ def test_normalizers_learn_from_a_batch_once() -> None:
     assert state["obs_normalizer.running.0.count"].item() == 1 + valid.sum()
     assert state["returns_normalizer.count"].item() == 1 + valid.sum()
     seen = batch.obs["obs"][:T].numpy()[valid].astype(np.float64)
-    np.testing.assert_allclose(
-        state["obs_normalizer.running.0.mean"], seen.sum(0) / (len(seen) + 1), rtol=1e-9
-    )
+    np.testing.assert_allclose(state["obs_normalizer.running.0.mean"], seen.sum(0) / (len(seen) + 1), rtol=1e-9)
 
 
 def test_the_batch_is_not_changed() -> None:

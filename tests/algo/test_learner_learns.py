@@ -47,9 +47,7 @@ class Recall:
 class Reach(Recall):
     """One step: act as the observed number says, in the environment's units."""
 
-    spec = EnvSpec(
-        obs={"obs": ObsSpec(shape=(3,), dtype=FLOAT)}, actions=ActionSpec((Box((-10.0,), (30.0,)),))
-    )
+    spec = EnvSpec(obs={"obs": ObsSpec(shape=(3,), dtype=FLOAT)}, actions=ActionSpec((Box((-10.0,), (30.0,)),)))
 
     def __init__(self, rng: np.random.Generator) -> None:
         super().__init__(rng)

@@ -133,9 +133,7 @@ def test_checkpoint_of_another_network_is_refused_by_name() -> None:
 def test_adam_equals_torch() -> None:
     spec = env_spec()
     own, theirs = make_model(spec), make_model(spec)
-    cfg = learner_config(
-        learning_rate=1e-2, adam_beta1=0.8, adam_beta2=0.95, adam_eps=1e-3, max_grad_norm=0.1
-    )
+    cfg = learner_config(learning_rate=1e-2, adam_beta1=0.8, adam_beta2=0.95, adam_eps=1e-3, max_grad_norm=0.1)
     guarded = GuardedAdam(own, cfg)
     adam = torch.optim.Adam(theirs.parameters(), lr=1e-2, betas=(0.8, 0.95), eps=1e-3)
     for k in range(5):

@@ -82,9 +82,7 @@ def test_every_combination_builds_and_trains_one_step(
 @pytest.mark.parametrize("core", CORES[1:])
 def test_acting_step_by_step_equals_evaluating_the_sequence(core: dict[str, Any], shared: bool) -> None:
     spec = env_spec(DICTIONARY, MIXED)
-    model = make_model(
-        spec, model_config(actor_critic_share_weights=shared, encoder_subtype="convnet_impala", **core)
-    )
+    model = make_model(spec, model_config(actor_critic_share_weights=shared, encoder_subtype="convnet_impala", **core))
     obs = random_obs(spec, T, B)
     resets = torch.rand(T, B, generator=torch.Generator().manual_seed(3)) < 0.3
     states = torch.randn(B, model.rnn_state_size, generator=torch.Generator().manual_seed(4))
@@ -295,7 +293,5 @@ def test_layer_widths_follow_the_flags() -> None:
         "towers.0.decoder.layers.0.weight": (7, 8),
         "heads.0.weight": (4, 7),
     }
-    conv = make_model(
-        env_spec(IMAGE), model_config(encoder_subtype="convnet_impala", encoder_extra_fc_layers=0)
-    )
+    conv = make_model(env_spec(IMAGE), model_config(encoder_subtype="convnet_impala", encoder_extra_fc_layers=0))
     assert conv.towers[0].out_size == 32 * 3 * 4

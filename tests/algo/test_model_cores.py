@@ -58,9 +58,7 @@ def unrolled(core: RecurrentCore, x: Tensor, states: Tensor, resets: Tensor) -> 
     return torch.stack(outputs), parts.transpose(0, 1).reshape(B, -1)
 
 
-def gradients(
-    core: RecurrentCore, outputs: Tensor, final: Tensor, inputs: tuple[Tensor, ...]
-) -> list[Tensor]:
+def gradients(core: RecurrentCore, outputs: Tensor, final: Tensor, inputs: tuple[Tensor, ...]) -> list[Tensor]:
     """Of a loss that weighs every output and every final state differently."""
     weights = torch.randn(
         outputs.numel() + final.numel(), generator=torch.Generator().manual_seed(2), dtype=torch.float64

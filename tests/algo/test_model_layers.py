@@ -193,9 +193,7 @@ class TestObsNormalizer:
         assert torch.equal(out["measurements"], ROWS["measurements"])
 
     def test_running_normalization_of_valid_rows_only(self) -> None:
-        normalizer = ObsNormalizer(
-            OBS, subtract_mean=0.0, scale=1.0, running=True, running_keys=["measurements"]
-        )
+        normalizer = ObsNormalizer(OBS, subtract_mean=0.0, scale=1.0, running=True, running_keys=["measurements"])
         valid = torch.tensor([True, True, True, False, False, False])
         normalizer.update(ROWS, valid)
         out = normalizer(ROWS, frozenset({"obs"}))

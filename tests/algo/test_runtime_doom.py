@@ -71,9 +71,7 @@ def test_engines_die_and_are_replaced_and_leave_nothing(tmp_path: Path) -> None:
 
 
 def test_a_terminated_training_closes_its_engines(tmp_path: Path) -> None:
-    with TrainingCommand(
-        *SMALL, f"--train_dir={tmp_path}", "--experiment=e", "--serial_mode=True"
-    ) as training:
+    with TrainingCommand(*SMALL, f"--train_dir={tmp_path}", "--experiment=e", "--serial_mode=True") as training:
         training.wait_for(r"fps [1-9]")
         segments = segments_of(training.pids(ENGINE))
         training.process.terminate()

@@ -109,9 +109,7 @@ class _FakeWriter:
         self.closed = True
 
 
-def test_a_video_gets_one_even_sized_frame_for_every_step(
-    trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_video_gets_one_even_sized_frame_for_every_step(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pygame", reason="gymnasium draws classic control with pygame")
     writer = _FakeWriter()
     calls: list[tuple[Path, float]] = []
@@ -127,9 +125,7 @@ def test_a_video_gets_one_even_sized_frame_for_every_step(
     monkeypatch.setitem(sys.modules, "imageio", package)
     monkeypatch.setitem(sys.modules, "imageio.v2", v2)
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", types.ModuleType("imageio_ffmpeg"))
-    document = enjoy(
-        trained, "cartpole", "--save_video", "--max_num_episodes=1", "--fps=20", "--video_frames=10"
-    )
+    document = enjoy(trained, "cartpole", "--save_video", "--max_num_episodes=1", "--fps=20", "--video_frames=10")
     assert calls == [(trained / "cartpole" / "replay.mp4", 20)]
     assert writer.closed
     assert len(writer.frames) == min(10, document["frames"] + 1)

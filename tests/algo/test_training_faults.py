@@ -53,9 +53,7 @@ class Experiment:
 
     def files(self) -> dict[str, bytes]:
         """All files but the log."""
-        found = [
-            p for p in self.train_dir.rglob("*") if p.is_file() and p.name not in ("sf_log.txt", ".lock")
-        ]
+        found = [p for p in self.train_dir.rglob("*") if p.is_file() and p.name not in ("sf_log.txt", ".lock")]
         return {str(p.relative_to(self.train_dir)): p.read_bytes() for p in found}
 
 
@@ -154,16 +152,12 @@ def test_a_disk_that_is_full_at_the_end(experiment: Experiment) -> None:
     code, errors = experiment.train("--train_for_env_steps=320")
     assert code == 1
     (line,) = errors
-    assert line == (
-        "error: cannot write checkpoint: ENOSPC; what was learned since the checkpoint before is lost"
-    )
+    assert line == ("error: cannot write checkpoint: ENOSPC; what was learned since the checkpoint before is lost")
     assert json.loads(experiment.paths.results.read_text())["outcome"] == "failed"
 
 
 @pytest.mark.usefixtures("full_disk")
-def test_a_full_disk_on_the_way_is_told_and_survived(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_on_the_way_is_told_and_survived(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment.train("--train_for_env_steps=640", "--save_every_sec=0.001")
     assert experiment.out.count("the training goes on") == 1
 

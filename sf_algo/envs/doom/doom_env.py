@@ -75,9 +75,7 @@ class DoomEnv:
         self._rewards = np.zeros(1, np.float32)
         self._terminated = np.zeros(1, np.bool_)
         self._truncated = np.zeros(1, np.bool_)
-        self._result = StepResult(
-            self._rewards, self._terminated, self._truncated, np.ones(1, np.bool_), None
-        )
+        self._result = StepResult(self._rewards, self._terminated, self._truncated, np.ones(1, np.bool_), None)
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
         if seed is not None:
@@ -90,9 +88,7 @@ class DoomEnv:
         self._true_reward = 0.0
         state = self._engine.observe()
         if state is None:
-            raise EnvError(
-                f"{self._scenario.name}: the episode was over before it began; correct {self._scenario.cfg}"
-            )
+            raise EnvError(f"{self._scenario.name}: the episode was over before it began; correct {self._scenario.cfg}")
         self._screen, variables = state
         self._baseline = variables[self._carried]
         self._variables = self._since_reset(variables)

