@@ -71,6 +71,8 @@ class Journal:
         self._lines: list[str] = []
         self._unsynced = False
         self._syncing: threading.Thread | None = None
+        self.torn: Note | None = None
+        """What was done about a torn last line when it was opened."""
         self.trouble = ""
         """Why the last flush could not write everything; empty when it could."""
 
@@ -95,6 +97,7 @@ class Journal:
             note = Note(t=time.time(), text=text, level="info")
             journal.append([note])
             events.append(note)
+            journal.torn = note
         return journal, events
 
     def _begin(self, run_name: str) -> list[Event]:

@@ -112,7 +112,7 @@ class _Session:
             signals = stack.enter_context(SignalInbox())
             history = load_history(plan.paths.train_dir)
             events = _opening_events(self._prepared, state, history.durations_s, self._command, guardians)
-            notes = _write(journal, state, events)
+            notes = [*([journal.torn] if journal.torn else []), *_write(journal, state, events)]
             self.state = state
             self.notifier = self._make_notifier(state)
             loop, slots = self._make_loop(journal, state, signals, history)

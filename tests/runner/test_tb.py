@@ -176,7 +176,7 @@ def test_the_list_names_what_is_matched(train_dir: Path, capsys: pytest.CaptureF
         (["*stdy*"], "nothing under --dir={dir} matches '*stdy*'. Did you mean 'study'?"),
         (["study", "--dir={dir}/absent"], "--dir={dir}/absent is not a directory"),
         (["--dir={dir}/study/basic_/01_basic_see_1/.summary/0"], "is itself an experiment; give the folder above it"),
-        (["--prot=1"], "unknown argument '--prot'. Did you mean '--port'?"),
+        (["--prot=1"], "unknown flag '--prot'. Did you mean '--port'?"),
         (["--load_fast=maybe"], "--load_fast"),
     ],
 )

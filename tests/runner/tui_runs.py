@@ -37,7 +37,7 @@ def opening(at: float = NOW - 900, *, jobs: int = 15, max_parallel: int = 4) -> 
     entries = [
         {
             "id": name_of(index), "index": index, "rank": float(index), "fp": str(index), "config": "c",
-            "cmd": f"python -m train --learning_rate={RATES[index // 3]} --seed={SEEDS[index % 3]}",
+            "argv": ["python", "-m", "train", f"--learning_rate={RATES[index // 3]}", f"--seed={SEEDS[index % 3]}"],
             "params": {"learning_rate": RATES[index // 3], "seed": SEEDS[index % 3]},
         }
         for index in range(jobs)
