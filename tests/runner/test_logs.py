@@ -162,7 +162,8 @@ class Follower:
         return shown
 
     def end(self) -> str:
-        """It must end by itself now."""
+        """It must end by itself now, in as many looks as it needs."""
+        self._turn.release(1000)
         self._thread.join(timeout=60.0)
         assert not self._thread.is_alive()
         assert self.code == 0
