@@ -85,7 +85,7 @@ def open_learners(
     """
     layout = layout_of(basis.spec, basis.plan, models[0])
     bell = Doorbell.create()
-    if basis.plan.mode.learns_aside and basis.device.type == "cpu":
+    if basis.plan.mode.learns_aside and wants_process(basis.device):
         return _open_remote(basis, models, layout, bell=bell, env_steps=env_steps, on_trained=on_trained)
     learners = [
         build_policy_learner(basis.config, basis.spec, basis.device, policy_id=p, run_seed=basis.seed)
@@ -104,6 +104,11 @@ def open_learners(
         return LearningSide(teams=teams, learners=local, layout=layout, bell=bell)
     beside = ThreadLearners(teams, local, on_room=bell.ring)
     return LearningSide(teams=teams, learners=beside, layout=layout, bell=bell)
+
+
+def wants_process(device: torch.device) -> bool:
+    """Whether learners that train beside the acting process get a process of their own."""
+    return device.type == "cpu"
 
 
 def _open_remote(

@@ -90,15 +90,19 @@ def make_plan(sampling: SamplingConfig, rl: LearnerConfig, spec: EnvSpec) -> Sam
     single = not mode.has_workers
     waiting = rl.num_minibatches_to_accumulate
     iterations = 2 if waiting < 0 else 1 + math.ceil(waiting / rl.num_batches_per_iteration)
+    envs_per_split = num_envs if single else sampling.num_envs_per_worker // sampling.worker_num_splits
+    batch_trajectories = rl.batch_size * rl.num_batches_per_iteration // rl.rollout
+    # A slot is copied as a whole: all of it must fit beside the batch in training.
+    for_one_slot = 1 + math.ceil(envs_per_split * spec.num_agents / batch_trajectories)
     return SamplerPlan(
         mode=mode,
         num_workers=1 if single else sampling.num_workers,
         num_splits=1 if single else sampling.worker_num_splits,
-        envs_per_split=num_envs if single else sampling.num_envs_per_worker // sampling.worker_num_splits,
+        envs_per_split=envs_per_split,
         num_agents=spec.num_agents,
         slots_per_split=1 if single else max(2, math.ceil(sampling.traj_buffers_excess_ratio)),
         rollout=rl.rollout,
         num_policies=sampling.num_policies,
-        batch_trajectories=rl.batch_size * rl.num_batches_per_iteration // rl.rollout,
-        num_batch_buffers=max(2, iterations),
+        batch_trajectories=batch_trajectories,
+        num_batch_buffers=max(2, iterations, for_one_slot),
     )

@@ -1,0 +1,90 @@
+"""Learners in threads and in a process of their own: they learn, go on from checkpoints, and say what went
+wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sf_algo.checkpoints import CheckpointStore
+from sf_algo.config.resolve import configure
+from sf_algo.errors import CheckpointMismatchError, WorkerError
+from sf_algo.paths import ExperimentPaths
+from sf_algo.runtime import open_learners
+from sf_algo.runtime.launch import run_training
+from sf_algo.runtime.remote_learners import RemoteLearners
+
+PIPELINED = ("--env=CartPole-v1", "--serial_mode=True", "--async_rl=True", "--hidden_size=32", "--seed=1")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def train(folder: Path, *flags: str) -> dict[str, Any]:
+    invocation = configure([f"--train_dir={folder}", "--experiment=e", *PIPELINED, *flags])
+    assert run_training(invocation.config) == 0
+    document: dict[str, Any] = json.loads((folder / "e" / "results.json").read_text())
+    return document
+
+
+@pytest.mark.parametrize("place", ["process", "threads"])
+def test_a_training_goes_on_from_its_checkpoint(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "threads":  # as on a GPU
+        monkeypatch.setattr(open_learners, "wants_process", lambda device: False)
+    first = train(tmp_path, "--train_for_env_steps=20000")
+    second = train(tmp_path, "--train_for_env_steps=40000")
+    assert second["policies"][0]["policy_version"] > first["policies"][0]["policy_version"] > 0
+    assert second["env_steps"] >= 40_000
+    assert second["metrics"]["reward"] > 60
+    loaded = CheckpointStore(ExperimentPaths(tmp_path / "e").checkpoints(0), keep=1).load_latest()
+    assert loaded is not None
+    assert loaded.checkpoint.policy_version == second["policies"][0]["policy_version"]
+    assert threading.active_count() == 1 or not [t for t in threading.enumerate() if "learner" in t.name]
+
+
+@pytest.mark.parametrize("place", ["process", "threads"])
+def test_an_error_in_training_ends_the_run_with_its_traceback(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = "--encoder_custom=tests.algo.broken_encoder:make_encoder"
+    if place == "threads":
+        monkeypatch.setattr(open_learners, "wants_process", lambda device: False)
+        with pytest.raises(RuntimeError, match="cannot be trained"):
+            train(tmp_path, broken)
+    else:
+        with pytest.raises(WorkerError, match="the learner failed: RuntimeError: this encoder") as caught:
+            train(tmp_path, broken)
+        assert "broken_encoder.py" in str(caught.value)
+    results = json.loads((tmp_path / "e" / "results.json").read_text())
+    assert results["outcome"] == "failed"
+    assert "cannot be trained" in results["reason"]
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path: Path) -> None:
+    train(tmp_path, "--train_for_env_steps=3000")
+    with pytest.raises(CheckpointMismatchError, match="another network than the flags describe"):
+        train(tmp_path, "--hidden_size=16", "--train_for_env_steps=6000")
+
+
+def test_a_learner_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sf_algo.runtime.remote_learners.STALL_TIMEOUT_S", 1.0)
+    train_ready = RemoteLearners.train_ready
+
+    def stop_it_first(self: RemoteLearners) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+        train_ready(self)
+
+    monkeypatch.setattr(RemoteLearners, "train_ready", stop_it_first)
+    with pytest.raises(WorkerError, match="has not finished an iteration for 1 s"):
+        train(tmp_path, "--train_for_seconds=60")
