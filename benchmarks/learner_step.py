@@ -2,8 +2,9 @@
 
     python benchmarks/learner_step.py [--threads=1] [--repeats=3] [--only=doom|cartpole]
 
-Variants are measured in turn, again and again, so that a machine whose speed drifts treats all of them alike; the
-best of all rounds is printed. With one thread the processor time of this process is measured, else wall time.
+Variants are measured in turn, again and again, so that a machine whose speed drifts treats all of them alike;
+the best of all rounds is printed. With one thread the processor time of this process is measured, else wall
+time.
 
 Results, Intel Xeon (AVX-512, 2 cores), torch 2.13, one thread, us per sample; other work went on beside:
 see `docs/performance.md`.
@@ -16,10 +17,11 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch.nn import functional
 
 from sf_algo.config import LearnerConfig, ModelConfig
 from sf_algo.envs.spec import ActionSpec, Discrete, EnvSpec, ObsSpec
@@ -27,9 +29,13 @@ from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.learner.learner import Learner
 from sf_algo.model.actor import Actor
 from sf_algo.model.actor_critic import ActorCritic, make_actor_critic
+from sf_algo.model.cores import RecurrentCore
+from sf_algo.model.encoders import ConvEncoder, MlpEncoder
+from sf_algo.model.layers import Conv2d
 
 ROLLOUT = 32
 Task = Callable[[], None]
+Variant = Callable[[ActorCritic], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +62,7 @@ DOOM = Workload(
 )
 CARTPOLE = Workload(
     name="CartPole-v1",
-    spec=EnvSpec(
-        obs={"obs": ObsSpec(shape=(4,), dtype=np.dtype(np.float32))}, actions=ActionSpec((Discrete(2),))
-    ),
+    spec=EnvSpec(obs={"obs": ObsSpec(shape=(4,), dtype=np.dtype(np.float32))}, actions=ActionSpec((Discrete(2),))),
     model=ModelConfig(encoder_subtype="mlp", hidden_size=512, use_rnn=False),
     obs_scale=1.0,
     inference_batches=(8, 16, 32),
@@ -70,18 +74,72 @@ def make_model(load: Workload) -> ActorCritic:
     return make_actor_critic(load.model, load.spec, obs_scale=load.obs_scale, seed=0)
 
 
-def row_major(model: ActorCritic) -> ActorCritic:
+def row_major(model: ActorCritic) -> None:
     """As torch lays out weights by itself."""
     for parameter in model.parameters():
         parameter.data = parameter.data.contiguous()
-    return model
 
 
-def channels_last(model: ActorCritic) -> ActorCritic:
+def unfolded(model: ActorCritic) -> None:
+    """The first convolution as it is written."""
     for layer in model.modules():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, Conv2d):
+            layer._can_fold = lambda x: False  # type: ignore[method-assign]
+
+
+def unfolded_channels_last(model: ActorCritic) -> None:
+    unfolded(model)
+    for layer in model.modules():
+        if isinstance(layer, Conv2d):
             layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
-    return model
+
+
+def torch_elu(model: ActorCritic) -> None:
+    for layer in model.modules():
+        if isinstance(layer, (MlpEncoder, ConvEncoder)):
+            layer._activation = functional.elu_
+
+
+def packed(model: ActorCritic) -> None:
+    """torch's own recurrent layer over the pieces between resets."""
+    for core in model.modules():
+        if isinstance(core, RecurrentCore):
+            core.sequence = core.packed_sequence  # type: ignore[method-assign]
+
+
+def chunks(rows: int | None) -> Variant:
+    def change(model: ActorCritic) -> None:
+        model.chunk_rows = rows
+
+    return change
+
+
+def bf16(model: ActorCritic) -> None:
+    model.use_bf16(True)
+
+
+def plain(model: ActorCritic) -> None:
+    """What torch does by itself."""
+    for change in (row_major, unfolded, torch_elu, packed, chunks(None)):
+        change(model)
+
+
+VARIANTS: dict[str, Variant] = {
+    "default": lambda model: None,
+    "row-major weights": row_major,
+    "torch's elu": torch_elu,
+    "no chunks": chunks(None),
+    "chunks of 32": chunks(32),
+    "chunks of 64": chunks(64),
+    "chunks of 256": chunks(256),
+}
+IMAGE_VARIANTS: dict[str, Variant] = {
+    "pixels not folded": unfolded,
+    "pixels not folded, channels_last": unfolded_channels_last,
+    "packed sequences": packed,
+    "no chunks, not folded, torch's elu, packed": plain,
+    "bf16": bf16,
+}
 
 
 def inference_task(load: Workload, model: ActorCritic, agents: int) -> Task:
@@ -91,14 +149,10 @@ def inference_task(load: Workload, model: ActorCritic, agents: int) -> Task:
     return lambda: void(actor.step(obs, states))
 
 
-def training_task(load: Workload, model: ActorCritic, batch_size: int, **changes: object) -> Task:
+def training_task(load: Workload, model: ActorCritic, batch_size: int) -> Task:
     B = batch_size // ROLLOUT
-    cfg = LearnerConfig(
-        rollout=ROLLOUT, recurrence=ROLLOUT if load.model.use_rnn else 1, batch_size=batch_size
-    )
+    cfg = LearnerConfig(rollout=ROLLOUT, recurrence=ROLLOUT if load.model.use_rnn else 1, batch_size=batch_size)
     learner = Learner(0, cfg, model, device=torch.device("cpu"), max_policy_lag=1000, seed=0)
-    for name, value in changes.items():
-        setattr(model, name, value)
     batch = TrajectoryBatch.allocate(
         load.spec, rollout=ROLLOUT, num_trajectories=B, rnn_state_size=model.rnn_state_size
     )
@@ -150,30 +204,21 @@ def measure(tasks: dict[str, tuple[Task, int]], threads: int, repeats: int) -> d
 
 def tasks_of(load: Workload) -> dict[str, tuple[Task, int]]:
     tasks: dict[str, tuple[Task, int]] = {}
+    is_image = load.spec.obs["obs"].is_image
     for agents in load.inference_batches:
-        for variant, arrange in (("", None), (", row-major weights", row_major)):
-            actor = inference_task(load, make_model(load), agents)
-            if arrange is not None:
-                model = make_model(load)
-                actor = inference_task(load, model, agents)
-                arrange(model)
-            tasks[f"inference, {agents} agents{variant}"] = (actor, agents)
-    for size in load.batch_sizes:
-        tasks[f"training, batch {size}"] = (training_task(load, make_model(load), size), size)
+        for name in ("default", "row-major weights", *(("bf16",) if is_image else ())):
+            model = make_model(load)
+            task = inference_task(load, model, agents)
+            (VARIANTS | IMAGE_VARIANTS)[name](model)
+            tasks[f"inference, {agents} agents, {name}"] = (task, agents)
     size = load.batch_sizes[0]
-    for rows in (None, 32, 64, 128, 256):
+    for name, change in (VARIANTS | (IMAGE_VARIANTS if is_image else {})).items():
         model = make_model(load)
-        tasks[f"training, batch {size}, chunk_rows={rows}"] = (
-            training_task(load, model, size, chunk_rows=rows),
-            size,
-        )
-    model = make_model(load)
-    tasks[f"training, batch {size}, row-major weights"] = (training_task(load, model, size), size)
-    row_major(model)
-    if load.spec.obs["obs"].is_image:
-        model = make_model(load)
-        tasks[f"training, batch {size}, channels_last"] = (training_task(load, model, size), size)
-        channels_last(model)
+        task = training_task(load, model, size)
+        change(model)
+        tasks[f"training, batch {size}, {name}"] = (task, size)
+    for size in load.batch_sizes[1:]:
+        tasks[f"training, batch {size}, default"] = (training_task(load, make_model(load), size), size)
     return tasks
 
 
@@ -193,8 +238,7 @@ def main() -> None:
             for name, value in figures[load.name].items():
                 print(f"  {name:55s} {value:8.1f}")
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=1)
+        Path(args.json).write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

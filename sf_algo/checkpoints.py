@@ -117,7 +117,16 @@ class CheckpointStore:
         return _first_sound(_in_order([*self.milestones(), *self.regular()]))
 
     def load_best(self) -> LoadedCheckpoint | None:
-        """The best checkpoint; None where none was saved. Raises CheckpointError as `load_latest`."""
+        """The best checkpoint; None where there is none at all.
+
+        Raises:
+            CheckpointError: it is damaged, or there are checkpoints but no best one yet.
+        """
+        if self.regular() and not self.best():
+            raise CheckpointError(
+                f"no best checkpoint in {self.folder} yet (see --save_best_after and --stats_avg); use "
+                "--load_checkpoint_kind=latest"
+            )
         return _first_sound(self.best())
 
     def take_over(self, loaded: LoadedCheckpoint) -> tuple[str, ...]:
@@ -157,14 +166,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except MemoryError:
         raise
     except Exception as error:  # Whatever a damaged file makes the reader do, it is not a checkpoint.
-        raise CheckpointError(f"checkpoint {path} is damaged: {_first_line(error)}") from error
+        raise CheckpointError(f"checkpoint {path} is damaged: {_first_sentence(error)}") from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if not isinstance(version, int):
         raise CheckpointError(f"checkpoint {path} was not written by this trainer")
     if version > FORMAT_VERSION:
         raise CheckpointError(
-            f"checkpoint {path} has format version {version}, newer than {FORMAT_VERSION}: update this "
-            "package"
+            f"checkpoint {path} has format version {version}, newer than {FORMAT_VERSION}: update this package"
         )
     if document.get("digest") != _digest(document.get("content")):
         raise CheckpointError(f"checkpoint {path} is damaged: its contents do not match their digest")
@@ -216,8 +224,9 @@ def _first_sound(oldest_first: Sequence[Path]) -> LoadedCheckpoint | None:
     return None
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+def _first_sentence(error: Exception) -> str:
+    """The first sentence: torch adds a paragraph of guesses."""
+    return str(error).split("\n", 1)[0].split(". ", 1)[0] or type(error).__name__
 
 
 def _digest(content: object) -> str:

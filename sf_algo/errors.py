@@ -26,17 +26,19 @@ class ConfigError(SfAlgoError, ValueError):
 
 
 class EnvError(SfAlgoError):
-    """An environment cannot be made or broke its contract while stepping."""
+    """An environment cannot be made as the flags say, or does not keep its contract."""
+
+    exit_code = 2
 
 
 class UnknownEnvError(EnvError, ValueError):
     """No environment of that name."""
 
-    exit_code = 2
-
 
 class EnvCrashedError(EnvError):
     """A running environment is beyond use (its engine died); its maker may start a new one in its place."""
+
+    exit_code = 1
 
 
 class MissingDependencyError(SfAlgoError, ImportError):

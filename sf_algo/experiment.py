@@ -38,8 +38,7 @@ class ExperimentLock:
             holder = file.read().strip() or "another process"
             file.close()
             raise ExperimentInUseError(
-                f"{self._path.parent} is being trained by {holder}; wait for it, or choose another "
-                "--experiment"
+                f"{self._path.parent} is being trained by {holder}; wait for it, or choose another --experiment"
             ) from None
         except OSError:
             pass  # A file system without locks: nothing guards the folder there, as everywhere else.
@@ -72,9 +71,7 @@ def make_experiment_dir(paths: ExperimentPaths) -> None:
         raise StorageError(storage_fault("into", paths.root, error)) from error
 
 
-def clear_experiment(
-    paths: ExperimentPaths, behavior: Literal["resume", "restart", "overwrite"]
-) -> str | None:
+def clear_experiment(paths: ExperimentPaths, behavior: Literal["resume", "restart", "overwrite"]) -> str | None:
     """Does what ``--restart_behavior`` says about an experiment that exists already; call it under the lock.
 
     Returns a line about what was done, or None. Only the trainer's own files are moved or deleted.

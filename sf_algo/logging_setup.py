@@ -13,7 +13,13 @@ from sf_algo.files import storage_fault
 
 ROOT_LOGGER = "sf_algo"
 _SCREEN_FORMAT = "[%(asctime)s] %(message)s"
+_FILE_ONLY = "file_only"
 _FILE_FORMAT = "[%(asctime)s][%(process)d][%(levelname)s] %(message)s"
+
+
+def log_to_file_only(logger: logging.Logger, message: str) -> None:
+    """Logs an error that the command prints on the screen itself."""
+    logger.error("%s", message, extra={_FILE_ONLY: True})
 
 
 class _LogFile(logging.Handler):
@@ -49,6 +55,7 @@ def logging_to(path: Path | None) -> Iterator[logging.Logger]:
     logger = logging.getLogger(ROOT_LOGGER)
     screen: logging.Handler = logging.StreamHandler(sys.stdout)
     screen.setFormatter(logging.Formatter(_SCREEN_FORMAT, datefmt="%H:%M:%S"))
+    screen.addFilter(lambda record: not getattr(record, _FILE_ONLY, False))
     handlers = [screen]
     if path is not None:
         try:

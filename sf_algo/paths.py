@@ -50,8 +50,14 @@ class ExperimentPaths:
         """Where a recorded evaluation goes."""
         return self.root / (name or "replay.mp4")
 
+    def evaluation(self, policy_id: int) -> Path:
+        """Results of the last evaluation of a policy."""
+        return self.root / f"evaluation_p{policy_id}.json"
+
     def existing(self) -> list[Path]:
         """The trainer's files and folders that are there, apart from the lock. Other files in the folder (a
         launcher's logs) are none of ours."""
         fixed = (self.config, self.log, self.results, self.summaries, self.root / "wandb")
-        return [*(path for path in fixed if path.exists()), *sorted(self.root.glob("checkpoint_p[0-9]*"))]
+        patterns = ("checkpoint_p[0-9]*", "evaluation_p[0-9]*.json")
+        found = [path for pattern in patterns for path in sorted(self.root.glob(pattern))]
+        return [*(path for path in fixed if path.exists()), *found]

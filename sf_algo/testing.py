@@ -30,6 +30,8 @@ from sf_algo.envs.spec import (
 
 STEP_SECONDS_VARIABLE = "SF_FAKE_STEP_SECONDS"
 """How long a step of `make_slow` takes (s)."""
+START_SECONDS_VARIABLE = "SF_FAKE_START_SECONDS"
+"""How long the first reset of `make_slow` takes (s)."""
 BREAK_AFTER_VARIABLE = "SF_FAKE_BREAK_AFTER_STEPS"
 """After how many steps of one environment `make_crashing` raises and `make_hanging` stops answering."""
 BREAK_ONCE_VARIABLE = "SF_FAKE_BREAK_ONCE_FILE"
@@ -137,11 +139,17 @@ class MemoryEnv(FakeEnv):
 
 
 class SlowEnv(CountingEnv):
-    """A CountingEnv whose steps take time."""
+    """A CountingEnv whose start and steps take time."""
 
-    def __init__(self, *, step_s: float, env_index: int = 0) -> None:
+    def __init__(self, *, step_s: float, start_s: float = 0.0, env_index: int = 0) -> None:
         super().__init__(env_index=env_index, length=50)
         self._step_s = step_s
+        self._start_s = start_s
+
+    def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
+        time.sleep(self._start_s)
+        self._start_s = 0.0
+        super().reset(out, seed=seed)
 
     def step(self, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
         time.sleep(self._step_s)
@@ -151,9 +159,7 @@ class SlowEnv(CountingEnv):
 class BrokenEnv(CountingEnv):
     """A CountingEnv that raises, or never answers again, after `break_after` steps."""
 
-    def __init__(
-        self, *, break_after: int, hangs: bool, once_file: Path | None = None, env_index: int = 0
-    ) -> None:
+    def __init__(self, *, break_after: int, hangs: bool, once_file: Path | None = None, env_index: int = 0) -> None:
         super().__init__(env_index=env_index, length=50)
         self._steps_left = break_after
         self._hangs = hangs
@@ -189,8 +195,12 @@ def make_memory(placement: EnvPlacement) -> Env:
 
 
 def make_slow(placement: EnvPlacement) -> Env:
-    """`--env=sf_algo.testing:make_slow`; see STEP_SECONDS_VARIABLE."""
-    return SlowEnv(step_s=float(os.environ.get(STEP_SECONDS_VARIABLE, "0.01")), env_index=placement.env_index)
+    """`--env=sf_algo.testing:make_slow`; see STEP_SECONDS_VARIABLE and START_SECONDS_VARIABLE."""
+    return SlowEnv(
+        step_s=float(os.environ.get(STEP_SECONDS_VARIABLE, "0.01")),
+        start_s=float(os.environ.get(START_SECONDS_VARIABLE, "0")),
+        env_index=placement.env_index,
+    )
 
 
 def make_crashing(placement: EnvPlacement) -> Env:

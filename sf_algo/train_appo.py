@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 
 from sf_algo.config.entry import run_command
 from sf_algo.config.resolve import Command, Invocation
+from sf_algo.runtime.threads import prepare_threads
+
+_BEGAN = time.monotonic()
 
 
 def train(invocation: Invocation) -> int:
     """Runs the training that the command line describes; returns the exit code: 0 when it reached its limit,
     130 or 143 when SIGINT or SIGTERM stopped it (after saving)."""
+    prepare_threads()
     from sf_algo.runtime.launch import run_training
 
-    return run_training(invocation.config)
+    return run_training(invocation.config, began=_BEGAN)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

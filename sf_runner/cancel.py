@@ -20,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _cancel(argv: Sequence[str]) -> int:
-    parser = Parser(prog="python -m sf_runner.cancel", description=__doc__.split(": ", 1)[1], allow_abbrev=False)
+    parser = Parser(
+        "sf_runner.cancel", "RUN [JOB ...]", "End experiments of a live run, or of one whose runner is gone."
+    )
     add_run_arguments(parser)
     parser.add_argument(
         "jobs",
@@ -29,10 +31,8 @@ def _cancel(argv: Sequence[str]) -> int:
         help="name, number or wildcard of an experiment (default: every one not ended)",
     )
     parser.add_argument("--kill", action="store_true", help="KILL at once instead of TERM and a grace period")
-    parser.add_argument(
-        "--grace", type=duration_s, default=30.0, metavar="TIME",
-        help="time between TERM and KILL when no runner is at work on the run (default: 30)",
-    )  # fmt: skip
+    text = "time between TERM and KILL when no runner is at work on the run (default: 30)"
+    parser.flag(parser, "--grace", duration_s, text, default=30.0, metavar="TIME")
     options = parser.parse_strictly(argv)
     paths = run_paths(options.run, options.train_dir)
     snapshot = read_run(paths)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sf_runner.job_state import Running, Stopping
+from sf_runner.job_state import JobRecord, Running, Stopping
+from sf_runner.progress import Progress
 from sf_runner.run_state import RunState
 
 _SURE = 1.96  # standard deviations of a 95 % interval of a normal distribution
@@ -24,57 +25,61 @@ class Estimate:
         """E.g. `about 2 h 10 min left (+- 15 min)`."""
         text = f"about {format_duration(self.left_s)} left"
         if self.plus_minus_s is None:
-            return text + " (one guess)"
+            return text + " (a rough guess)"
         return f"{text} (+- {format_duration(self.plus_minus_s)})"
 
 
 def estimate(state: RunState, now: float, etas_s: Mapping[str, float] | None = None) -> Estimate | None:
     """Time until every planned job has ended; None while nothing is known.
 
-    `etas_s`: what running jobs themselves say is left (their progress files); jobs that say nothing are expected to
-    take as long as succeeded ones took on average.
+    `etas_s`: what running jobs themselves say is left (see `etas`); jobs that say nothing are expected to take as long
+    as succeeded ones took on average. A run that drains ends with its running jobs.
     """
-    etas = etas_s or {}
+    told = etas_s or {}
     known = state.durations
-    waiting = state.count("Waiting")
-    running = list(state.active.values())
+    waiting = 0 if state.draining is not None else state.count("Waiting")
+    running = [record for record in state.active.values() if not isinstance(record.state, Stopping)]
     if not waiting and not running:
         return None
-    mean_s, stddev_s = known.mean_s, known.stddev_s
+    mean_s = known.mean_s
     if not known.count:
-        totals = []
-        for record in running:
-            started = _started_at(record.state)
-            if record.job_id in etas and started is not None:
-                totals.append(now - started + etas[record.job_id])
+        totals = [_elapsed_s(record, now) + told[record.job_id] for record in running if record.job_id in told]
         if not totals:
             return None
         mean_s = sum(totals) / len(totals)
     left = []
     for record in running:
-        started = _started_at(record.state)
-        elapsed = now - started if started is not None else 0.0
-        left.append(etas.get(record.job_id, max(mean_s - elapsed, 0.1 * mean_s)))
-    slots = max(1, min(state.max_parallel or len(running) or 1, waiting + len(running)))
-    busy = sum(left) + waiting * mean_s
-    left_s = max(busy / slots, max(left, default=0.0))
+        by_mean = max(mean_s - _elapsed_s(record, now), 0.1 * mean_s)
+        left.append(told.get(record.job_id, by_mean))
+    jobs_left = waiting + len(running)
+    slots = max(1, min(state.max_parallel or len(running), jobs_left))
+    left_s = max((sum(left) + waiting * mean_s) / slots, max(left, default=0.0))
+    if waiting:  # the last one still has to get a slot and to run
+        left_s = max(left_s, mean_s + (min(left) if len(left) >= slots else 0.0))
     if known.count < 2:
         return Estimate(left_s=left_s, plus_minus_s=None)
     # The sum of the jobs left varies with their spread, and with how well the mean is known.
-    jobs_left = waiting + len(running)
-    variance = jobs_left * stddev_s**2 + (jobs_left * stddev_s) ** 2 / known.count
+    variance = jobs_left * known.stddev_s**2 + (jobs_left * known.stddev_s) ** 2 / known.count
     return Estimate(left_s=left_s, plus_minus_s=_SURE * math.sqrt(variance) / slots)
 
 
-def _started_at(state: object) -> float | None:
-    if isinstance(state, Stopping):
-        state = state.running
-    return state.started_at if isinstance(state, Running) else None
+def _elapsed_s(record: JobRecord, now: float) -> float:
+    return max(0.0, now - record.state.started_at) if isinstance(record.state, Running) else 0.0
+
+
+def etas(progress: Mapping[str, Progress], now: float) -> dict[str, float]:
+    """By job: the seconds it said are left for it, less the time since it said so."""
+    return {
+        job: max(0.0, said.eta_s - max(0.0, now - said.time_unix_s))
+        for job, said in progress.items()
+        if said.eta_s is not None
+    }
 
 
 def format_duration(seconds: float) -> str:
     """Two units at most: `45 s`, `3 min 20 s`, `2 h 10 min`, `3 d 4 h`."""
-    whole = max(0, round(seconds))
+    seconds = max(0.0, seconds)
+    whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 9.95 and seconds != whole else f"{whole} s"
     for size, name, small, small_name in (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def load_history(train_dir: Path) -> History:
 
 def save_history(path: Path, state: RunState, peaks: LearnedPeaks) -> None:
     """Written when a runner ends. A disk that is full costs the history, nothing else."""
-    configs = {str(r.info["config"]) for r in state.jobs.values() if "config" in r.info}
+    configs = {r.config for r in state.jobs.values()}
     body = {
         "version": 1,
         "durations_s": {key: round(mean, 3) for key, mean in _mean_durations(state).items()},
@@ -54,11 +53,6 @@ def save_history(path: Path, state: RunState, peaks: LearnedPeaks) -> None:
 def _mean_durations(state: RunState) -> dict[str, float]:
     seconds: dict[str, list[float]] = {}
     for record in state.jobs.values():
-        if isinstance(record.state, Succeeded) and "config" in record.info:
-            seconds.setdefault(str(record.info["config"]), []).append(record.state.duration_s)
-    return {key: _mean(values) for key, values in seconds.items()}
-
-
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return sum(listed) / len(listed)
+        if isinstance(record.state, Succeeded) and record.config:
+            seconds.setdefault(record.config, []).append(record.state.duration_s)
+    return {key: sum(values) / len(values) for key, values in seconds.items()}

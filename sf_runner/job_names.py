@@ -30,10 +30,10 @@ def _matches(text: str, job_ids: Sequence[str]) -> list[str]:
             raise UsageError(f"no job matches '{text}'")
         return matched
     same_name = [job for job, name in zip(job_ids, names, strict=True) if name == text]
-    if not same_name and text.isdigit():
+    if not same_name and text.isdecimal():
         # 7 means 07_..., the index every name starts with.
         numbered = [(job, name.split("_", 1)[0]) for job, name in zip(job_ids, names, strict=True)]
-        same_name = [job for job, number in numbered if number.isdigit() and int(number) == int(text)]
+        same_name = [job for job, number in numbered if number.isdecimal() and int(number) == int(text)]
     if len(same_name) == 1:
         return same_name
     if len(same_name) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ runner was to blame, not the job)."""
 CauseKind = Literal["exit", "signal", "exception", "gpu_oom", "host_oom", "timeout", "stalled", "lost", "spawn"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FailureCause:
     """Why an attempt failed, in one line, and a fingerprint that is equal for equal causes."""
 
@@ -25,7 +25,7 @@ class FailureCause:
     fingerprint: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
     """Not started, or to be started again, at `not_before` (unix seconds) at the earliest."""
 
@@ -33,7 +33,7 @@ class Waiting:
     last_cause: FailureCause | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Submitted:
     """Handed to the backend; the journal knows of it before the process exists."""
 
@@ -42,7 +42,7 @@ class Submitted:
     placement: Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
     """Known to run. `handle` is whatever the backend needs to find it again, e.g. pid and start time."""
 
@@ -53,7 +53,7 @@ class Running:
     handle: Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stopping:
     """Told to end. It still holds its slot."""
 
@@ -70,14 +70,14 @@ class Stopping:
         return self.running.placement
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Succeeded:
     attempt: int
     ended_at: float
     duration_s: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Failed:
     attempt: int
     ended_at: float
@@ -85,7 +85,7 @@ class Failed:
     cause: FailureCause
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Cancelled:
     ended_at: float
     attempt: int = 0
@@ -109,30 +109,64 @@ _LEGAL: dict[type, tuple[type, ...]] = {
 }
 
 
+_NO_PARAMS: Mapping[str, Any] = {}
+
+
 class IllegalTransitionError(AssertionError):
     """A bug of ours: an event that makes no sense in the state a job is in."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class JobRecord:
-    """Everything the runner knows of one job; changed only by the reducer in `run_state.py`."""
+    """Everything the runner knows of one job; changed only by the reducer in `run_state.py`.
+
+    What the plan says of it (`fingerprint` to `timeout_s`) is described in `plan.Job`. Slots, and parts shared with the
+    plan, because a run may have many thousands.
+    """
 
     job_id: str
     index: int
     rank: float
     planned: bool = True
     fingerprint: str = ""
-    info: Mapping[str, Any] = field(default_factory=dict)
+    config: str = ""
+    argv: Sequence[str] = ()
+    params: Mapping[str, Any] = field(default_factory=lambda: _NO_PARAMS)
+    seed: str | None = None
+    seed_param: str = "seed"
+    shape: str = ""
+    """Jobs of one shape ask for the same resources; empty: what the run's settings say."""
+    timeout_s: float | None = None
+    """None: the run's setting."""
     state: JobState = field(default_factory=Waiting)
     attempts: int = 0
     """Attempts submitted so far; the next one is `attempts + 1`."""
     failures: int = 0
     """Attempts that count against --max_retries."""
+    start_failures: int = 0
+    """Attempts in a row that could not be started because of the machine."""
     oom_failures: int = 0
     oom_room_mb: int | None = None
     """GPU memory that could be had where the last out-of-memory happened."""
     elapsed_s: float = 0.0
     """Wall time of all ended attempts."""
+
+    @property
+    def queue(self) -> str:
+        """Jobs of one queue are placed in order of rank. After an out-of-memory a job needs more room than its
+        like, which must not wait for it: it is a queue of its own."""
+        return f"{self.shape}!{self.job_id}" if self.oom_failures else self.shape
+
+    def describe(self, entry: Mapping[str, Any]) -> None:
+        """Take over what a complete entry of `JobsPlanned` or `JobsChanged` says of the job."""
+        self.fingerprint = entry["fp"]
+        self.config = entry.get("config", "")
+        self.argv = entry.get("argv", ())
+        self.params = entry.get("params", _NO_PARAMS)
+        self.seed = entry.get("seed")
+        self.seed_param = entry.get("seed_param", "seed")
+        self.shape = entry.get("shape", "")
+        self.timeout_s = entry.get("timeout_s")
 
     def move(self, state: JobState) -> None:
         """Change state; IllegalTransitionError when the states may not follow each other."""

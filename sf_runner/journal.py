@@ -12,13 +12,13 @@ import json
 import os
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sf_runner.events import FORMAT_VERSION, Event, JournalCreated, JournalError, Note, decode, encode
 
-_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE, errno.ETIMEDOUT)
+_HEADER_START = b'{"e":"journal"'
 
 
 def read_journal(path: Path, *, offset: int = 0) -> tuple[list[Event], int]:
@@ -34,9 +34,10 @@ def read_journal(path: Path, *, offset: int = 0) -> tuple[list[Event], int]:
 
 
 def _decode_lines(path: Path, data: bytes, *, first: bool) -> Iterator[Event]:
-    for number, line in enumerate(data.splitlines(), 1):
-        if number == 1 and first:
-            check_header(path, line)
+    lines = data.decode("utf-8", "surrogateescape").split("\n")[:-1]
+    if first and lines:
+        check_header(path, lines[0])
+    for number, line in enumerate(lines, 1):
         try:
             yield decode(line)
         except JournalError as exc:
@@ -46,7 +47,7 @@ def _decode_lines(path: Path, data: bytes, *, first: bool) -> Iterator[Event]:
             ) from exc
 
 
-def check_header(path: Path, line: bytes) -> None:
+def check_header(path: Path, line: str | bytes) -> None:
     """JournalError when the file is not a journal or of a newer format."""
     try:
         header = json.loads(line)
@@ -75,42 +76,45 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path, run_name: str) -> tuple[Journal, list[Event]]:
-        """Open for writing, creating it when absent, and replay it. The caller holds the run's lock."""
+        """Open for writing, creating it when absent, and read it. The caller holds the run's lock.
+
+        Raises JournalError for a file that is not a readable journal (it is left as it is) or cannot be written.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         torn = _drop_torn_tail(path)
-        created = not path.exists() or path.stat().st_size == 0
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        journal = cls(path, fd)
-        if created:
-            header = JournalCreated(
-                t=time.time(), version=FORMAT_VERSION, run_id=uuid.uuid4().hex[:16], run_name=run_name
-            )
-            journal.append([header])
-            if not journal.flush():
-                os.close(fd)
-                raise JournalError(
-                    f"cannot write {path}: {journal.trouble}; free some space or choose another --train_dir"
-                )
-        events, _ = read_journal(path)
+        journal = cls(path, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        try:
+            events, _ = read_journal(path)
+            if not events:
+                events = journal._begin(run_name)
+        except BaseException:
+            os.close(journal._fd)
+            raise
         if torn:
-            note = Note(
-                t=time.time(),
-                text=f"{path.name}: dropped {torn} bytes of an unfinished last line",
-                level="info",
-            )
+            text = f"{path.name}: dropped {torn} bytes of an unfinished last line"
+            note = Note(t=time.time(), text=text, level="info")
             journal.append([note])
             events.append(note)
         return journal, events
+
+    def _begin(self, run_name: str) -> list[Event]:
+        header = JournalCreated(t=time.time(), version=FORMAT_VERSION, run_id=os.urandom(8).hex(), run_name=run_name)
+        self.append([header])
+        if not self.flush():
+            raise JournalError(
+                f"cannot write {self.path}: {self.trouble}; free some space or choose another --train_dir"
+            )
+        return [header]
 
     def append(self, events: Iterable[Event]) -> None:
         self._lines.extend(map(encode, events))
 
     def flush(self) -> bool:
         """Write what was appended; False (and `trouble`) when the disk takes no more: call again later."""
-        if self._lines:
-            self._unwritten += ("\n".join(self._lines) + "\n").encode()
-            self._lines.clear()
-        while self._unwritten:
+        while self._unwritten or self._lines:
+            if not self._unwritten:
+                self._unwritten = ("\n".join(self._lines) + "\n").encode()
+                self._lines.clear()
             try:
                 written = os.write(self._fd, self._unwritten)
             except OSError as exc:
@@ -143,18 +147,18 @@ class Journal:
 
 
 def _drop_torn_tail(path: Path) -> int:
-    """Cut a last line that lacks its newline; the number of bytes dropped."""
+    """Cut a last line that lacks its newline; the number of bytes dropped. Never touches what is not a journal."""
     try:
-        size = path.stat().st_size
+        with path.open("rb+") as file:
+            data = file.read()
+            end = data.rfind(b"\n") + 1
+            if end == len(data):
+                return 0
+            if end:
+                check_header(path, data[: data.index(b"\n")])
+            elif data[: len(_HEADER_START)] != _HEADER_START[: len(data)]:
+                check_header(path, data)
+            file.truncate(end)
+            return len(data) - end
     except FileNotFoundError:
         return 0
-    if size == 0:
-        return 0
-    with path.open("rb+") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
-            return 0
-        file.seek(0)
-        end = file.read().rfind(b"\n") + 1
-        file.truncate(end)
-    return size - end

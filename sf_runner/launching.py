@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from sf_runner.backends.base import Launch
 from sf_runner.command import runtime_argv
 from sf_runner.job_state import JobRecord
-from sf_runner.paths import JobPaths, RunPaths
+from sf_runner.paths import JobPaths, RunPaths, attempt_files
 from sf_runner.placement import Placement
 from sf_runner.plan import Job
 
@@ -18,6 +18,8 @@ class LaunchBuilder:
 
     def __init__(self, run_paths: RunPaths) -> None:
         self.run_paths = run_paths
+        self._root = os.path.abspath(run_paths.root)  # noqa: PTH100  as text: the fast way
+        self._run = {"SF_RUNNER_RUN": run_paths.run_name}
         # Python programs show their output as it comes, not when a buffer is full; the user's own choice wins.
         self._defaults = {} if "PYTHONUNBUFFERED" in os.environ else {"PYTHONUNBUFFERED": "1"}
 
@@ -26,25 +28,25 @@ class LaunchBuilder:
 
     def launch(self, job: Job, record: JobRecord, placement: Placement) -> Launch:
         """The next attempt of `job`; `record` already counts it."""
-        log, exit_record, progress = self.run_paths.attempt_files(job.job_id, record.attempts)
+        log, exit_record, _ = attempt_files(self._root, job.job_id, record.attempts)
         return Launch(
             job=job.job_id,
             attempt=record.attempts,
             argv=runtime_argv(job.argv),
-            env=self.environment(job, record.attempts, placement, progress),
+            env=self.environment(job, record.attempts, placement),
             placement=placement,
             log=log,
             exit_record=exit_record,
         )
 
-    def environment(self, job: Job, attempt: int, placement: Placement, progress: str) -> Mapping[str, str]:
+    def environment(self, job: Job, attempt: int, placement: Placement) -> Mapping[str, str]:
         """What is added to the runner's environment. The description's own `env_vars` win over the placement's."""
         return {
             **self._defaults,
             **placement.env,
             **job.env,
-            "SF_RUNNER_RUN": self.run_paths.run_name,
+            **self._run,
             "SF_RUNNER_JOB": job.job_id,
             "SF_RUNNER_ATTEMPT": str(attempt),
-            "SF_RUNNER_PROGRESS_FILE": progress,
+            "SF_RUNNER_PROGRESS_FILE": attempt_files(self._root, job.job_id, attempt)[2],
         }

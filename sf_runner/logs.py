@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,12 +12,14 @@ from typing import BinaryIO
 from sf_runner.cli.common import add_run_arguments, jobs_of, run_paths
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.options import Parser, whole
-from sf_runner.errors import UsageError
-from sf_runner.job_state import ACTIVE
-from sf_runner.snapshot import RunSnapshot, read_run
+from sf_runner.errors import StorageError, UsageError
+from sf_runner.job_state import ACTIVE, Waiting
+from sf_runner.paths import RunPaths
+from sf_runner.run_lock import is_held
+from sf_runner.snapshot import RunReader
 
-_POLL_S = 0.2
-_LOOK_AT_RUN_S = 1.0
+_POLL_S = 0.25
+_BLOCK = 1 << 16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,76 +27,103 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _logs(argv: Sequence[str]) -> int:
-    parser = Parser(prog="python -m sf_runner.logs", description=__doc__.split(": ", 1)[1], allow_abbrev=False)
+    parser = Parser("sf_runner.logs", "RUN JOB", "Show the output of an experiment.")
     add_run_arguments(parser)
     parser.add_argument("job", metavar="JOB", help="name, number or wildcard of the experiment")
-    parser.add_argument("--attempt", type=whole(1), metavar="K", help="an earlier attempt (default: the last)")
-    parser.add_argument("--follow", "-f", action="store_true", help="go on until the experiment ends")
-    parser.add_argument("--tail", "-n", type=whole(0), metavar="LINES", help="only the last lines")
+    parser.flag(parser, "--attempt", whole(1), "an earlier attempt (default: the last)", metavar="K")
+    parser.add_argument("--follow", "-f", action="store_true", help="go on until the experiment ends, through retries")
+    parser.flag(parser, "--tail", whole(0), "only the last lines", aliases=["-n"], metavar="LINES")
     parser.add_argument("--path", action="store_true", help="print the path of the log instead")
     options = parser.parse_strictly(argv)
-    snapshot = read_run(run_paths(options.run, options.train_dir))
-    jobs = jobs_of(snapshot, [options.job])
+    reader = RunReader(run_paths(options.run, options.train_dir))
+    jobs = jobs_of(reader.snapshot(), [options.job])
     if len(jobs) > 1:
         raise UsageError(f"'{options.job}' matches {len(jobs)} experiments, e.g. {', '.join(jobs[:3])}; give one")
-    log = _log_path(snapshot, jobs[0], options.attempt)
+    job = jobs[0]
     if options.path:
-        print(log)
-        return 0
-    with log.open("rb") as file:
-        if options.tail is not None:
+        print(_log_path(reader.paths, job, options.attempt))
+    elif options.follow:
+        _follow(reader, job, options.attempt, options.tail)
+    else:
+        with _open(_log_path(reader.paths, job, options.attempt)) as file:
             _seek_tail(file, options.tail)
-        _copy(file)
-        if options.follow:
-            _follow(file, snapshot, jobs[0])
+            _copy(file)
     return 0
 
 
-def _log_path(snapshot: RunSnapshot, job: str, attempt: int | None) -> Path:
-    logs = snapshot.paths.job(job).attempt_logs()
+def _log_path(paths: RunPaths, job: str, attempt: int | None) -> Path:
+    logs = paths.job(job).attempt_logs()
     if not logs:
-        raise UsageError(f"'{job}' has not started yet; it has no log")
+        raise UsageError(f"'{job}' has not started yet; it has no log (--follow waits for it)")
     if attempt is None:
         return logs[-1]
-    wanted = snapshot.paths.job(job).attempt_log(attempt)
+    wanted = paths.job(job).attempt_log(attempt)
     if wanted not in logs:
         raise UsageError(f"--attempt={attempt}: '{job}' has the logs {', '.join(log.name for log in logs)}")
     return wanted
 
 
-def _seek_tail(file: BinaryIO, lines: int) -> None:
-    """Position the file so that `lines` lines are left."""
-    position, found, block = file.seek(0, 2), -1, 1 << 16
-    while position > 0 and found < lines:
-        step = min(block, position)
-        position -= step
-        file.seek(position)
-        data = file.read(step)
-        for index in range(len(data) - 1, -1, -1):
-            if data[index : index + 1] == b"\n":
-                found += 1
-                if found == lines:
-                    file.seek(position + index + 1)
-                    return
+def _open(log: Path) -> BinaryIO:
+    try:
+        return log.open("rb")
+    except OSError as exc:
+        raise StorageError(f"cannot read {log}: {exc.strerror}") from exc
+
+
+def _seek_tail(file: BinaryIO, lines: int | None) -> None:
+    """Position the file so that `lines` lines are left, the last one with or without its line break; None: all."""
+    if lines is None:
+        return
+    end = file.seek(0, os.SEEK_END)
+    position, wanted = end, lines
+    while position > 0:
+        start = max(0, position - _BLOCK)
+        file.seek(start)
+        block = file.read(position - start)
+        if position == end and block.endswith(b"\n"):
+            block = block[:-1]
+        cut = len(block)
+        while wanted and (cut := block.rfind(b"\n", 0, cut)) >= 0:
+            wanted -= 1
+        if not wanted:
+            file.seek(start + cut + 1 if lines else end)
+            return
+        position = start
     file.seek(0)
 
 
 def _copy(file: BinaryIO) -> None:
-    while data := file.read(1 << 16):
+    while data := file.read(_BLOCK):
         sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 
-def _follow(file: BinaryIO, snapshot: RunSnapshot, job: str) -> None:
-    looked_at = 0.0
+def _follow(reader: RunReader, job: str, attempt: int | None, tail: int | None) -> None:
+    """Show what is written until the experiment (with `attempt`: that attempt) ends or no runner is left to go on."""
+    shown = attempt or max(1, reader.state.jobs[job].attempts)
+    file: BinaryIO | None = None
     while True:
-        _copy(file)
-        if time.monotonic() - looked_at >= _LOOK_AT_RUN_S:
-            looked_at = time.monotonic()
-            if not isinstance(read_run(snapshot.paths).state.jobs[job].state, ACTIVE):
-                _copy(file)
-                return
-        time.sleep(_POLL_S)
+        # Looked at before the log is read: what an ended attempt wrote is there by then.
+        reader.events()
+        record = reader.state.jobs[job]
+        over = record.attempts > shown or not isinstance(record.state, ACTIVE)
+        waits = isinstance(record.state, Waiting) and (record.attempts < shown or attempt is None)
+        log = reader.paths.job(job).attempt_log(shown)
+        if file is None and log.exists():
+            file = _open(log)
+            _seek_tail(file, tail)
+        if file is not None:
+            _copy(file)
+        if over and record.attempts > shown and attempt is None:
+            if file is not None:
+                file.close()
+            file, tail, shown = None, None, shown + 1
+        elif over and not (waits and is_held(reader.paths)):
+            if file is None:
+                raise UsageError(f"'{job}' has no log of attempt {shown}, and no runner is at work on it")
+            return
+        else:
+            time.sleep(_POLL_S)
 
 
 if __name__ == "__main__":

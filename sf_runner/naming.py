@@ -6,7 +6,6 @@ shortest unambiguous abbreviation and its value.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -64,6 +63,8 @@ def safe_name(name: str) -> str:
         cleaned = "_" + cleaned
     if cleaned == name and len(name) <= MAX_NAME_LENGTH:
         return name
+    import hashlib  # loads OpenSSL: only for names that need it
+
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_LENGTH]
     return f"{cleaned[: MAX_NAME_LENGTH - _HASH_LENGTH - 1]}-{digest}"
 

@@ -11,15 +11,12 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from sf_runner import events as ev
+from sf_runner.notify_events import NotifyEvent
 from sf_runner.paths import RunPaths
 from sf_runner.run_state import RunState
 from sf_runner.summary import headline
-
-NotifyEvent = Literal["first_failure", "end"]
-NOTIFY_EVENTS: tuple[NotifyEvent, ...] = ("first_failure", "end")
 
 _MAX_TEXT = 60_000
 """The kernel takes no variable longer than 128 KiB."""

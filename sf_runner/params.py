@@ -6,7 +6,6 @@ values are asked for: a run that is started again must find the experiments it k
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from abc import ABC, abstractmethod
@@ -244,6 +243,8 @@ def _rounded(value: float, digits: int, low: float, high: float) -> float:
 
 
 def _hash64(text: str) -> int:
+    import hashlib  # loads OpenSSL: only for descriptions that draw or shuffle
+
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from sf_runner.errors import UsageError, did_you_mean
 
 RUNNER_DIR = ".runner"
+SUMMARY_DIR = ".summary"
+"""Tensorboard files of an experiment, one folder per policy; the trainer's."""
 _ATTEMPT_LOG = re.compile(r"attempt_(\d+)\.log\Z")
 
 
@@ -62,6 +64,16 @@ class JobPaths:
     def progress_history(self) -> Path:
         """Older progress, one JSON object per line, appended by the program."""
         return self.job_dir / "progress_history.jsonl"
+
+    @property
+    def results(self) -> Path:
+        """What the program leaves at its end, one JSON object."""
+        return self.experiment_dir / "results.json"
+
+    @property
+    def config(self) -> Path:
+        """The trainer's configuration, one JSON object."""
+        return self.experiment_dir / "cfg.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,18 +122,25 @@ class RunPaths:
         return self.runner_dir / "history.json"
 
     @property
+    def report_dir(self) -> Path:
+        """Where `sf_runner.report` writes unless told otherwise."""
+        return self.root / "report"
+
+    @property
     def requests_dir(self) -> Path:
         """Other terminals drop one file per request here; the live runner takes them in name order."""
         return self.runner_dir / "requests"
 
-    def attempt_files(self, job_id: str, attempt: int) -> tuple[str, str, str]:
-        """Absolute log, exit record and progress file of an attempt, as text: the fast way, for launching."""
-        job_dir = f"{os.path.abspath(self.root)}/{job_id}/job"  # noqa: PTH100
-        return f"{job_dir}/attempt_{attempt}.log", f"{job_dir}/exit.json", f"{job_dir}/progress.json"
-
     def job(self, job_id: str) -> JobPaths:
         """Paths of the job with this id (its folder relative to the run's)."""
         return JobPaths(experiment_dir=self.root / job_id)
+
+
+def attempt_files(root: str, job_id: str, attempt: int) -> tuple[str, str, str]:
+    """Log, exit record and progress file of an attempt as text, in the run's folder `root`: the fast way, for
+    thousands of them."""
+    job_dir = f"{root}/{job_id}/job"
+    return f"{job_dir}/attempt_{attempt}.log", f"{job_dir}/exit.json", f"{job_dir}/progress.json"
 
 
 def iter_runs(train_dir: Path) -> Iterator[RunPaths]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sf_runner.command import value_text
 from sf_runner.description import Expansion, Experiment, Resources, RunDefaults, RunDescription
+from sf_runner.digest import digest
 from sf_runner.errors import DescriptionError
 from sf_runner.paths import JobPaths, RunPaths
 
@@ -20,7 +20,7 @@ class Job:
 
     job_id: its folder relative to the run's, `<base_name>_<suffix>/<name>`; stable, unique within the run.
     index: position in the plan, from 0.
-    name, base_name, params: the experiment's name, its experiment's base name, its combination.
+    base_name, params: its experiment's base name, its combination.
     argv: the command as written in the description, with all arguments; `command.runtime_argv` chooses the
         interpreter.
     env: the variables that the description adds to the environment.
@@ -32,17 +32,25 @@ class Job:
 
     job_id: str
     index: int
-    name: str
     base_name: str
     params: Mapping[str, object]
     argv: tuple[str, ...]
     env: Mapping[str, str]
     resources: Resources
-    paths: JobPaths
+    run_paths: RunPaths
     seed: str | None
     seed_rank: int
     config_key: str
     fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.job_id.rpartition("/")[2]
+
+    @property
+    def paths(self) -> JobPaths:
+        return self.run_paths.job(self.job_id)
 
     @property
     def command(self) -> str:
@@ -57,13 +65,15 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Every job of a run, in the order of the description. `fingerprint` covers all jobs."""
+    """Every job of a run, in the order of the description. `fingerprint` covers all jobs; `seed_param` names the
+    parameter that is the seed."""
 
     run_name: str
     paths: RunPaths
     jobs: tuple[Job, ...]
     fingerprint: str
     defaults: RunDefaults = field(default_factory=RunDefaults)
+    seed_param: str = "seed"
 
     def by_id(self) -> dict[str, Job]:
         return {job.job_id: job for job in self.jobs}
@@ -86,8 +96,9 @@ def make_plan(description: RunDescription, train_dir: str | Path, *, experiment_
         run_name=description.run_name,
         paths=paths,
         jobs=jobs,
-        fingerprint=_digest(part for job in jobs for part in (job.job_id, job.fingerprint)),
+        fingerprint=digest(part for job in jobs for part in (job.job_id, job.fingerprint)),
         defaults=description.defaults,
+        seed_param=description.seed_param,
     )
 
 
@@ -102,6 +113,7 @@ class _Builder:
         self._folders: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._seed_ranks: dict[str, int] = {}
         self._owners: dict[str, Expansion] = {}
+        self._configs: dict[str, str] = {}  # one object for all seeds
 
     def job(self, index: int, expansion: Expansion) -> Job:
         experiment = expansion.experiment
@@ -119,20 +131,20 @@ class _Builder:
         if parameters.pop(self.description.seed_param, None) is not None:
             seed = value_text(expansion.params[self.description.seed_param])
         env = [f"{key}={value}" for key, value in sorted(expansion.env.items())]
+        config_key = digest((experiment.base_name, *expansion.base_argv, "", *parameters.values(), "", *env))
         return Job(
             job_id=job_id,
             index=index,
-            name=expansion.name,
             base_name=experiment.base_name,
             params=expansion.params,
             argv=(*expansion.argv, *directories),
             env=expansion.env,
             resources=experiment.resources,
-            paths=self.paths.job(job_id),
+            run_paths=self.paths,
             seed=seed,
             seed_rank=0 if seed is None else self._seed_ranks.setdefault(seed, len(self._seed_ranks)),
-            config_key=_digest((experiment.base_name, *expansion.base_argv, "", *parameters.values(), "", *env)),
-            fingerprint=_digest((*expansion.argv, "", *env)),
+            config_key=self._configs.setdefault(config_key, config_key),
+            fingerprint=digest((*expansion.argv, "", *env)),
         )
 
     def _folder(self, experiment: Experiment) -> tuple[str, tuple[str, ...]]:
@@ -149,8 +161,3 @@ def _where(expansion: Expansion) -> str:
     parameters = ", ".join(f"{name}={value!r}" for name, value in expansion.params.items())
     name = expansion.experiment.base_name
     return f"combination {expansion.index} of experiment '{name}' ({parameters or 'no parameters'})"
-
-
-def _digest(parts: Iterable[str]) -> str:
-    """64 bits in hexadecimal over parts that contain no NUL character."""
-    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

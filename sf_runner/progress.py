@@ -202,6 +202,8 @@ class Progress:
     fps: float | None = None
     eta_s: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    not_finite: frozenset[str] = frozenset()
+    """Metrics whose value was NaN or infinite (null in the file)."""
 
     @property
     def fraction(self) -> float | None:
@@ -242,6 +244,11 @@ def parse_progress(text: bytes | str, *, default_time: float = 0.0) -> Progress 
         fps=_number(record.get("fps")),
         eta_s=_number(record.get("eta_s")),
         metrics={name: value for name, value in numbers if value is not None},
+        not_finite=frozenset(
+            str(name)
+            for name, value in metrics.items()
+            if value is None or (isinstance(value, float) and not math.isfinite(value))
+        ),
     )
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +30,8 @@ ACTIONS: tuple[Action, ...] = (
     "stop",
     "detach",
 )
-_STALE_REPLY_S = 600.0
+_STALE_S = 60.0
+"""Nobody waits so long: what is older was left by somebody who was told that there is no answer, or gave up."""
 _counter = itertools.count()
 
 
@@ -52,10 +53,10 @@ def send(directory: Path, request: Request) -> Path:
     name = f"{time.time_ns()}_{os.getpid()}_{next(_counter)}"
     path = directory / f"{name}.json"
     tmp = directory / f"{name}.tmp"
-    body = {key: value for key, value in asdict(request).items() if key != "path"}
+    body = {"version": 1, "action": request.action, "jobs": list(request.jobs), "number": request.number}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        tmp.write_text(json.dumps({"version": 1, **body}))
+        tmp.write_text(json.dumps(body))
         tmp.replace(path)
     except OSError as exc:
         raise StorageError(f"cannot leave a request in {directory}: {exc.strerror}") from exc
@@ -86,17 +87,17 @@ def read_reply(path: Path) -> str | None:
 
 
 def take(directory: Path) -> list[Request]:
-    """Requests that wait, oldest first; each file is removed. Unreadable ones are removed and ignored."""
+    """Requests that wait, oldest first; each file is removed. Unreadable and stale ones are removed and ignored."""
     try:
-        names = sorted(entry.name for entry in os.scandir(directory))
+        paths = sorted(Path(entry) for entry in os.scandir(directory))
     except OSError:
         return []
     requests = []
-    for name in names:
-        path = directory / name
-        if name.endswith(".reply"):
-            _remove_stale(path)
-        elif name.endswith(".json"):
+    for path in paths:
+        if _is_stale(path):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        elif path.suffix == ".json":
             requests.extend(_take_one(path))
     return requests
 
@@ -132,7 +133,8 @@ def _take_one(path: Path) -> list[Request]:
         return []
 
 
-def _remove_stale(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if time.time() - path.stat().st_mtime > _STALE_REPLY_S:
-            path.unlink()
+def _is_stale(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _STALE_S
+    except OSError:
+        return False

@@ -120,7 +120,7 @@ class RunLoop:
             now=time.time(),
             state=self._state,
             gpus=self._slots.snapshot,
-            hold=describe_hold(self._hold),
+            hold=self._hold.text,
             trouble=f"cannot write {self._journal.path}: {trouble}; nothing is started until it can" if trouble else "",
         )
 
@@ -338,17 +338,3 @@ class RunLoop:
         if wake is not None:
             until.append(wake)
         return max(0.0, min(until) - now)
-
-
-def describe_hold(hold: Hold) -> str:
-    """Why nothing is started, for people."""
-    texts = {
-        "nothing_ready": "",
-        "max_parallel": "",
-        "pause": "pausing between starts (--pause_between)",
-        "paused": "launching is paused",
-        "draining": "nothing is started any more",
-    }
-    if hold.why == "no_room":
-        return hold.reasons[0].reason
-    return texts[hold.why]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,6 @@ from sf_runner.job_state import (
     Active,
     Cancelled,
     Failed,
-    FailureCause,
     JobRecord,
     JobState,
     Running,
@@ -29,7 +28,7 @@ from sf_runner.job_state import (
 _NOTES_KEPT = 200
 
 _Entry = tuple[float, int, str, int]
-"""Rank, index, job, and its attempts at the time: an entry left over from before an attempt is recognised by it."""
+"""Rank, index, job, and its attempts at the time: an entry left over from before a change is recognised by them."""
 
 
 @dataclass(kw_only=True)
@@ -75,7 +74,11 @@ class RunState:
     max_retries: int = 0
     failed_this_session: int = 0
     succeeded_this_session: int = 0
-    failures_in_a_row: int = 0
+    failing_this_session: set[str] = field(default_factory=set)
+    """Jobs with an attempt that failed by its own fault, whether or not it is tried again."""
+    start_failures: int = 0
+    """Attempts of any job in a row that could not be started because of the machine."""
+    start_failed_at: float = 0.0
     durations: Durations = field(default_factory=Durations)
     notes: list[ev.Note] = field(default_factory=list)
     last_event_at: float = 0.0
@@ -96,19 +99,12 @@ class RunState:
         """No planned job is waiting or holds a slot."""
         return not self.active and self.counts.get("Waiting", 0) == 0
 
-    def shapes(self) -> Iterator[str]:
-        """Resource shapes that have a job ready to start, best rank first."""
-        heads = []
-        for shape in list(self._ready):
-            head = self._peek(shape)
-            if head is not None:
-                heads.append((head[0], head[1], shape))
-        return (shape for _, _, shape in sorted(heads))
-
-    def next_ready(self, shape: str) -> JobRecord | None:
-        """The best-ranked job of that shape that may start now."""
-        head = self._peek(shape)
-        return self.jobs[head[2]] if head is not None else None
+    def ready(self) -> list[JobRecord]:
+        """Of each queue the best-ranked job that may start now, best rank first."""
+        heads = [head for head in map(self._peek, tuple(self._ready)) if head is not None]
+        if len(heads) > 1:
+            heads.sort()
+        return [self.jobs[head[2]] for head in heads]
 
     def next_delayed_at(self) -> float | None:
         """When the next job that waits for its retry may start; None when none does."""
@@ -132,7 +128,7 @@ class RunState:
             self._push_ready(self.jobs[job_id])
 
     def apply(self, event: ev.Event) -> None:
-        """Fold one event in. AssertionError (a bug of ours) when it contradicts the state."""
+        """Fold one event in. AssertionError or KeyError (a bug of ours) when it contradicts the state."""
         self.last_event_at = event.t
         _HANDLERS[type(event)](self, event)
 
@@ -140,22 +136,21 @@ class RunState:
         for event in events:
             self.apply(event)
 
-    def _peek(self, shape: str) -> _Entry | None:
-        heap = self._ready[shape]
+    def _peek(self, queue: str) -> _Entry | None:
+        heap = self._ready[queue]
         while heap:
             rank, _, job_id, attempts = heap[0]
             record = self.jobs[job_id]
-            fresh = record.attempts == attempts and record.rank == rank
+            fresh = record.attempts == attempts and record.rank == rank and record.queue == queue
             if fresh and record.planned and isinstance(record.state, Waiting):
                 return heap[0]
             heapq.heappop(heap)
-        del self._ready[shape]
+        del self._ready[queue]
         return None
 
     def _push_ready(self, record: JobRecord) -> None:
-        shape = str(record.info.get("shape", ""))
         entry = (record.rank, record.index, record.job_id, record.attempts)
-        heapq.heappush(self._ready.setdefault(shape, []), entry)
+        heapq.heappush(self._ready.setdefault(record.queue, []), entry)
 
     def _move(self, record: JobRecord, state: JobState) -> None:
         before = type(record.state).__name__
@@ -186,20 +181,17 @@ class RunState:
         self.runners.append({"pid": event.pid, "up": event.up, "boot": event.boot_id, "host": event.host})
         self.guardians.append(tuple(event.guardians))
         self.max_parallel, self.max_retries = event.max_parallel, event.max_retries
-        self.failed_this_session = self.succeeded_this_session = self.failures_in_a_row = 0
+        self.failed_this_session = self.succeeded_this_session = self.start_failures = 0
+        self.failing_this_session.clear()
 
     def _jobs_planned(self, event: ev.JobsPlanned) -> None:
         waiting = Waiting()
         for entry in event.jobs:
-            record = JobRecord(
-                job_id=entry["id"],
-                index=entry["index"],
-                rank=entry["rank"],
-                fingerprint=entry["fp"],
-                info=entry,
-            )
-            record.state = waiting
-            self.jobs[record.job_id] = record
+            job_id = entry["id"]
+            assert job_id not in self.jobs, f"{job_id} is planned twice"
+            record = JobRecord(job_id=job_id, index=entry["index"], rank=entry["rank"], state=waiting)
+            record.describe(entry)
+            self.jobs[job_id] = record
             self._push_ready(record)
         self.counts["Waiting"] = self.counts.get("Waiting", 0) + len(event.jobs)
 
@@ -211,10 +203,10 @@ class RunState:
             if planned != record.planned:
                 self.counts[name] = self.counts.get(name, 0) + (1 if planned else -1)
                 record.planned = planned
+            if "fp" in entry:  # a complete description: what it leaves out no longer applies
+                record.describe(entry)
             record.rank = entry.get("rank", record.rank)
-            record.fingerprint = entry.get("fp", record.fingerprint)
             record.index = entry.get("index", record.index)
-            record.info = {**record.info, **entry}
             if isinstance(record.state, Waiting) and record.planned:
                 self._enqueue(record, record.state)
 
@@ -226,6 +218,7 @@ class RunState:
     def _attempt_started(self, event: ev.AttemptStarted) -> None:
         record = self.jobs[event.job]
         state = record.state
+        record.start_failures = self.start_failures = 0
         if isinstance(state, Stopping):  # told to stop before it was known to run
             running = _running(state.running, event)
             self._move(record, Stopping(running=running, reason=state.reason, since=state.since))
@@ -242,27 +235,32 @@ class RunState:
     def _attempt_ended(self, event: ev.AttemptEnded) -> None:
         record = self.jobs[event.job]
         record.elapsed_s += event.duration_s
-        if event.verdict in ("retry", "failed"):
-            record.failures += 1
-            if event.cause is not None and event.cause.kind == "gpu_oom":
-                record.oom_failures += 1
-                if isinstance(record.state, ACTIVE):
-                    record.oom_room_mb = record.state.placement.get("room_mb")
-        self._move(record, _after(event, event.cause))
         if event.verdict == "succeeded":
             self.succeeded_this_session += 1
-            self.failures_in_a_row = 0
             self.durations.add(event.duration_s)
         elif event.verdict in ("failed", "retry"):
-            self.failures_in_a_row += 1
-            self.failed_this_session += event.verdict == "failed"
+            self._count_failure(record, event)
+        elif event.verdict == "requeue" and event.cause is not None and event.cause.kind == "spawn":
+            record.start_failures += 1
+            self.start_failures += 1
+            self.start_failed_at = event.t
+        self._move(record, _after(event))
+
+    def _count_failure(self, record: JobRecord, event: ev.AttemptEnded) -> None:
+        record.failures += 1
+        self.failed_this_session += event.verdict == "failed"
+        self.failing_this_session.add(event.job)
+        if event.cause is not None and event.cause.kind == "gpu_oom":
+            assert isinstance(record.state, ACTIVE)
+            record.oom_failures += 1
+            record.oom_room_mb = record.state.placement.get("room_mb")
 
     def _job_cancelled(self, event: ev.JobCancelled) -> None:
         self._move(self.jobs[event.job], Cancelled(ended_at=event.t))
 
     def _job_requeued(self, event: ev.JobRequeued) -> None:
         record = self.jobs[event.job]
-        record.failures = record.oom_failures = 0
+        record.failures = record.oom_failures = record.start_failures = 0
         self._move(record, Waiting())
 
     def _launching_changed(self, event: ev.LaunchingChanged) -> None:
@@ -282,6 +280,25 @@ class RunState:
         del self.notes[:-_NOTES_KEPT]
 
 
+def replay(
+    events: Iterable[ev.Event], source: object, state: RunState | None = None, *, lines_before: int = 0
+) -> RunState:
+    """The state after these events of a journal (`state`: after the lines before them).
+
+    Raises JournalError naming `source` and the line when they contradict each other.
+    """
+    state = RunState() if state is None else state
+    for number, event in enumerate(events, lines_before + 1):
+        try:
+            state.apply(event)
+        except (AssertionError, LookupError, TypeError, AttributeError, ValueError) as exc:
+            raise ev.JournalError(
+                f"{source}: line {number} ({event.kind}) contradicts the lines before it ({exc!r}); restore what was "
+                "changed or removed there, or give the run a new name"
+            ) from exc
+    return state
+
+
 def _running(state: Active, event: ev.AttemptStarted) -> Running:
     assert not isinstance(state, Stopping)
     return Running(
@@ -293,15 +310,15 @@ def _running(state: Active, event: ev.AttemptStarted) -> Running:
     )
 
 
-def _after(event: ev.AttemptEnded, cause: FailureCause | None) -> JobState:
+def _after(event: ev.AttemptEnded) -> JobState:
     if event.verdict == "succeeded":
         return Succeeded(attempt=event.attempt, ended_at=event.t, duration_s=event.duration_s)
     if event.verdict in ("retry", "requeue"):
-        return Waiting(not_before=event.not_before, last_cause=cause)
+        return Waiting(not_before=event.not_before, last_cause=event.cause)
     if event.verdict == "cancelled":
         return Cancelled(ended_at=event.t, attempt=event.attempt)
-    assert cause is not None, "a failed attempt has a cause"
-    return Failed(attempt=event.attempt, ended_at=event.t, duration_s=event.duration_s, cause=cause)
+    assert event.cause is not None, "a failed attempt has a cause"
+    return Failed(attempt=event.attempt, ended_at=event.t, duration_s=event.duration_s, cause=event.cause)
 
 
 _HANDLERS: Mapping[type[ev.Event], Any] = {

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sf_runner.events import AttemptEnded
 from sf_runner.job_state import FailureCause, JobRecord, Running, Stopping, StopReason, Verdict
 from sf_runner.placement import Placement
 from sf_runner.run_state import RunState
-from sf_runner.slots import NoRoom, SlotRequest, SlotTable
+from sf_runner.slots import NoRoom, Placed, SlotRequest, SlotTable
 
-_MAX_OOM_RETRIES = 2
+MAX_OOM_RETRIES: Final = 2
+"""Retries after an out-of-memory on the GPU, whatever --max_retries says."""
+MAX_START_FAILURES: Final = 10
+"""In a row, with ever longer waits (17 minutes in all); then the machine is not going to start this job."""
+MAX_SKIPS: Final = 16
+"""Starts that may pass a job that waits for room."""
 _MAX_RETRY_DELAY_S = 600.0
-_MIN_SPAWN_DELAY_S = 1.0
-_MAX_SKIPS = 16
+_MAX_START_PAUSE_S = 60.0
 _AUTO_BREAKER = 10
 
 
@@ -28,7 +32,7 @@ class Policy:
     retry_delay_s: float = 5.0
     """Before the first retry; doubled for each further one, at most ten minutes."""
     max_failures: int | None = None
-    """Stop launching after this many failed jobs; 0: never; None: when the first ten attempts all fail."""
+    """Stop launching after this many failed jobs; 0: never; None: when the first ten all fail."""
     timeout_s: float | None = None
     stall_timeout_s: float | None = None
     grace_s: float = 30.0
@@ -45,9 +49,25 @@ class Start:
 class Hold:
     """Nothing can be started now. `until`: when time alone will change that; None: something has to happen."""
 
-    why: Literal["nothing_ready", "max_parallel", "pause", "paused", "draining", "no_room"]
+    why: Literal["nothing_ready", "max_parallel", "pause", "paused", "draining", "no_room", "cannot_start"]
     until: float | None = None
     reasons: tuple[NoRoom, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """For people; empty where there is nothing to tell."""
+        return self.reasons[0].reason if self.why == "no_room" else _HOLD_TEXTS.get(self.why, "")
+
+
+_HOLD_TEXTS = {
+    "pause": "pausing between starts (--pause_between)",
+    "paused": "launching is paused",
+    "draining": "nothing is started any more",
+    "cannot_start": "this machine could not start the last experiment; trying again soon",
+}
+
+
+_DRAINING, _PAUSED, _MAX_PARALLEL = Hold(why="draining"), Hold(why="paused"), Hold(why="max_parallel")
 
 
 @dataclass(kw_only=True)
@@ -56,7 +76,7 @@ class LaunchMemory:
 
     last_start: float = float("-inf")
     skips: dict[str, int] = field(default_factory=dict)
-    """Per shape: starts of lower-ranked jobs since its best job could first not be placed."""
+    """Per queue: starts of lower-ranked jobs since its best job could first not be placed."""
 
 
 def decide(
@@ -69,47 +89,62 @@ def decide(
 ) -> Start | Hold:
     """The next job to start, and where. `requests` maps each resource shape to what it asks for.
 
-    Jobs start in order of rank. A job that does not fit lets later ones of another shape pass, but at most
-    16 of them: then it is kept room for, so that a job that needs four GPUs is not starved by those that need one.
+    Jobs start in order of rank. A job that does not fit lets later ones of other queues pass, but at most 16 of
+    them: then it is kept room for, so that a job that needs four GPUs is not starved by those that need one.
     """
-    if state.draining is not None:
-        return Hold(why="draining")
-    if state.paused:
-        return Hold(why="paused")
-    if len(state.active) >= state.max_parallel:
-        return Hold(why="max_parallel")
-    if now < memory.last_start + policy.pause_between_s:
-        return Hold(why="pause", until=memory.last_start + policy.pause_between_s)
-    refused: list[NoRoom] = []
-    for shape in state.shapes():
-        job = state.next_ready(shape)
-        assert job is not None
-        placed = table.place(_request(requests[shape], job))
+    held = _held(state, policy, memory, now)
+    if held is not None:
+        return held
+    refused: dict[str, NoRoom] = {}
+    for job in state.ready():
+        placed = _place(table, requests[job.shape], job)
         if not isinstance(placed, NoRoom):
-            _remember(memory, shape, passed=[s for s in memory.skips if s != shape], now=now)
+            memory.last_start = now
+            memory.skips = {queue: memory.skips.get(queue, 0) + 1 for queue in refused}
             return Start(job=job, placement=placed.placement, table=placed.table)
-        refused.append(placed)
-        if memory.skips.setdefault(shape, 0) >= _MAX_SKIPS and placed.kind != "never":
+        refused[job.queue] = placed
+        # Room is kept only where jobs of this run may make it by ending; if all did and it was not enough, others pass.
+        if not state.active:
+            memory.skips.pop(job.queue, None)
+        elif placed.kind in ("full", "cores", "memory") and memory.skips.get(job.queue, 0) >= MAX_SKIPS:
             break
     if refused:
-        return Hold(why="no_room", reasons=tuple(refused))
+        return Hold(why="no_room", until=state.next_delayed_at(), reasons=tuple(refused.values()))
     return Hold(why="nothing_ready", until=state.next_delayed_at())
 
 
-def _request(request: SlotRequest, job: JobRecord) -> SlotRequest:
-    """What this job asks for: its shape's request, its learned peak, and more room after an out-of-memory."""
-    config = job.info.get("config")
-    if config is None and not job.oom_failures:
-        return request
+def _held(state: RunState, policy: Policy, memory: LaunchMemory, now: float) -> Hold | None:
+    """Why nothing may be started now, whatever there is to start."""
+    if state.draining is not None:
+        return _DRAINING
+    if state.paused:
+        return _PAUSED
+    if len(state.active) >= state.max_parallel:
+        return _MAX_PARALLEL
+    memory.last_start = min(memory.last_start, now)  # the clock may have been set back
+    if now < memory.last_start + policy.pause_between_s:
+        return Hold(why="pause", until=memory.last_start + policy.pause_between_s)
+    if state.start_failures:
+        until = min(state.start_failed_at, now) + _doubled(1.0, state.start_failures - 1, _MAX_START_PAUSE_S)
+        if now < until:
+            return Hold(why="cannot_start", until=until)
+    return None
+
+
+def _place(table: SlotTable, request: SlotRequest, job: JobRecord) -> Placed | NoRoom:
+    """Ask for its shape's request, its learned peak, and more room after an out-of-memory."""
+    if not table.gpus:
+        return table.place(request)
     roomier = job.oom_room_mb if job.oom_failures else None
-    return replace(request, config=config, roomier_than_mb=roomier)
+    placed = table.place(replace(request, config=job.config or None, roomier_than_mb=roomier))
+    if isinstance(placed, NoRoom) and placed.kind == "never":
+        # What was learned on a larger machine must not keep it from ever running on this one.
+        return table.place(replace(request, roomier_than_mb=roomier))
+    return placed
 
 
-def _remember(memory: LaunchMemory, shape: str, passed: list[str], now: float) -> None:
-    memory.last_start = now
-    memory.skips.pop(shape, None)
-    for other in passed:
-        memory.skips[other] += 1
+def _doubled(first_s: float, times: int, limit_s: float) -> float:
+    return min(first_s * 2.0 ** min(times, 30), limit_s)
 
 
 def judge(
@@ -133,22 +168,24 @@ def judge(
     """
     code = exit_record.get("exit_code") if exit_record else None
     stop = record.state.reason if isinstance(record.state, Stopping) else None
+    nobody_saw = exit_record is None and stop is None and not permanent
     verdict: Verdict
-    not_before = 0.0
     if (completed and (exit_record is None or code == 0)) or (code == 0 and stop is None):
         verdict, cause = "succeeded", None
     elif stop == "cancelled":
-        verdict = "cancelled"
-    elif stop in ("shutdown", "slot_lost", "preempted") or (exit_record is None and not permanent and stop is None):
+        verdict, cause = "cancelled", None
+    elif stop in ("shutdown", "slot_lost", "preempted"):
+        verdict, cause = "requeue", None
+    elif nobody_saw and record.start_failures < MAX_START_FAILURES:
         verdict = "requeue"
-        if cause is not None and cause.kind == "spawn":  # a full disk or process table does not pass in an instant
-            not_before = t + max(policy.retry_delay_s, _MIN_SPAWN_DELAY_S)
     else:
-        assert cause is not None
+        assert cause is not None, "a failed attempt has a cause"
         verdict = _retry_or_fail(record, cause, policy, permanent)
-        if verdict == "retry":
-            delay = min(policy.retry_delay_s * 2.0**record.failures, _MAX_RETRY_DELAY_S)
-            not_before = t + delay if delay > 0 else 0.0
+    delay_s = 0.0
+    if verdict == "retry":
+        delay_s = _doubled(policy.retry_delay_s, record.failures, _MAX_RETRY_DELAY_S)
+    elif verdict == "requeue" and cause is not None and cause.kind == "spawn":
+        delay_s = _doubled(1.0, record.start_failures, _MAX_RETRY_DELAY_S)
     usage = exit_record or {}
     return AttemptEnded(
         t=t,
@@ -158,7 +195,7 @@ def judge(
         code=code,
         signal=usage.get("signal"),
         duration_s=round(duration_s, 3),
-        not_before=not_before,
+        not_before=t + delay_s if delay_s else 0.0,
         cause=cause,
         leftovers=usage.get("leftovers", 0),
         max_rss_mb=usage.get("max_rss_mb"),
@@ -169,7 +206,7 @@ def judge(
 def _retry_or_fail(record: JobRecord, cause: FailureCause, policy: Policy, permanent: bool) -> Verdict:
     if permanent:
         return "failed"
-    if cause.kind == "gpu_oom" and record.oom_failures < _MAX_OOM_RETRIES:
+    if cause.kind == "gpu_oom" and record.oom_failures < MAX_OOM_RETRIES:
         return "retry"  # on a roomier slot, whatever --max_retries says
     return "retry" if record.failures < policy.max_retries else "failed"
 
@@ -180,12 +217,10 @@ def breaker_tripped(state: RunState, policy: Policy) -> str | None:
         if state.failed_this_session >= policy.max_failures:
             return f"{state.failed_this_session} experiments failed (--max_failures={policy.max_failures})"
         return None
-    limit = max(_AUTO_BREAKER, 2 * state.max_parallel)
-    if policy.max_failures is None and not state.succeeded_this_session and state.failures_in_a_row >= limit:
-        return (
-            f"the first {state.failures_in_a_row} attempts all failed, so the others would too "
-            "(--max_failures=0 goes on regardless)"
-        )
+    failing = len(state.failing_this_session)
+    enough = failing >= max(_AUTO_BREAKER, 2 * state.max_parallel)
+    if policy.max_failures is None and not state.succeeded_this_session and enough:
+        return f"the first {failing} experiments all failed, so the others would too (--max_failures=0 goes on anyway)"
     return None
 
 
@@ -198,7 +233,7 @@ def overdue(record: JobRecord, policy: Policy, now: float, last_sign_of_life: fl
     state = record.state
     if not isinstance(state, Running):
         return None
-    timeout_s = record.info.get("timeout_s") or policy.timeout_s
+    timeout_s = record.timeout_s or policy.timeout_s
     if timeout_s and now - state.started_at > timeout_s:
         return "timeout"
     alive = last_sign_of_life is not None and last_sign_of_life >= state.started_at  # else still starting up

@@ -46,13 +46,13 @@ class SlotManager:
             state = record.state
             placement = Placement.from_json(getattr(state, "placement", {}))
             self._occupants[job] = Occupant(job=job, placement=placement)
-            self._configs[job] = str(record.info.get("config") or "")
+            self._configs[job] = record.config
         self._rebuild()
 
     def taken(self, record: JobRecord, placement: Placement, table: SlotTable) -> None:
         """An attempt got a slot; `table` is the one in which it is taken."""
         self._occupants[record.job_id] = Occupant(job=record.job_id, placement=placement)
-        self._configs[record.job_id] = str(record.info.get("config") or "")
+        self._configs[record.job_id] = record.config
         self.table = table
 
     def freed(self, job: str, now: float) -> int | None:

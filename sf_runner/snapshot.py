@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sf_runner.errors import StorageError
-from sf_runner.estimate import Estimate, estimate
+from sf_runner.estimate import Estimate, estimate, etas
+from sf_runner.events import Event
 from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
 from sf_runner.journal import read_journal
-from sf_runner.paths import RunPaths
+from sf_runner.outcomes import attempt_progress
+from sf_runner.paths import RunPaths, attempt_files
 from sf_runner.placement import Placement
-from sf_runner.progress import Progress, read_progress
+from sf_runner.progress import Progress
 from sf_runner.run_lock import is_held
-from sf_runner.run_state import RunState
+from sf_runner.run_state import RunState, replay
 
 STATE_NAMES = {
     "Waiting": "waiting",
@@ -37,28 +40,51 @@ class RunSnapshot:
     progress: Mapping[str, Progress] = field(default_factory=dict)
 
     def estimate(self, now: float) -> Estimate | None:
-        if not self.live:
-            return None
-        etas = {job: p.eta_s for job, p in self.progress.items() if p.eta_s is not None}
-        return estimate(self.state, now, etas)
+        return estimate(self.state, now, etas(self.progress, now)) if self.live else None
+
+
+class RunReader:
+    """Follows a run: every look reads only what was added to its journal since the last one."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
+        self.state = RunState()
+        self._offset = self._lines = 0
+
+    def events(self) -> list[Event]:
+        """What happened since the last look, already folded into `state`. StorageError when it cannot be read."""
+        try:
+            events, self._offset = read_journal(self.paths.journal, offset=self._offset)
+        except FileNotFoundError:
+            raise StorageError(f"run '{self.paths.run_name}' has no journal yet ({self.paths.journal})") from None
+        except OSError as exc:
+            raise StorageError(f"cannot read {self.paths.journal}: {exc.strerror}") from exc
+        replay(events, self.paths.journal, self.state, lines_before=self._lines)
+        self._lines += len(events)
+        return events
+
+    def snapshot(self) -> RunSnapshot:
+        self.events()
+        progress = running_progress(self.state, self.paths)
+        return RunSnapshot(paths=self.paths, state=self.state, live=is_held(self.paths), progress=progress)
 
 
 def read_run(paths: RunPaths) -> RunSnapshot:
-    """Read a run. StorageError when there is no readable journal."""
-    try:
-        events, _ = read_journal(paths.journal)
-    except FileNotFoundError:
-        raise StorageError(f"run '{paths.run_name}' has no journal yet ({paths.journal})") from None
-    except OSError as exc:
-        raise StorageError(f"cannot read {paths.journal}: {exc.strerror}") from exc
-    state = RunState()
-    state.apply_all(events)
-    progress = {}
-    for job in state.active:
-        found = read_progress(paths.job(job).progress)
-        if found is not None:
-            progress[job] = found
-    return RunSnapshot(paths=paths, state=state, live=is_held(paths), progress=progress)
+    """Read a run once. StorageError when there is no readable journal."""
+    return RunReader(paths).snapshot()
+
+
+def running_progress(state: RunState, paths: RunPaths) -> dict[str, Progress]:
+    """What running jobs say of themselves in their progress files."""
+    root = str(paths.root)
+    found = {}
+    for job, record in state.active.items():
+        running = record.state.running if isinstance(record.state, Stopping) else record.state
+        if isinstance(running, Running):
+            progress = attempt_progress(attempt_files(root, job, record.attempts)[2], running.submitted_at)
+            if progress is not None:
+                found[job] = progress
+    return found
 
 
 def state_name(record: JobRecord) -> str:
@@ -77,8 +103,8 @@ def job_json(snapshot: RunSnapshot, record: JobRecord) -> dict[str, Any]:
         "state": state_name(record),
         "attempts": record.attempts,
         "directory": str(snapshot.paths.job(record.job_id).experiment_dir),
-        "command": record.info.get("cmd"),
-        "params": record.info.get("params", {}),
+        "command": shlex.join(record.argv),
+        "params": dict(record.params),
     }
     if record.attempts:
         body["log"] = str(snapshot.paths.job(record.job_id).attempt_log(record.attempts))
@@ -109,7 +135,7 @@ def job_json(snapshot: RunSnapshot, record: JobRecord) -> dict[str, Any]:
 
 
 def run_json(snapshot: RunSnapshot, now: float) -> dict[str, Any]:
-    """A whole run as `status --json` tells it."""
+    """A whole run, without its jobs, as `status --json` tells it."""
     state = snapshot.state
     guess = snapshot.estimate(now)
     return {
@@ -122,5 +148,10 @@ def run_json(snapshot: RunSnapshot, now: float) -> dict[str, Any]:
         "total": state.total,
         "started": state.first_opened_at or None,
         "left_s": round(guess.left_s, 1) if guess else None,
-        "jobs": [job_json(snapshot, record) for record in state.jobs.values() if record.planned],
     }
+
+
+def shown_jobs(state: RunState) -> list[JobRecord]:
+    """Those that people want to see: planned ones, and others that still run. In the order of the description."""
+    shown = [record for record in state.jobs.values() if record.planned or isinstance(record.state, ACTIVE)]
+    return sorted(shown, key=lambda record: record.index)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from sf_runner.cli.common import add_run_arguments, run_paths
 from sf_runner.cli.errors import run_command
-from sf_runner.cli.options import Parser
+from sf_runner.cli.options import Parser, one_of
 from sf_runner.errors import SfRunnerError, UsageError
 from sf_runner.estimate import format_duration
 from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
 from sf_runner.paths import iter_runs
 from sf_runner.placement import Placement
-from sf_runner.snapshot import STATE_NAMES, RunSnapshot, read_run, run_json, state_name
+from sf_runner.snapshot import STATE_NAMES, RunSnapshot, job_json, read_run, run_json, shown_jobs, state_name
 from sf_runner.terminal_guard import run_with_guard
 
 
@@ -25,31 +25,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _status(argv: Sequence[str]) -> int:
-    parser = Parser(prog="python -m sf_runner.status", description=__doc__.split(": ", 1)[1], allow_abbrev=False)
+    parser = Parser("sf_runner.status", "[RUN]", "How a run stands, live or long over; without RUN: every run.")
     add_run_arguments(parser, run_optional=True)
     parser.add_argument("--json", action="store_true", help="everything, for programs")
-    parser.add_argument(
-        "--state", action="append", metavar="STATE", choices=sorted({*STATE_NAMES.values(), "retrying"}),
-        help="only experiments in this state, e.g. failed; may be repeated",
-    )  # fmt: skip
+    states = one_of(*sorted({*STATE_NAMES.values(), "retrying"}))
+    text = "only experiments in this state, e.g. failed; may be repeated"
+    parser.flag(parser, "--state", states, text, action="append")
     parser.add_argument("--watch", "-w", action="store_true", help="look at it in the full-screen UI until you leave")
-    parser.add_argument(
-        "--ui", default="auto", choices=("auto", "rich", "plain"),
-        help="for --watch: the full-screen UI, or plain lines (default: auto)",
-    )  # fmt: skip
+    text = "for --watch: auto, rich (the full-screen UI) or plain (default: auto)"
+    parser.flag(parser, "--ui", one_of("auto", "rich", "plain"), text, default="auto", metavar="UI")
     options = parser.parse_strictly(argv)
     if options.watch:
         return _watch(options.run, options.train_dir, options.ui)
     now = time.time()
     if options.run is None:
         lines = list(_all_runs(Path(options.train_dir), options.json, now))
-        print("\n".join(lines) if lines else f"no runs under --train_dir={options.train_dir}")
+        if lines or not options.json:
+            print("\n".join(lines) if lines else f"no runs under --train_dir={options.train_dir}")
         return 0
     snapshot = read_run(run_paths(options.run, options.train_dir))
     if options.json:
-        body = run_json(snapshot, now)
-        if options.state:
-            body["jobs"] = [job for job in body["jobs"] if job["state"] in options.state]
+        jobs = [r for r in shown_jobs(snapshot.state) if not options.state or state_name(r) in options.state]
+        body = {**run_json(snapshot, now), "jobs": [job_json(snapshot, record) for record in jobs]}
         print(json.dumps(body, indent=1))
     else:
         print("\n".join(_table(snapshot, now, options.state)))
@@ -74,12 +71,10 @@ def _all_runs(train_dir: Path, as_json: bool, now: float) -> Iterator[str]:
         try:
             snapshot = read_run(paths)
         except SfRunnerError as exc:
-            yield f"{paths.run_name}: {exc}"
+            yield json.dumps({"version": 1, "run": paths.run_name, "error": str(exc)}) if as_json else f"error: {exc}"
             continue
         if as_json:
-            body = run_json(snapshot, now)
-            del body["jobs"]
-            yield json.dumps(body)
+            yield json.dumps(run_json(snapshot, now))
         else:
             yield f"{paths.run_name}: {headline(snapshot, now)}"
 
@@ -92,7 +87,7 @@ def headline(snapshot: RunSnapshot, now: float) -> str:
         if state.count(name):
             parts.append(f"{state.count(name)} {STATE_NAMES[name]}")
     if state.active:
-        parts.append(f"{len(state.active)} running")
+        parts.append(f"{len(state.active)} running" if snapshot.live else f"{len(state.active)} left running")
     if state.count("Waiting"):
         parts.append(f"{state.count('Waiting')} waiting")
     guess = snapshot.estimate(now)
@@ -108,15 +103,14 @@ def headline(snapshot: RunSnapshot, now: float) -> str:
 def _table(snapshot: RunSnapshot, now: float, only: Sequence[str] | None) -> Iterator[str]:
     yield f"run {snapshot.state.run_name}: {headline(snapshot, now)}"
     rows = [("state", "try", "time", "progress", "slot", "experiment")]
-    for record in sorted((r for r in snapshot.state.jobs.values() if r.planned), key=lambda r: r.index):
+    for record in shown_jobs(snapshot.state):
         if not only or state_name(record) in only:
             rows.append(_row(snapshot, record, now))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:
         yield "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[5]]).rstrip()
-    for note in snapshot.state.notes[-3:]:
-        if note.level != "info":
-            yield f"{note.level}: {note.job + ': ' if note.job else ''}{note.text}"
+    for note in [note for note in snapshot.state.notes if note.level != "info"][-3:]:
+        yield f"{note.level}: {note.job + ': ' if note.job else ''}{note.text}"
 
 
 def _row(snapshot: RunSnapshot, record: JobRecord, now: float) -> tuple[str, str, str, str, str, str]:
@@ -126,7 +120,8 @@ def _row(snapshot: RunSnapshot, record: JobRecord, now: float) -> tuple[str, str
         running = state.running if isinstance(state, Stopping) else state
         slot = Placement.from_json(state.placement).label
         if isinstance(running, Running):
-            elapsed = format_duration(now - running.started_at)
+            until = now if snapshot.live else snapshot.state.last_event_at
+            elapsed = format_duration(until - running.started_at)
     elif isinstance(state, Succeeded | Failed):
         elapsed = format_duration(state.duration_s)
     if isinstance(state, Failed):
@@ -142,8 +137,8 @@ def _progress(snapshot: RunSnapshot, record: JobRecord) -> str:
     if progress is None:
         return ""
     parts = []
-    if progress.step is not None and progress.total:
-        parts.append(f"{100 * progress.step / progress.total:.0f} %")
+    if progress.fraction is not None:
+        parts.append(f"{100 * progress.fraction:.0f} %")
     elif progress.phase:
         parts.append(progress.phase)
     if progress.fps:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sf_runner.estimate import format_duration
 from sf_runner.job_state import Failed, JobRecord, Succeeded
-from sf_runner.paths import RunPaths
+from sf_runner.paths import RunPaths, attempt_files
 from sf_runner.progress import read_progress
 from sf_runner.run_state import RunState
 
@@ -26,16 +27,14 @@ class FailureGroup:
 def failure_groups(state: RunState) -> list[FailureGroup]:
     """Largest first."""
     groups: dict[str, list[JobRecord]] = {}
-    for record in state.failures():
-        assert isinstance(record.state, Failed)
-        groups.setdefault(record.state.cause.fingerprint, []).append(record)
-    found = [FailureGroup(summary=_cause(records[0]), jobs=tuple(records)) for records in groups.values()]
+    summaries: dict[str, str] = {}
+    for record in state.jobs.values():
+        if record.planned and isinstance(record.state, Failed):
+            cause = record.state.cause
+            groups.setdefault(cause.fingerprint, []).append(record)
+            summaries.setdefault(cause.fingerprint, cause.summary)
+    found = [FailureGroup(summary=summaries[key], jobs=tuple(records)) for key, records in groups.items()]
     return sorted(found, key=lambda group: -len(group.jobs))
-
-
-def _cause(record: JobRecord) -> str:
-    assert isinstance(record.state, Failed)
-    return record.state.cause.summary
 
 
 def summary_lines(state: RunState, run_paths: RunPaths, *, elapsed_s: float, rerun: str) -> list[str]:
@@ -44,8 +43,7 @@ def summary_lines(state: RunState, run_paths: RunPaths, *, elapsed_s: float, rer
     for group in failure_groups(state):
         lines.append(f"  {len(group.jobs)} x {group.summary}")
         for record in group.jobs[:_LOGS_PER_GROUP]:
-            assert isinstance(record.state, Failed)
-            log = run_paths.job(record.job_id).attempt_log(record.state.attempt)
+            log = run_paths.job(record.job_id).attempt_log(record.attempts)
             attempts = f" ({record.attempts} attempts)" if record.attempts > 1 else ""
             lines.append(f"      {log}{attempts}")
         if len(group.jobs) > _LOGS_PER_GROUP:
@@ -55,8 +53,14 @@ def summary_lines(state: RunState, run_paths: RunPaths, *, elapsed_s: float, rer
     if left:
         lines.append(f"{left} experiments are not done; the same command goes on with them: {rerun}")
     elif state.count("Failed"):
-        lines.append(f"try the failed ones again: {rerun} --retry_failed")
+        lines.append(f"try the failed ones again: {_with(rerun, '--retry_failed')}")
+    elif state.count("Cancelled"):
+        lines.append(f"run the cancelled ones after all: {_with(rerun, '--retry_cancelled')}")
     return lines
+
+
+def _with(command: str, flag: str) -> str:
+    return command if flag in command.split() else f"{command} {flag}"
 
 
 def headline(state: RunState) -> str:
@@ -66,7 +70,7 @@ def headline(state: RunState) -> str:
     parts = [f"{state.count('Succeeded')} of {state.total} experiments succeeded"]
     for names, text in (
         (("Failed",), "failed"),
-        (("Cancelled",), "were cancelled"),
+        (("Cancelled",), "cancelled"),
         (("Waiting",), "did not run"),
     ):
         if state.count(*names):
@@ -78,29 +82,27 @@ def headline(state: RunState) -> str:
 
 def results_lines(state: RunState, run_paths: RunPaths) -> list[str]:
     """The last value of the main metric per configuration, mean over its seeds; empty when no job reported one."""
-    rows: dict[str, list[float]] = {}
-    names: dict[str, str] = {}
-    metric = ""
+    values: dict[str, dict[str, list[float]]] = {}
+    first: dict[str, JobRecord] = {}
+    root = str(run_paths.root)
     for record in state.jobs.values():
         if not record.planned or not isinstance(record.state, Succeeded):
             continue
-        progress = read_progress(run_paths.job(record.job_id).progress)
+        progress = read_progress(attempt_files(root, record.job_id, record.attempts)[2])
         if progress is None or not progress.metrics:
             continue
-        metric = metric or main_metric(progress.metrics)
-        value = progress.metrics.get(metric)
-        if value is not None:
-            config = str(record.info.get("config", record.job_id))
-            rows.setdefault(config, []).append(float(value))
-            names.setdefault(config, configuration_name(record))
-    if not rows:
-        return []
-    width = min(72, max(len(name) for name in names.values()))
-    lines = [f"{metric}, last value, mean over seeds:"]
-    for config, values in rows.items():
-        mean = sum(values) / len(values)
-        spread = f"  ({min(values):.4g} to {max(values):.4g}, {len(values)} seeds)" if len(values) > 1 else ""
-        lines.append(f"  {names[config]:{width}}  {mean:10.4g}{spread}")
+        config = record.config or record.job_id
+        first.setdefault(config, record)
+        metric = main_metric(progress.metrics)
+        values.setdefault(metric, {}).setdefault(config, []).append(progress.metrics[metric])
+    names = configuration_names(first)
+    width = min(72, max(map(len, names.values()), default=0))
+    lines = []
+    for metric, rows in values.items():
+        lines.append(f"{metric}, last value, mean over seeds:")
+        for config, numbers in rows.items():
+            spread = f"  ({min(numbers):.4g} to {max(numbers):.4g}, {len(numbers)} seeds)" if len(numbers) > 1 else ""
+            lines.append(f"  {names[config]:{width}}  {sum(numbers) / len(numbers):10.4g}{spread}")
     return lines
 
 
@@ -112,11 +114,22 @@ def main_metric(metrics: Mapping[str, object]) -> str:
     return next(iter(metrics))
 
 
-def configuration_name(record: JobRecord) -> str:
-    """The base name and every parameter but the seed."""
+def configuration_names(first: Mapping[str, JobRecord]) -> dict[str, str]:
+    """By configuration, given one job of each: its base name and every parameter but the seed.
+
+    Configurations that this does not tell apart (they differ in their command or environment) get the job's name.
+    """
+    names = {config: _configuration_name(record) for config, record in first.items()}
+    alike = Counter(names.values())
+    return {
+        config: name if alike[name] == 1 else f"{name} ({first[config].job_id.rpartition('/')[2]})"
+        for config, name in names.items()
+    }
+
+
+def _configuration_name(record: JobRecord) -> str:
     base = record.job_id.split("/")[0].rstrip("_")
-    params = record.info.get("params") or {}
-    shown = [f"{name}={value}" for name, value in params.items() if str(value) != record.info.get("seed")]
+    shown = (f"{name}={value}" for name, value in record.params.items() if name != record.seed_param)
     return " ".join([base, *shown])
 
 

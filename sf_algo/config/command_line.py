@@ -126,7 +126,6 @@ def family_faults(typed: Mapping[FlagKey, FlagValue], env: str | None) -> list[s
     understood = {name for section, name in typed if understands(family, section)}
     strange = {name: section for section, name in typed if name not in understood}
     return [
-        f"--{name} is a flag of {EnvFamily(section).value}_* environments; --env={env} does not know it: "
-        "remove it"
+        f"--{name} is a flag of {EnvFamily(section).value}_* environments; --env={env} does not know it: remove it"
         for name, section in strange.items()
     ]

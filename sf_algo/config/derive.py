@@ -34,11 +34,10 @@ def _synchronous(values: Values) -> bool:
 
 
 def _derive_serial(values: Values, free: IsFree) -> None:
-    """In one process nothing runs in parallel: workers, splits and asynchrony gain nothing there."""
+    """Without worker processes, workers and splits gain nothing; asynchrony only where it is asked for."""
     if free("sampling", "serial_mode") and values["sampling", "serial_mode"]:
-        # Whoever asks for workers or asynchrony does not want a family's default of one process.
-        asked = values["sampling", "async_rl"] and not free("sampling", "async_rl")
-        values["sampling", "serial_mode"] = not asked and free("sampling", "num_workers")
+        # Whoever asks for workers does not want a family's default of one process.
+        values["sampling", "serial_mode"] = free("sampling", "num_workers")
     if values["sampling", "serial_mode"]:
         for name, value in (("async_rl", False), ("num_workers", 1), ("worker_num_splits", 1)):
             if free("sampling", name):
@@ -72,9 +71,7 @@ def _fit_environments_to_batch(values: Values, most: int) -> int:
     workers = values["sampling", "num_workers"]
     splits = values["sampling", "worker_num_splits"]
     wanted = values["rl", "batch_size"] * values["rl", "num_batches_per_iteration"] // values["rl", "rollout"]
-    fitting = [
-        n for n in range(most, 0, -1) if n % splits == 0 and fills_rounds(wanted, per_round=workers * n)
-    ]
+    fitting = [n for n in range(most, 0, -1) if n % splits == 0 and fills_rounds(wanted, per_round=workers * n)]
     return fitting[0] if fitting else most
 
 

@@ -13,9 +13,7 @@ from sf_algo.errors import ConfigError, SfAlgoError
 INTERRUPTED = 130
 
 
-def run_command(
-    command: Command, body: Callable[[Invocation], int], argv: Sequence[str] | None = None
-) -> int:
+def run_command(command: Command, body: Callable[[Invocation], int], argv: Sequence[str] | None = None) -> int:
     """Understands the command line and runs `body`; returns the exit code.
 
     A fault of the user's making is printed as ``error: <one line>`` for each fault, without a traceback.
@@ -37,8 +35,13 @@ def run_command(
 
 
 def report_error(error: SfAlgoError) -> int:
-    """Prints the faults of `error`, one line each, and returns the exit code that goes with them."""
+    """Prints the faults of `error`, one line each, and returns the exit code that goes with them. What
+    follows the first line of a message (a worker's traceback) is printed before it: the last line says what
+    is wrong."""
     faults = error.faults if isinstance(error, ConfigError) else (str(error),)
     for fault in faults:
-        print(f"error: {' '.join(fault.split())}", file=sys.stderr)
+        first, _, details = fault.strip().partition("\n")
+        if details:
+            print(details.rstrip(), file=sys.stderr)
+        print(f"error: {first}", file=sys.stderr)
     return error.exit_code

@@ -15,9 +15,7 @@ class PbtConfig:
     with_pbt: bool = flag(False, "population-based training over num_policies policies")
     pbt_period_env_steps: int = flag(5_000_000, "frames between two updates of the population", at_least=1)
     pbt_start_mutation: int = flag(20_000_000, "frames before the first update", at_least=0)
-    pbt_replace_fraction: float = flag(
-        0.3, "share of the population replaced by the best", at_least=0, at_most=1
-    )
+    pbt_replace_fraction: float = flag(0.3, "share of the population replaced by the best", at_least=0, at_most=1)
     pbt_mutation_rate: float = flag(0.15, "probability that a hyperparameter changes", at_least=0, at_most=1)
     pbt_replace_reward_gap: float = flag(
         0.1, "relative difference of the objective that justifies replacing a policy", at_least=0
@@ -28,12 +26,8 @@ class PbtConfig:
     pbt_optimize_batch_size: bool = flag(False, "mutate the batch size, too")
     pbt_optimize_gamma: bool = flag(False, "mutate the discount, too")
     pbt_target_objective: str = flag("true_reward", "statistic of the episodes by which policies are ranked")
-    pbt_perturb_min: float = flag(
-        1.05, "smallest factor of a mutation", above=1, why="a factor of 1 changes nothing"
-    )
-    pbt_perturb_max: float = flag(
-        1.5, "largest factor of a mutation", above=1, why="a factor of 1 changes nothing"
-    )
+    pbt_perturb_min: float = flag(1.05, "smallest factor of a mutation", above=1, why="a factor of 1 changes nothing")
+    pbt_perturb_max: float = flag(1.5, "largest factor of a mutation", above=1, why="a factor of 1 changes nothing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +61,7 @@ class EvaluationConfig:
     video_frames: int = flag(NO_LIMIT, "most frames in the video", at_least=1, default_text="no limit")
     video_name: str | None = flag(None, "file name of the video; None: replay.mp4")
     max_num_frames: int = flag(NO_LIMIT, "stop after this many frames", at_least=1, default_text="no limit")
-    max_num_episodes: int = flag(
-        NO_LIMIT, "stop after this many episodes", at_least=1, default_text="no limit"
-    )
+    max_num_episodes: int = flag(NO_LIMIT, "stop after this many episodes", at_least=1, default_text="no limit")
     eval_deterministic: bool = flag(False, "take the most probable action instead of drawing one")
     continuous_actions_sample: bool = flag(True, "draw continuous actions; False: take their mean")
 
@@ -79,7 +71,5 @@ class DummySamplerConfig:
     """The speed test that only steps environments with random actions."""
 
     sample_env_frames: int | None = flag(None, "stop after this many frames over all workers", at_least=1)
-    sample_env_frames_per_worker: int | None = flag(
-        None, "stop each worker after this many frames", at_least=1
-    )
+    sample_env_frames_per_worker: int | None = flag(None, "stop each worker after this many frames", at_least=1)
     timeout_seconds: float | None = flag(None, "stop after this time (s)", above=0)

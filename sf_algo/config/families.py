@@ -105,10 +105,12 @@ _CLASSIC: Mapping[FlagKey, FlagValue] = {
     ("model", "nonlinearity"): "tanh",
     ("model", "use_rnn"): False,
     ("rl", "normalize_input"): True,
-    ("rl", "learning_rate"): 1e-3,
+    ("rl", "learning_rate"): 2e-3,
+    ("rl", "batch_size"): 256,
+    ("rl", "num_batches_per_iteration"): 4,
+    ("rl", "ppo_epochs"): 4,
     ("rl", "normalize_returns"): True,
     ("rl", "ppo_clip_ratio"): 0.2,
-    ("rl", "ppo_epochs"): 4,
     ("sampling", "serial_mode"): True,
 }
 

@@ -21,6 +21,7 @@ class FlagInfo:
     ``at_least``, ``above`` and ``at_most`` bound a number (the second excludes its bound); ``why`` says why
     the bound exists and is printed with the fault. ``aliases`` are other spellings of the flag,
     ``value_aliases`` other spellings of its values, ``default_text`` what the help shows as the default.
+    ``idle`` says why a flag that is accepted for the sake of old command lines does nothing.
     """
 
     help: str
@@ -31,6 +32,7 @@ class FlagInfo:
     at_most: float | None = None
     why: str = ""
     default_text: str = ""
+    idle: str = ""
 
 
 def flag(
@@ -44,6 +46,7 @@ def flag(
     at_most: float | None = None,
     why: str = "",
     default_text: str = "",
+    idle: str = "",
 ) -> T:
     """Declares a dataclass field that is also a command-line flag of the same name."""
     info = FlagInfo(
@@ -55,6 +58,7 @@ def flag(
         at_most=at_most,
         why=why,
         default_text=default_text,
+        idle=idle,
     )
     return dataclasses.field(default=default, metadata={METADATA_KEY: info})
 

@@ -16,15 +16,9 @@ _COEFF = "a negative weight would turn the loss around"
 class LearnerConfig:
     """Reinforcement-learning hyperparameters."""
 
-    rollout: int = flag(
-        32, "length of a trajectory in steps", at_least=1, why="a trajectory has at least one step"
-    )
-    recurrence: int = flag(
-        32, "steps of backpropagation through time: the rollout, or 1 without a recurrent core"
-    )
-    batch_size: int = flag(
-        1024, "samples in one minibatch", at_least=1, why="a minibatch has at least one sample"
-    )
+    rollout: int = flag(32, "length of a trajectory in steps", at_least=1, why="a trajectory has at least one step")
+    recurrence: int = flag(32, "steps of backpropagation through time: the rollout, or 1 without a recurrent core")
+    batch_size: int = flag(1024, "samples in one minibatch", at_least=1, why="a minibatch has at least one sample")
     num_batches_per_iteration: int = flag(
         1,
         "minibatches collected before a training iteration, which shuffles them together",
@@ -47,9 +41,7 @@ class LearnerConfig:
     )
 
     gamma: float = flag(0.99, "discount", at_least=0, at_most=1, why=_RATIO)
-    gae_lambda: float = flag(
-        0.95, "lambda of generalized advantage estimation", at_least=0, at_most=1, why=_RATIO
-    )
+    gae_lambda: float = flag(0.95, "lambda of generalized advantage estimation", at_least=0, at_most=1, why=_RATIO)
     with_vtrace: bool = flag(True, "V-trace returns instead of GAE: corrects for policy lag")
     vtrace_rho: float = flag(1.0, "V-trace clip of the importance weight of the temporal difference", above=0)
     vtrace_c: float = flag(1.0, "V-trace clip of the importance weight of the trace", above=0)
@@ -57,13 +49,9 @@ class LearnerConfig:
         True, "at a time limit, bootstrap from the value of the final observation instead of 0"
     )
     reward_scale: float = flag(1.0, "rewards are multiplied by this")
-    reward_clip: float = flag(
-        1000.0, "scaled rewards are clipped to [-clip, clip]", above=0, why="0 leaves no reward"
-    )
+    reward_clip: float = flag(1000.0, "scaled rewards are clipped to [-clip, clip]", above=0, why="0 leaves no reward")
     obs_subtract_mean: float = flag(0.0, "subtracted from observations")
-    obs_scale: float = flag(
-        1.0, "observations are divided by this (255 for images)", above=0, why="it divides"
-    )
+    obs_scale: float = flag(1.0, "observations are divided by this (255 for images)", above=0, why="it divides")
     normalize_input: bool = flag(False, "normalize observations by their running mean and standard deviation")
     normalize_input_keys: tuple[str, ...] = flag(
         (), "observations to normalize when normalize_input is on; empty: all of them"
@@ -91,6 +79,4 @@ class LearnerConfig:
     )
     exploration_loss_coeff: float = flag(0.003, "weight of the exploration loss", at_least=0, why=_COEFF)
     value_loss_coeff: float = flag(0.5, "weight of the value loss", at_least=0, why=_COEFF)
-    kl_loss_coeff: float = flag(
-        0.0, "weight of the KL divergence from the policy that acted", at_least=0, why=_COEFF
-    )
+    kl_loss_coeff: float = flag(0.0, "weight of the KL divergence from the policy that acted", at_least=0, why=_COEFF)

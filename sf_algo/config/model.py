@@ -34,9 +34,7 @@ class ModelConfig:
     encoder_mlp_layers: tuple[int, ...] = flag(
         (), "widths of the layers of an mlp encoder; empty: 2 x hidden_size (mlp_mujoco: 2 x 64)"
     )
-    decoder_mlp_layers: tuple[int, ...] = flag(
-        (), "widths of the layers between the core and the heads; empty: none"
-    )
+    decoder_mlp_layers: tuple[int, ...] = flag((), "widths of the layers between the core and the heads; empty: none")
     hidden_size: int = flag(
         512,
         "width of the encoder's output and of the recurrent core",
@@ -48,9 +46,7 @@ class ModelConfig:
     policy_initialization: Literal["orthogonal", "xavier_uniform", "torch_default"] = flag(
         "orthogonal", "how weights start"
     )
-    policy_init_gain: float = flag(
-        1.0, "gain of the initialization", above=0, why="weights of gain 0 never learn"
-    )
+    policy_init_gain: float = flag(1.0, "gain of the initialization", above=0, why="weights of gain 0 never learn")
     actor_critic_share_weights: bool = flag(True, "one body for policy and value instead of two")
     use_spectral_norm: bool = flag(False, "spectral normalization of the layers")
     adaptive_stddev: bool = flag(
@@ -64,6 +60,4 @@ class ModelConfig:
 
     use_rnn: bool = flag(True, "recurrent core")
     rnn_type: Literal["gru", "lstm"] = flag("gru", "kind of the recurrent core")
-    rnn_num_layers: int = flag(
-        1, "layers of the recurrent core", at_least=1, why="use_rnn=False means no layer"
-    )
+    rnn_num_layers: int = flag(1, "layers of the recurrent core", at_least=1, why="use_rnn=False means no layer")

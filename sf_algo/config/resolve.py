@@ -73,8 +73,7 @@ def configure(argv: Sequence[str], command: Command = Command.TRAIN) -> Invocati
         if command is Command.ENJOY or path.exists():
             if typed.faults:
                 raise ConfigError(typed.faults)
-            # Where the experiment was found counts, not where it was once: folders get moved.
-            stored = {**load_stored_values(path), **_location(typed)}
+            stored = {**load_stored_values(path), **_of_this_start(typed)}
     return _resolve(typed, command, stored=stored)
 
 
@@ -91,7 +90,9 @@ def _resolve(typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagV
     values: dict[FlagKey, Any] = {**default_values(env), **chosen}
     derive_defaults(values, chosen)
     config = make_config(values)
-    faults = [*typed.faults, *family_faults(typed.values, env), *_other_family(typed, stored)]
+    faults = [*typed.faults, *family_faults(typed.values, env), *_other_family(typed, command, stored)]
+    if command is Command.TRAIN and config.run.algo != "APPO":
+        faults.append(f"--algo={config.run.algo}: start it with python -m {Command.RUN_ALGORITHM.value}")
     faults += [f for f in cross_check(config) if not _mentions(f, typed.faulty)]
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
@@ -99,7 +100,11 @@ def _resolve(typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagV
         config=config,
         typed=frozenset(name for _, name in typed.values),
         resumed=stored is not None,
-        notes=(*_without_effect(typed, command, config), *_overridden(typed, stored)),
+        notes=(
+            *_without_effect(typed, command, config),
+            *_overridden(typed, command, stored),
+            *_hints(config, command),
+        ),
     )
 
 
@@ -111,29 +116,33 @@ def _resumes(typed: TypedFlags) -> bool:
     return typed.values.get(("run", "restart_behavior"), "resume") == "resume"
 
 
-def _location(typed: TypedFlags) -> dict[FlagKey, FlagValue]:
-    """The flags that say where the experiment is."""
-    return {
-        key: typed.values.get(key, flags_by_key()[key].default)
-        for key in (("run", "train_dir"), ("run", "experiments_root"), ("run", "experiment"))
-    }
+_OF_ONE_START = ("train_dir", "experiments_root", "experiment", "restart_behavior", "load_checkpoint_kind")
+"""Flags of the section `run` that are never taken from an earlier start. Folders get moved, and nobody who
+once asked to begin anew wants that again with every resume."""
+
+
+_OF_EVALUATION_TOO = (("run", "seed"), ("run", "device"))
+"""What an evaluation chooses for itself."""
+
+
+def _of_this_start(typed: TypedFlags) -> dict[FlagKey, FlagValue]:
+    keys = [("run", name) for name in _OF_ONE_START]
+    return {key: typed.values.get(key, flags_by_key()[key].default) for key in keys}
 
 
 def _experiment_dir(typed: TypedFlags) -> Path:
-    names: dict[str, Any] = {name: value for (_, name), value in _location(typed).items()}
+    names: dict[str, Any] = {name: value for (_, name), value in _of_this_start(typed).items()}
     return RunConfig(**names).experiment_dir
 
 
-def _other_family(typed: TypedFlags, stored: Mapping[FlagKey, FlagValue] | None) -> list[str]:
+def _other_family(typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagValue] | None) -> list[str]:
     if stored is None or typed.env is None:
         return []
     before = str(stored["run", "env"])
     if family_of(before) is family_of(typed.env):
         return []
-    return [
-        f"--env={typed.env}: this experiment was trained on {before}; choose another --experiment, or "
-        "--restart_behavior=restart to begin anew"
-    ]
+    anew = ", or --restart_behavior=restart to begin anew" if command is Command.TRAIN else ""
+    return [f"--env={typed.env}: this experiment was trained on {before}; choose another --experiment{anew}"]
 
 
 def _without_effect(typed: TypedFlags, command: Command, config: Config) -> list[str]:
@@ -147,6 +156,10 @@ def _without_effect(typed: TypedFlags, command: Command, config: Config) -> list
         idle = sorted({name for _, name in typed.values} - names)
         if idle:
             notes.append(f"no effect in this command: {_dashed(idle)}")
+    for key, value in typed.values.items():
+        spec = flags_by_key()[key]
+        if spec.info.idle and value != spec.default:
+            notes.append(f"--{spec.name} has no effect: {spec.info.idle}")
     mix = "pbt_mix_policies_in_one_env"
     for section, switch in (("pbt", "with_pbt"), ("wandb", "with_wandb")):
         flags = sorted(n for s, n in typed.values if s == section and n not in (switch, mix))
@@ -155,15 +168,29 @@ def _without_effect(typed: TypedFlags, command: Command, config: Config) -> list
     return notes
 
 
-def _overridden(typed: TypedFlags, stored: Mapping[FlagKey, FlagValue] | None) -> list[str]:
+def _overridden(typed: TypedFlags, command: Command, stored: Mapping[FlagKey, FlagValue] | None) -> list[str]:
     if stored is None:
         return []
     changes = [
         f"--{key[1]} {format_value(stored[key])} -> {format_value(value)}"
         for key, value in typed.values.items()
-        if key in flags_by_key() and key[0] not in TRANSIENT_SECTIONS and stored[key] != value
+        if key[0] not in TRANSIENT_SECTIONS
+        and stored[key] != value
+        and not (command is Command.ENJOY and key in _OF_EVALUATION_TOO)
     ]
     return [f"changed against the stored configuration: {', '.join(changes)}"] if changes else []
+
+
+def _hints(config: Config, command: Command) -> list[str]:
+    """Combinations that work but are hardly meant."""
+    rl, limit = config.rl, config.run.env_steps_limit
+    samples = rl.batch_size * rl.num_batches_per_iteration
+    if command is not Command.TRAIN or limit is None or not 0 < limit < samples:
+        return []
+    return [
+        f"--train_for_env_steps={limit} is less than one iteration of {samples} samples (batch_size x "
+        "num_batches_per_iteration): the training ends after that one"
+    ]
 
 
 def _dashed(names: Sequence[str]) -> str:

@@ -16,9 +16,7 @@ _SECONDS = "it is a length of time in seconds"
 class RunConfig:
     """Identity, duration, storage and reporting of one experiment."""
 
-    algo: Literal["APPO", "DUMMY_SAMPLER"] = flag(
-        "APPO", "algorithm to run; DUMMY_SAMPLER only steps the environment"
-    )
+    algo: Literal["APPO", "DUMMY_SAMPLER"] = flag("APPO", "algorithm to run; DUMMY_SAMPLER only steps the environment")
     env: str | None = flag(
         None,
         "environment: a gymnasium id (CartPole-v1), doom_<name>, atari_<name>, mujoco_<name>, or your own as "
@@ -69,9 +67,7 @@ class RunConfig:
         "reward",
         "metric that decides which policy is the best: reward, true_reward or any statistic of the episodes",
     )
-    save_best_after: int = flag(
-        100_000, "environment frames before the first save of the best policy", at_least=0
-    )
+    save_best_after: int = flag(100_000, "environment frames before the first save of the best policy", at_least=0)
     load_checkpoint_kind: Literal["latest", "best"] = flag(
         "latest", "checkpoint to start from when resuming or watching: the latest or the best one"
     )

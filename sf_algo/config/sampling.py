@@ -19,11 +19,12 @@ def usable_cores() -> int:
 class SamplingConfig:
     """Topology of the sampler and rules between sampler and learner."""
 
-    async_rl: bool = flag(
-        True, "collect experience while the learner trains; False: in turns, without policy lag"
-    )
+    async_rl: bool = flag(True, "collect experience while the learner trains; False: in turns, without policy lag")
     serial_mode: bool = flag(
-        False, "everything in one process: best for very cheap environments, and bit-reproducible with a seed"
+        False,
+        "environments in the main process, without workers: best for very cheap ones. With async_rl=False "
+        "it is bit-reproducible with a seed, with async_rl=True the learner trains beside it in a process "
+        "of its own",
     )
     num_workers: int = computed_flag(
         usable_cores,
@@ -46,10 +47,13 @@ class SamplingConfig:
         at_most=8,
         why="2 hide the wait for actions; more only cut the inference batches smaller",
     )
-    num_policies: int = flag(
-        1, "policies trained side by side", at_least=1, why="there is something to train"
+    num_policies: int = flag(1, "policies trained side by side", at_least=1, why="there is something to train")
+    policy_workers_per_policy: int = flag(
+        1,
+        "inference workers for each policy; without effect",
+        at_least=1,
+        idle="one batched pass serves all requests of a policy",
     )
-    policy_workers_per_policy: int = flag(1, "inference workers for each policy", at_least=1)
     max_policy_lag: int = flag(
         10_000,
         "samples older than this many policy updates are not trained on",
@@ -67,20 +71,18 @@ class SamplingConfig:
         "workers start over this span (s) so that their episodes do not run in step; 0: all at once",
         at_least=0,
     )
-    decorrelate_envs_on_one_worker: bool = flag(
-        True, "spread the environments of one worker over an episode, too"
-    )
+    decorrelate_envs_on_one_worker: bool = flag(True, "spread the environments of one worker over an episode, too")
     pbt_mix_policies_in_one_env: bool = flag(
         True, "with several policies, agents of one environment may follow different ones"
     )
 
     train_in_background_thread: bool = flag(
-        True, "learn in a thread beside the inference; False: in the thread that collects batches"
+        True,
+        "learn beside the inference; without effect",
+        idle="async_rl decides whether the learner works beside the sampler",
     )
     set_workers_cpu_affinity: bool = flag(True, "pin every worker to its share of the cores")
-    force_envs_single_thread: bool = flag(
-        False, "limit numerical libraries inside environments to one thread"
-    )
+    force_envs_single_thread: bool = flag(False, "limit numerical libraries inside environments to one thread")
     default_niceness: int = flag(
         0, "niceness of the rollout workers", at_least=-20, at_most=19, why="the kernel knows -20 to 19"
     )
@@ -88,11 +90,9 @@ class SamplingConfig:
         0, "threads of the learner on a CPU; 0: what suits the cores at hand", at_least=0
     )
     actor_worker_gpus: tuple[int, ...] = flag(
-        (), "GPUs that environments may render on, given to workers in turn"
+        (),
+        "GPUs that environments may render on; without effect",
+        idle="no environment of this version renders on a GPU",
     )
-    reset_timeout_seconds: float = flag(
-        120, "longest wait for an environment to start (s)", above=0, why=_SECONDS
-    )
-    heartbeat_interval: float = flag(
-        20, "time between two signs of life of every process (s)", above=0, why=_SECONDS
-    )
+    reset_timeout_seconds: float = flag(120, "longest wait for an environment to start (s)", above=0, why=_SECONDS)
+    heartbeat_interval: float = flag(20, "time between two signs of life of every process (s)", above=0, why=_SECONDS)

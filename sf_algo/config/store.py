@@ -98,15 +98,12 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
         document = json.loads(path.read_text())
     except FileNotFoundError:
         raise ConfigError(
-            f"{path} does not exist: no experiment there; check --train_dir, --experiments_root and "
-            "--experiment"
+            f"{path} does not exist: no experiment there; check --train_dir, --experiments_root and --experiment"
         ) from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise ConfigError(
-            f"{path} is not valid JSON ({error}); restore it or use another --experiment"
-        ) from error
+        raise ConfigError(f"{path} is not valid JSON ({error}); restore it or use another --experiment") from error
     version = document.get("version") if isinstance(document, dict) else None
     if not isinstance(version, int) or not isinstance(document.get("config"), dict):
         raise ConfigError(f"{path} is not a configuration of this trainer; use another --experiment")
@@ -125,9 +122,7 @@ def _faults(found: Mapping[FlagKey, object]) -> list[str]:
     for key in found.keys() - set(known):
         hint = nearest(key[1], [name for _, name in known])
         faults.append(f"unknown entry {key[0]}.{key[1]}" + (f"; did you mean {hint}?" if hint else ""))
-    faults += [
-        f"entry {section}.{name} is missing" for section, name in known if (section, name) not in found
-    ]
+    faults += [f"entry {section}.{name} is missing" for section, name in known if (section, name) not in found]
     for key, value in found.items():
         spec = flags_by_key().get(key)
         if spec is not None and not has_type(spec, value):

@@ -62,11 +62,6 @@ def _sampling(config: Config) -> Iterator[str]:
             f"--worker_num_splits={sampling.worker_num_splits}: must be a multiple of the splits, because "
             "the splits of a worker take turns and have to be of equal size"
         )
-    if sampling.serial_mode and sampling.async_rl:
-        yield (
-            "--serial_mode=True with --async_rl=True: one process cannot sample and learn at the same time; "
-            "remove one of the two"
-        )
     least = rl.num_batches_per_iteration
     if 0 <= rl.num_minibatches_to_accumulate < least:
         yield (

@@ -95,9 +95,7 @@ def _parse_choice(spec: FlagSpec, text: str) -> str:
     if value in spec.choices:
         return value
     hint = nearest(text, spec.choices)
-    raise BadValueError(
-        f"must be one of {', '.join(spec.choices)}" + (f"; did you mean {hint}?" if hint else "")
-    )
+    raise BadValueError(f"must be one of {', '.join(spec.choices)}" + (f"; did you mean {hint}?" if hint else ""))
 
 
 def format_value(value: FlagValue) -> str:

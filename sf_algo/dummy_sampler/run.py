@@ -54,7 +54,7 @@ def run_dummy_sampler(invocation: Invocation) -> int:
     seed = config.run.seed if config.run.seed is not None else secrets.randbits(31)
     print(
         f"{config.run.env}: {plan.num_workers} workers x {plan.envs_per_worker} environments on "
-        f"{usable_cores()} cores, random actions",
+        f"{usable_cores()} cores, random actions{'' if plan.is_limited else '; Ctrl-C ends it'}",
         flush=True,
     )
     with (
@@ -68,6 +68,7 @@ def run_dummy_sampler(invocation: Invocation) -> int:
         measured = sampler.measure()
     stopped_by = signal_received()
     report = _results(config, plan, measured, stopped_by)
+    _report_progress(measured, plan, report["fps"])
     write_results(paths.results, report)
     _print_table(report)
     return 0 if stopped_by is None else 128 + stopped_by
@@ -76,7 +77,6 @@ def run_dummy_sampler(invocation: Invocation) -> int:
 def _sample(
     sampler: DummySampler, plan: SamplerPlan, config: Config, signal_received: Callable[[], int | None]
 ) -> None:
-    progress = ProgressFile.from_environment()
     last = sampler.measure()
     next_line = time.monotonic() + config.run.status_interval
     while signal_received() is None and not sampler.finished:
@@ -87,11 +87,11 @@ def _sample(
             return
         if time.monotonic() >= next_line:
             next_line += config.run.status_interval
-            _print_progress(last, now, plan, progress)
+            _print_progress(last, now, plan)
             last = now
 
 
-def _print_progress(last: Measured, now: Measured, plan: SamplerPlan, progress: ProgressFile) -> None:
+def _print_progress(last: Measured, now: Measured, plan: SamplerPlan) -> None:
     fps = (now.total_frames - last.total_frames) / max(1e-9, now.seconds - last.seconds)
     mean_fps = now.total_frames / max(1e-9, now.seconds)
     total = plan.total_frames
@@ -101,13 +101,18 @@ def _print_progress(last: Measured, now: Measured, plan: SamplerPlan, progress: 
         f"(mean {mean_fps:,.0f}), {now.episodes:,} episodes",
         flush=True,
     )
-    progress.write(
+    _report_progress(now, plan, fps)
+
+
+def _report_progress(now: Measured, plan: SamplerPlan, fps: float) -> None:
+    total = plan.total_frames
+    ProgressFile.from_environment().write(
         phase=_PHASE,
         step=now.total_frames,
         total=total,
         fps=fps,
         metrics={"episodes": float(now.episodes)},
-        eta_s=(total - now.total_frames) / fps if total is not None and fps > 0 else None,
+        eta_s=max(0, total - now.total_frames) / fps if total is not None and fps > 0 else None,
     )
 
 

@@ -28,8 +28,8 @@ from sf_algo.dummy_sampler.settings import (
 )
 from sf_algo.errors import WorkerError
 from sf_algo.ipc.messages import Message, MessageReader
+from sf_algo.ipc.process import single_thread_environment
 from sf_algo.rollout.cores import worker_cores
-from sf_algo.rollout.process import single_thread_environment
 
 _STOP_GRACE_S = 10.0
 _POLL_S = 0.1

@@ -43,6 +43,10 @@ class SamplerPlan:
         return self.num_workers * self.envs_per_worker
 
     @property
+    def is_limited(self) -> bool:
+        return self.timeout_s is not None or self.total_frames is not None
+
+    @property
     def total_frames(self) -> int | None:
         """Frames after which the test is over, as far as that is known."""
         limits = [self.max_frames]

@@ -25,12 +25,13 @@ from sf_algo.dummy_sampler.settings import (
     DummyWorkerSettings,
     counter_specs,
 )
-from sf_algo.envs.spec import Env
+from sf_algo.envs.factory import remove_own_leftovers
+from sf_algo.envs.spec import ACTION_MASK, Env
 from sf_algo.errors import EnvCrashedError, SfAlgoError
 from sf_algo.ipc.messages import MessageWriter
+from sf_algo.ipc.process import die_with_parent
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.episodes import mix_seed
-from sf_algo.rollout.process import die_with_parent
 from sf_algo.rollout.settings import read_all
 
 _DRAWN_ACTIONS = 1024
@@ -72,6 +73,7 @@ class DummyWorker:
         rng = np.random.default_rng(mix_seed(self._settings.seed, self._settings.worker_index))
         drawn = spec.actions.sample(rng, _DRAWN_ACTIONS * spec.num_agents)
         actions = list(drawn.reshape(_DRAWN_ACTIONS, spec.num_agents, spec.actions.width))
+        masked = ACTION_MASK in spec.obs
         frames_per_step = spec.frameskip * spec.num_agents
         limit = self._settings.max_frames or sys.maxsize
         counters, stop = self._counters, self._stop
@@ -79,8 +81,11 @@ class DummyWorker:
         while not stop[0] and counters[FRAMES] < limit:
             for e in range(len(self._envs)):
                 steps += 1
+                action = actions[steps % _DRAWN_ACTIONS]
+                if masked:
+                    action = spec.sample_actions(rng, self._rows[e])
                 try:
-                    result = self._envs[e].step(actions[steps % _DRAWN_ACTIONS], self._rows[e])
+                    result = self._envs[e].step(action, self._rows[e])
                     if result.terminated[0] or result.truncated[0]:
                         counters[EPISODES] += 1
                         self._envs[e].reset(self._rows[e])
@@ -109,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     settings = DummyWorkerSettings.from_json(read_all(int(words[0])))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
-    die_with_parent(settings.lifeline_fd)
+    die_with_parent(settings.lifeline_fd, remove_own_leftovers)
     with suppress(OSError):
         os.nice(settings.niceness)
         if settings.cores:

@@ -35,9 +35,7 @@ _FRAMESKIP = 4
 _FRAMESTACK = 4
 _MAX_NOOPS = 30
 _MAX_FRAMES = 108_000  # half an hour of play at 60 frames/s
-_ALIASES = MappingProxyType(
-    {"montezuma": "montezumarevenge", "asteroid": "asteroids", "yarrevenge": "yarsrevenge"}
-)
+_ALIASES = MappingProxyType({"montezuma": "montezumarevenge", "asteroid": "asteroids", "yarrevenge": "yarsrevenge"})
 
 
 def rom_of(name: str) -> str:
@@ -103,9 +101,7 @@ class AtariEnv:
         self._rewards = np.zeros(1, np.float32)
         self._terminated = np.zeros(1, np.bool_)
         self._truncated = np.zeros(1, np.bool_)
-        self._result = StepResult(
-            self._rewards, self._terminated, self._truncated, np.ones(1, np.bool_), None
-        )
+        self._result = StepResult(self._rewards, self._terminated, self._truncated, np.ones(1, np.bool_), None)
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
         if seed is not None:
@@ -175,9 +171,7 @@ class AtariEnv:
 
     def _observed_screen(self) -> NDArray[np.uint8]:
         brightest = np.maximum(self._screens[0], self._screens[1])
-        small: NDArray[np.uint8] = self._cv2.resize(
-            brightest, (SIZE, SIZE), interpolation=self._cv2.INTER_AREA
-        )
+        small: NDArray[np.uint8] = self._cv2.resize(brightest, (SIZE, SIZE), interpolation=self._cv2.INTER_AREA)
         return small
 
     def render(self) -> NDArray[np.uint8] | None:

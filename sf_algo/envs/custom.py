@@ -65,9 +65,7 @@ def _accepted(maker: Callable[..., Any], offered: dict[str, Any], name: str) -> 
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return offered
     unmet = [
-        p.name
-        for p in parameters
-        if p.default is p.empty and p.kind is not p.VAR_POSITIONAL and p.name not in offered
+        p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL and p.name not in offered
     ]
     if unmet:
         raise EnvError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -32,9 +33,7 @@ class GymnasiumEnv:
     `info["true_objective"]` (as `true_reward`) of the last step reach the episode's statistics.
     """
 
-    def __init__(
-        self, env: GymEnv, *, frameskip: int = 1, framestack: int = 1, pixel_format: str = "CHW"
-    ) -> None:
+    def __init__(self, env: GymEnv, *, frameskip: int = 1, framestack: int = 1, pixel_format: str = "CHW") -> None:
         self._env = env
         self._frameskip = frameskip
         self._writer = ObsWriter(
@@ -113,14 +112,17 @@ def make_gymnasium(env_id: str, env_cfg: EnvConfig, *, render_mode: str | None =
         env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True)
     except errors.DependencyNotInstalled as error:
         raise MissingDependencyError(f"--env={env_id}: {error}") from error
-    except (errors.UnregisteredEnv, ModuleNotFoundError) as error:
+    except errors.UnregisteredEnv as error:
         raise UnknownEnvError(
             f"--env={env_id}: there is no such environment{did_you_mean(env_id, gymnasium.registry)} "
             "(an environment is a gymnasium id, doom_<map>, atari_<game>, mujoco_<task>, or your own as "
             "package.module:make_env)"
         ) from error
     except ImportError as error:
-        raise MissingDependencyError(f"--env={env_id}: {error}") from error
+        module, has_module, _ = env_id.partition(":")
+        if has_module and importlib.util.find_spec(module) is None:
+            raise UnknownEnvError(f"--env={env_id}: there is no module {module}") from error
+        raise MissingDependencyError(f"--env={env_id}: {error}; install what is missing") from error
     except errors.Error as error:
         raise EnvError(f"--env={env_id}: {error}") from error
     return wrap_gymnasium(env, env_cfg)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from sf_algo.envs.names import unknown_env
 from sf_algo.errors import MissingDependencyError, UnknownEnvError
 
-PREFIX = "mujoco_"
+_NEEDED = ("mujoco", "imageio")  # gymnasium imports the second for nothing but videos, and insists
 
 MUJOCO_IDS: Mapping[str, str] = MappingProxyType(
     {
@@ -29,11 +29,14 @@ MUJOCO_IDS: Mapping[str, str] = MappingProxyType(
 
 
 def mujoco_id(name: str) -> str:
-    """The gymnasium id. Raises UnknownEnvError, or MissingDependencyError without the mujoco package."""
+    """The gymnasium id. Raises UnknownEnvError, or MissingDependencyError without the packages of that
+    extra.
+    """
     if name not in MUJOCO_IDS:
         raise UnknownEnvError(unknown_env(name, list(MUJOCO_IDS)))
-    if importlib.util.find_spec("mujoco") is None:
+    missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
+    if missing:
         raise MissingDependencyError(
-            f'--env={name} needs the extra "mujoco": pip install "sf-runner[mujoco]"'
+            f'--env={name} needs the extra "mujoco": pip install "sf-runner[mujoco]" (missing: {", ".join(missing)})'
         )
     return MUJOCO_IDS[name]

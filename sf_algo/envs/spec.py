@@ -105,12 +105,22 @@ class ActionSpec:
         stops = np.cumsum([component.width for component in self.components]).tolist()
         return tuple(slice(stop - c.width, stop) for c, stop in zip(self.components, stops, strict=True))
 
-    def sample(self, rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
-        """Uniformly random actions [rows, width]; an unbounded number is drawn from a standard normal."""
+    def sample(self, rng: np.random.Generator, rows: int, mask: NDArray[np.int8] | None = None) -> NDArray[np.float32]:
+        """Uniformly random actions [rows, width]; an unbounded number is drawn from a standard normal.
+
+        With a `mask` [rows, num_choices], only choices that it allows are drawn.
+        """
         out = np.empty((rows, self.width), np.float32)
+        first = 0
         for component, where in zip(self.components, self.slices, strict=True):
             if isinstance(component, Discrete):
-                out[:, where] = rng.integers(component.n, size=(rows, 1))
+                if mask is None:
+                    out[:, where] = rng.integers(component.n, size=(rows, 1))
+                else:
+                    allowed = mask[:, first : first + component.n] != 0
+                    drawn = np.where(allowed, rng.random(allowed.shape), -1.0)
+                    out[:, where] = drawn.argmax(axis=1)[:, None]
+                first += component.n
                 continue
             low, high = np.asarray(component.low), np.asarray(component.high)
             bounded = np.isfinite(low) & np.isfinite(high)
@@ -139,6 +149,11 @@ class EnvSpec:
                 f"observation {ACTION_MASK!r} must be int8 of shape ({self.actions.num_choices},), one entry "
                 f"per discrete choice; got {mask.dtype} {mask.shape}"
             )
+
+    def sample_actions(self, rng: np.random.Generator, rows: Sequence[ObsRow]) -> NDArray[np.float32]:
+        """Random actions [A, width] that the action masks among the observations `rows` allow."""
+        mask = np.stack([row[ACTION_MASK] for row in rows]) if ACTION_MASK in self.obs else None
+        return self.actions.sample(rng, len(rows), mask)
 
     def empty_rows(self) -> list[dict[str, NDArray[Any]]]:
         """Freshly allocated rows for every agent (for tests, evaluation and the dummy sampler)."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays
 from sf_algo.envs.spec import EnvSpec
+from sf_algo.ipc.weights import SharedWeights, WeightArrays
 from sf_algo.model.actor import Actor
 from sf_algo.model.actor_critic import ActorCritic
 
@@ -81,6 +82,18 @@ class PolicyInference:
                 torch._foreach_copy_(list(own.values()), list(new.values()))
             self._version = version
 
+    @torch.no_grad()
+    def take_arrays(self, weights: SharedWeights) -> None:
+        """As `take_weights`, from the shared memory of a learner process."""
+        own = self._model.state_dict()
+
+        def read(arrays: WeightArrays) -> None:
+            for name, tensor in own.items():
+                tensor.copy_(torch.from_numpy(arrays[name]))
+
+        with self._lock:
+            self._version = weights.take(read)
+
     def serve(self, requests: Sequence[ActionRequest]) -> int:
         """Writes actions, log-probs, values, next recurrent states and the version into the slots. Returns
         M."""
@@ -128,9 +141,7 @@ class PolicyInference:
         return tensor.to(self.device, non_blocking=True) if self.device.type != "cpu" else tensor
 
 
-def requests_by_policy(
-    slot: TrajectoryArrays, row: int, num_policies: int
-) -> list[tuple[int, ActionRequest]]:
+def requests_by_policy(slot: TrajectoryArrays, row: int, num_policies: int) -> list[tuple[int, ActionRequest]]:
     """What a split asks of each policy at that row: (policy id, request)."""
     if num_policies == 1:
         return [(0, ActionRequest(slot, row))]

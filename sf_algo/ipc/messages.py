@@ -1,10 +1,11 @@
-"""Rare messages of a worker to the main process: finished episodes, faults. One JSON document a line on a
+"""Rare messages between processes: finished episodes, faults, commands. One JSON document a line on a
 pipe."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 class MessageWriter:
-    """The worker's end. Blocks while the pipe is full, so nothing is lost and nothing grows."""
+    """The sending end. Blocks while the pipe is full, so nothing is lost and nothing grows."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -31,7 +32,7 @@ class MessageWriter:
 
 
 class MessageReader:
-    """The main process's end; never blocks."""
+    """The receiving end; never blocks."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -56,3 +57,10 @@ class MessageReader:
         self.closed = True
         with suppress(OSError):
             os.close(self.fd)
+
+
+def blocking_messages(fd: int) -> Iterator[Message]:
+    """The messages that arrive on a blocking descriptor, until the writer is gone."""
+    with os.fdopen(fd, "rb", closefd=False) as file:
+        for line in file:
+            yield json.loads(line)

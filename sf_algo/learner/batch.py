@@ -98,10 +98,6 @@ class TrajectoryBatch:
         """The same batch on `device` (itself where it is there already); asynchronous from pinned memory."""
         if self.rewards.device == device:
             return self
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if f.name != "obs"
-        }
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if f.name != "obs"}
         obs = {name: value.to(device, non_blocking=True) for name, value in self.obs.items()}
         return replace(self, obs=obs, **moved)

@@ -194,17 +194,13 @@ class Learner:
             c_clip=self._cfg.vtrace_c,
         )
 
-    def _update(
-        self, samples: Samples, log: UpdateLog, *, want_details: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def _update(self, samples: Samples, log: UpdateLog, *, want_details: bool) -> tuple[Tensor, Tensor | None]:
         """One optimizer step. Returns the divergence of its samples and, where wanted, its details."""
         cfg, model = self._cfg, self.model
         model.power_iterations()
         forward = evaluate(model, samples, cfg.recurrence)
         mask = samples.obs.get(ACTION_MASK)
-        distribution = model.distribution(
-            forward.action_params, None if mask is None else mask[: samples.rollout]
-        )
+        distribution = model.distribution(forward.action_params, None if mask is None else mask[: samples.rollout])
         ratios = Ratios.of(distribution.log_prob(samples.actions), samples.log_probs, samples.played)
         returns, advantages, targets = self._targets(samples, forward, ratios)
         losses = ppo_losses(
@@ -245,9 +241,7 @@ class Learner:
         advantages = standardized(returns.advantages, samples.valid)
         return returns, advantages, self.model.normalize_values(returns.targets)
 
-    def _stats(
-        self, batch: TrajectoryBatch, judged: Validity, log: UpdateLog, figures: Tensor | None
-    ) -> TrainStats:
+    def _stats(self, batch: TrajectoryBatch, judged: Validity, log: UpdateLog, figures: Tensor | None) -> TrainStats:
         num_samples = judged.valid.numel()
         num_valid = int(judged.valid.sum())
         summaries: dict[str, float] = {

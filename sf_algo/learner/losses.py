@@ -117,9 +117,7 @@ def ppo_losses(
     zero = torch.zeros((), dtype=policy.dtype, device=policy.device)
     exploration = zero
     if weights.exploration_loss_coeff:
-        exploration = weights.exploration_loss_coeff * exploration_loss(
-            distribution, weights.exploration_loss, valid
-        )
+        exploration = weights.exploration_loss_coeff * exploration_loss(distribution, weights.exploration_loss, valid)
     if weights.kl_loss_coeff:
         divergence = masked_mean(kl_estimate(ratios), valid)
         kl = weights.kl_loss_coeff * divergence

@@ -31,9 +31,7 @@ class Transitions:
     """0 where the episode was left without an end: the step's temporal difference is unknown."""
 
     @staticmethod
-    def of(
-        *, terminated: Tensor, truncated: Tensor, reset_after: Tensor, value_bootstrap: bool
-    ) -> Transitions:
+    def of(*, terminated: Tensor, truncated: Tensor, reset_after: Tensor, value_bootstrap: bool) -> Transitions:
         """From the flags [T, B] bool of a trajectory. Without `value_bootstrap` a time limit counts as the
         end of the world: 0 is bootstrapped (Pardo et al. 2018, "Time limits in reinforcement learning",
         explain why that is wrong)."""

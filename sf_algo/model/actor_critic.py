@@ -97,9 +97,7 @@ class ActorCritic(nn.Module):
         # One matrix product for both heads where they read the same features.
         outputs = [self._num_policy_outputs, 1]
         sizes = [sum(outputs)] if len(towers) == 1 else outputs
-        self.heads = nn.ModuleList(
-            [Linear(tower.out_size, size) for tower, size in zip(towers, sizes, strict=True)]
-        )
+        self.heads = nn.ModuleList([Linear(tower.out_size, size) for tower, size in zip(towers, sizes, strict=True)])
         self._tower_state = towers[0].core.state_size
         self.rnn_state_size = self._tower_state * len(towers)
         """S, the width of the packed recurrent state; 0 without a core."""
@@ -210,7 +208,16 @@ class ActorCritic(nn.Module):
         return self
 
     @torch.no_grad()
-    def _initialize_heads(self, model_cfg: ModelConfig) -> None:
+    def _initialize(self, model_cfg: ModelConfig) -> None:
+        """A user's own encoder comes initialized and is left alone."""
+        parts: list[nn.Module | None] = [self.heads]
+        for tower in self.towers:
+            assert isinstance(tower, Tower)
+            own = tower.encoder if isinstance(tower.encoder, DictEncoder) else None
+            parts += [own, tower.core, tower.decoder]
+        for part in parts:
+            if part is not None:
+                initialize(part, model_cfg.policy_initialization, model_cfg.policy_init_gain)
         policy_head = self.heads[0]
         assert isinstance(policy_head, Linear)
         policy_head.weight[: self._num_policy_outputs] *= POLICY_HEAD_GAIN
@@ -248,9 +255,7 @@ def make_actor_critic(
     )
     pixels = {name: normalizer.pixel_shift_scale(name) for name in env_spec.obs}
     if not any(name != ACTION_MASK for name in env_spec.obs):
-        raise ModelError(
-            "the environment observes nothing but an action mask; a network needs something to see"
-        )
+        raise ModelError("the environment observes nothing but an action mask; a network needs something to see")
     with torch.random.fork_rng(devices=[]):
         # The global generator of the CPU alone: `torch.manual_seed` would reseed GPUs, too.
         torch.default_generator.manual_seed(seed) if seed is not None else torch.default_generator.seed()
@@ -263,8 +268,7 @@ def make_actor_critic(
             RunningMeanStd(()) if normalize_returns else None,
             adaptive_stddev=model_cfg.adaptive_stddev,
         )
-        initialize(model, model_cfg.policy_initialization, model_cfg.policy_init_gain)
-        model._initialize_heads(model_cfg)
+        model._initialize(model_cfg)
         if model_cfg.use_spectral_norm:
             # Not the heads: a value must be able to grow beyond the norm of the features.
             add_spectral_norm(model.towers)

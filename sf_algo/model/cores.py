@@ -68,9 +68,7 @@ class RecurrentCore(nn.Module):
             return self.packed_sequence(x_TBF, states_BS, reset_after_TB)
         return self.stepped_sequence(x_TBF, states_BS, reset_after_TB)
 
-    def stepped_sequence(
-        self, x_TBF: Tensor, states_BS: Tensor, reset_after_TB: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def stepped_sequence(self, x_TBF: Tensor, states_BS: Tensor, reset_after_TB: Tensor) -> tuple[Tensor, Tensor]:
         """As `sequence`, step by step with masks: fastest on a CPU."""
         T, B, _ = x_TBF.shape
         H, L = self.out_size, self._num_layers
@@ -89,15 +87,11 @@ class RecurrentCore(nn.Module):
             else:
                 bias = bias_ih + functional.pad(bias_hh[: 2 * H], (0, H))
                 gates = functional.linear(x_TBF.flatten(0, 1), weight_ih, bias)
-                x_TBF, state = gru_sequence(
-                    gates.view(T, B, -1), parts[layer], weight_hh, bias_hh[2 * H :], keep
-                )
+                x_TBF, state = gru_sequence(gates.view(T, B, -1), parts[layer], weight_hh, bias_hh[2 * H :], keep)
             hidden.append(state)
         return x_TBF, torch.cat([*hidden, *cells], -1)
 
-    def packed_sequence(
-        self, x_TBF: Tensor, states_BS: Tensor, reset_after_TB: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def packed_sequence(self, x_TBF: Tensor, states_BS: Tensor, reset_after_TB: Tensor) -> tuple[Tensor, Tensor]:
         """As `sequence`, as packed pieces between resets: one fused kernel where the device has one."""
         packing = make_packing(reset_after_TB, x_TBF.device)
         T, B, _ = x_TBF.shape

@@ -202,9 +202,7 @@ class BoxUnits:
         middle = torch.where(bounded, (low + high) / 2, torch.zeros_like(low))
         half_range = torch.where(bounded, (high - low) / 2, torch.ones_like(low))
         # A uniform density over [-1, 1] has variance 1/3.
-        uniform_log_std = torch.where(
-            bounded, torch.full_like(low, -0.5 * math.log(3.0)), torch.zeros_like(low)
-        )
+        uniform_log_std = torch.where(bounded, torch.full_like(low, -0.5 * math.log(3.0)), torch.zeros_like(low))
         return BoxUnits(middle, half_range, uniform_log_std)
 
     def suits(self, like: Tensor) -> bool:

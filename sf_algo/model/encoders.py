@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from sf_algo.envs.spec import ACTION_MASK, ObsSpec
 from sf_algo.errors import ModelError
-from sf_algo.model.layers import Conv2d, Linear, activation
+from sf_algo.model.activations import activation
+from sf_algo.model.layers import Conv2d, Linear
 
 if TYPE_CHECKING:
     from sf_algo.config import ModelConfig
@@ -71,9 +72,7 @@ class MlpEncoder(nn.Module):
 class ConvEncoder(nn.Module):
     """A stack of convolutions and fully connected layers over an image; takes raw pixels."""
 
-    def __init__(
-        self, spec: ObsSpec, model_cfg: ModelConfig, subtype: str, shift_scale: tuple[float, float]
-    ) -> None:
+    def __init__(self, spec: ObsSpec, model_cfg: ModelConfig, subtype: str, shift_scale: tuple[float, float]) -> None:
         super().__init__()
         self._activation = activation(model_cfg.nonlinearity)
         self._shift, self._scale = shift_scale
@@ -117,9 +116,7 @@ class _Residual(nn.Module):
 class ResnetEncoder(nn.Module):
     """The deep residual network of Espeholt et al. 2018 and fully connected layers; takes raw pixels."""
 
-    def __init__(
-        self, spec: ObsSpec, model_cfg: ModelConfig, subtype: str, shift_scale: tuple[float, float]
-    ) -> None:
+    def __init__(self, spec: ObsSpec, model_cfg: ModelConfig, subtype: str, shift_scale: tuple[float, float]) -> None:
         super().__init__()
         self._activation = activation(model_cfg.nonlinearity)
         self._shift, self._scale = shift_scale
@@ -229,8 +226,7 @@ def _choose(obs: Mapping[str, ObsSpec], model_cfg: ModelConfig) -> tuple[str, st
     shapes = ", ".join(f"{n} {spec.shape}" for n, spec in obs.items() if n != ACTION_MASK)
     if kind != "mlp" and not any(_is_image(spec, kind) for spec in obs.values()):
         raise ModelError(
-            f"--encoder_type={kind} needs an image among the observations, which are {shapes}; use "
-            "--encoder_type=mlp"
+            f"--encoder_type={kind} needs an image among the observations, which are {shapes}; use --encoder_type=mlp"
         )
     return kind, subtype
 

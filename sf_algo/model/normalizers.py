@@ -107,8 +107,7 @@ class ObsNormalizer(nn.Module):
         seen = [name for name in obs if name != ACTION_MASK]
         if unknown := [key for key in running_keys if key not in seen]:
             raise ModelError(
-                f"--normalize_input_keys names {', '.join(unknown)}, but the observations are "
-                f"{', '.join(seen)}"
+                f"--normalize_input_keys names {', '.join(unknown)}, but the observations are {', '.join(seen)}"
             )
         self._running_names = [n for n in seen if running and (not running_keys or n in running_keys)]
         self.running = nn.ModuleList([RunningMeanStd(obs[n].shape) for n in self._running_names])

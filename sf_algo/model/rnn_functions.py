@@ -49,7 +49,7 @@ def lstm_sequence(
 
 class _GruSequence(torch.autograd.Function):
     @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes by position
+    def forward(
         ctx: FunctionCtx,
         gates_in: Tensor,
         state: Tensor,
@@ -67,9 +67,7 @@ class _GruSequence(torch.autograd.Function):
         for t in range(T):
             states_in[t] = state
             recurrent = torch.mm(state, transposed)
-            rz = torch.add(
-                gates_in[t, :, : 2 * H], recurrent[:, : 2 * H], out=gates[t, :, : 2 * H]
-            ).sigmoid_()
+            rz = torch.add(gates_in[t, :, : 2 * H], recurrent[:, : 2 * H], out=gates[t, :, : 2 * H]).sigmoid_()
             r, z = rz[:, :H], rz[:, H:]
             hn = torch.add(recurrent[:, 2 * H :], bias_hn, out=recurrent_n[t])
             n = torch.addcmul(gates_in[t, :, 2 * H :], r, hn, out=gates[t, :, 2 * H :]).tanh_()
@@ -107,7 +105,7 @@ class _GruSequence(torch.autograd.Function):
 
 class _LstmSequence(torch.autograd.Function):
     @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes by position
+    def forward(
         ctx: FunctionCtx, gates_in: Tensor, hidden: Tensor, cell: Tensor, weight_hh: Tensor, keep: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         T, B, width = gates_in.shape
@@ -134,9 +132,7 @@ class _LstmSequence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, grad_outputs: Tensor, grad_hidden: Tensor, grad_cell: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_outputs: Tensor, grad_hidden: Tensor, grad_cell: Tensor) -> tuple[Tensor | None, ...]:
         gates, hidden_in, cells_in, cells_tanh, weight_hh, keep = ctx.saved_tensors
         T, B, H = hidden_in.shape
         i, f, g, o = torch.split(gates, H, -1)

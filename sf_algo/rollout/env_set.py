@@ -17,6 +17,9 @@ from sf_algo.rollout.episodes import mix_seed
 
 MAX_CRASHES_IN_A_ROW = 3
 """An environment that breaks this often without finishing an episode in between will not get better."""
+FREE_CRASHES = 10
+MAX_CRASH_SHARE = 0.1
+"""Beyond the free ones, crashes may be at most this share of an environment's episodes."""
 
 
 class EnvWatch(Protocol):
@@ -66,6 +69,7 @@ class EnvSet:
         self._watch = watch
         self._on_fault = on_fault
         self.episodes = [-1] * len(self.env_indices)
+        self._crashes_in_a_row = [0] * len(self.env_indices)
         self._crashes = [0] * len(self.env_indices)
         self._unseeded = [True] * len(self.env_indices)
         self._envs: list[Env | None] = [None] * len(self.env_indices)
@@ -117,9 +121,18 @@ class EnvSet:
         assert env is not None, "step before reset"
         return env.step(actions, out)
 
+    def try_step(self, e: int, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult | None:
+        """As `step`. None when the environment broke; its next reset makes a new one."""
+        try:
+            self._watch.stepping(self.env_indices[e])
+            return self._envs[e].step(actions, out)  # type: ignore[union-attr]
+        except Exception as error:
+            self.replace_broken(e, error)
+            return None
+
     def finished_episode(self, e: int) -> None:
         """Environment e ended an episode in an orderly way."""
-        self._crashes[e] = 0
+        self._crashes_in_a_row[e] = 0
 
     def replace_broken(self, e: int, error: Exception) -> None:
         """Close environment e after `error`; the next reset makes a new one. Gives up on a hopeless one."""
@@ -129,13 +142,26 @@ class EnvSet:
             traceback="".join(traceback.format_exception(type(error), error, error.__traceback__)),
         )
         self._crashes[e] += 1
+        self._crashes_in_a_row[e] += 1
         self._close(e)
-        if self._crashes[e] >= MAX_CRASHES_IN_A_ROW or isinstance(error, WorkerError):
+        if isinstance(error, WorkerError):
+            raise error
+        hopeless = self._hopeless(e)
+        if hopeless:
+            why = traceback.format_exception_only(type(error), error)[-1].strip()
             raise WorkerError(
-                f"environment {fault.env_index} broke {self._crashes[e]} times without finishing an episode; "
-                f"the last time:\n{fault.traceback}"
+                f"environment {fault.env_index} broke {hopeless}; the last time with {why}\n{fault.traceback}"
             ) from error
         self._on_fault(fault)
+
+    def _hopeless(self, e: int) -> str:
+        """Why environment e is not made once more; empty where it is."""
+        if self._crashes_in_a_row[e] >= MAX_CRASHES_IN_A_ROW:
+            return f"{self._crashes_in_a_row[e]} times without finishing an episode"
+        episodes = max(1, self.episodes[e])
+        if self._crashes[e] > FREE_CRASHES and self._crashes[e] > MAX_CRASH_SHARE * episodes:
+            return f"{self._crashes[e]} times in {episodes} episodes"
+        return ""
 
     def _close(self, e: int) -> None:
         env, self._envs[e] = self._envs[e], None

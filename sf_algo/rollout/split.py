@@ -95,17 +95,17 @@ class EnvSplit:
         rows = self._rows(0)
         self.slot["rnn_states"][0] = 0.0
         steps = warm_up.draw_steps(len(self._envs))
-        for e, columns in enumerate(self._columns):
-            self._begin_episode(e, rows[columns])
-            self._warm_up(e, steps[e], rows[columns], warm_up)
+        for e, env_rows in enumerate(rows):
+            self._begin_episode(e, env_rows)
+            self._warm_up(e, steps[e], env_rows, warm_up)
         self.slot["policy_id"][0] = self._policy_ids
 
     def _warm_up(self, e: int, steps: int, rows: Sequence[ObsRow], warm_up: WarmUp) -> None:
         for _ in range(steps):
             if warm_up.expired():
                 return
-            actions = self._envs.spec.actions.sample(warm_up.rng, self.num_agents)
-            result = self._try_step(e, actions, rows)
+            actions = self._envs.spec.sample_actions(warm_up.rng, rows)
+            result = self._envs.try_step(e, actions, rows)
             if self._log:
                 self._log.append_one(e, actions)
             self._counted[e] = False
@@ -125,21 +125,24 @@ class EnvSplit:
         """Carry out the actions of the current row and write the next one. True when the slot is full."""
         t, slot = self.row, self.slot
         actions, rewards, valid = slot["actions"][t], slot["rewards"][t], slot["valid"][t]
-        valid[:] = True
         slot["reset_after"][t] = slot["terminated"][t] = slot["truncated"][t] = False
         if self._log:
             self._log.append(actions)
-        rows = self._rows(t + 1)
-        for e, columns in enumerate(self._columns):
-            result = None if self._awaiting_reset[e] else self._try_step(e, actions[columns], rows[columns])
+        several = self.num_agents > 1
+        actions = actions.reshape(len(self._columns), self.num_agents, -1)
+        for e, (env_actions, env_rows) in enumerate(zip(actions, self._rows(t + 1), strict=True)):
+            result = None if self._awaiting_reset[e] else self._envs.try_step(e, env_actions, env_rows)
             if result is None:
-                self._skip_row(e, t, rows[columns])
+                self._skip_row(e, t, env_rows)
                 continue
-            rewards[columns] = result.rewards
-            if self.num_agents > 1 or not result.active[0]:
-                valid[columns] = result.active
+            if several:
+                rewards[self._columns[e]] = result.rewards
+                valid[self._columns[e]] = result.active
+            else:
+                rewards[e] = result.rewards[0]
+                valid[e] = result.active[0]
             if result.terminated[0] or result.truncated[0]:
-                self._end_episode(e, t, result, rows[columns])
+                self._end_episode(e, t, result, env_rows)
         self._totals.rewards += rewards
         self._totals.steps += valid
         if self._ended:
@@ -149,21 +152,16 @@ class EnvSplit:
             slot["policy_id"][self.row] = self._policy_ids
         return self.row == self.rollout
 
-    def _try_step(self, e: int, actions: NDArray[np.float32], rows: Sequence[ObsRow]) -> StepResult | None:
-        """None when the environment broke; its next reset makes a new one."""
-        try:
-            return self._envs.step(e, actions, rows)
-        except Exception as error:
-            self._envs.replace_broken(e, error)
-            return None
-
-    def _rows(self, t: int) -> list[ObsRow]:
-        """The observation views of all columns at row t."""
+    def _rows(self, t: int) -> list[list[ObsRow]]:
+        """The observation views of all environments' agents at row t."""
         arrays = [(name, self.slot[key][t]) for name, key in self._obs_fields]
-        if len(arrays) == 1 and arrays[0][1].ndim > 1:
+        if len(arrays) == 1 and arrays[0][1].ndim > 1 and self.num_agents == 1:
             name, array = arrays[0]
-            return [{name: view} for view in array]
-        return [{name: array[n, ...] for name, array in arrays} for n in range(self.num_columns)]
+            return [[{name: view}] for view in array]
+        return [
+            [{name: array[n, ...] for name, array in arrays} for n in range(columns.start, columns.stop)]
+            for columns in self._columns
+        ]
 
     def _begin_episode(self, e: int, rows: Sequence[ObsRow]) -> None:
         self._envs.begin_episode(e, rows)
@@ -235,13 +233,12 @@ class EnvSplit:
         """Instead of `open`: replay the episodes under way and go on in that slot."""
         self._envs.open_all()
         self.slot, self.row = self._slots[position], state.row
-        rows = self._rows(self.row)
-        for e, columns in enumerate(self._columns):
-            self._envs.reset_to(e, state.episodes[e], rows[columns])
+        for e, env_rows in enumerate(self._rows(self.row)):
+            self._envs.reset_to(e, state.episodes[e], env_rows)
             if self._log:
                 self._log.restart(e)
             for actions in state.actions[e]:
-                self._envs.step(e, actions, rows[columns])
+                self._envs.step(e, actions, env_rows)
                 if self._log:
                     self._log.append_one(e, actions)
         self._awaiting_reset = list(state.awaiting_reset)

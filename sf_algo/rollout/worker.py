@@ -17,32 +17,42 @@ import numpy as np
 from sf_algo.buffers.layout import make_layout
 from sf_algo.buffers.shared import SharedBlock, slot_views, trajectory_specs
 from sf_algo.config.store import config_from_dict
+from sf_algo.envs.factory import remove_own_leftovers
 from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import SfAlgoError
-from sf_algo.ipc.control import ControlBlock, WorkerPhase, WorkerStatus
+from sf_algo.ipc.control import ControlBlock, WorkerPhase
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import MessageWriter
+from sf_algo.ipc.process import die_with_parent, prepare_process
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import PolicyDraw, mix_seed
-from sf_algo.rollout.process import die_with_parent, prepare_process
 from sf_algo.rollout.settings import WorkerSettings, read_all
 from sf_algo.rollout.split import EnvSplit, WarmUp
 
 MAX_WARM_UP_STEPS = 256
 
 
-class StatusWatch:
-    """Keeps the worker's sign of life up to date."""
+class StopOrdered(BaseException):
+    """Unwinds the start of environments when the run is to end."""
 
-    def __init__(self, status: WorkerStatus) -> None:
+
+class StatusWatch:
+    """Keeps the worker's sign of life up to date, and looks for the order to stop before slow things."""
+
+    def __init__(self, control: ControlBlock, worker: int) -> None:
+        status = control.status(worker)
+        self._control = control
         self._status = status
+        self.closing = False
         self._worker = status.worker
         self._since = status.since
         self._env_indices = status.env_indices
         self._phases = status.phases
 
     def resetting(self, env_index: int) -> None:
+        if self._control.stopping and not self.closing:
+            raise StopOrdered
         self._status.set_phase(WorkerPhase.RESETTING, env_index)
 
     def stepping(self, env_index: int) -> None:
@@ -105,6 +115,7 @@ class RolloutWorker:
             num_slots=settings.slots_per_split,
         )
         self._status = self._control.status(settings.worker_index)
+        self._watch = StatusWatch(self._control, settings.worker_index)
         self._splits: list[EnvSplit] = []
 
     def run(self) -> int:
@@ -113,6 +124,8 @@ class RolloutWorker:
             runners = self._open()
             self._messages.send({"kind": "ready"})
             self._loop(runners)
+        except StopOrdered:
+            return 0
         except BaseException as error:
             self._report(error)
             return 1
@@ -133,13 +146,9 @@ class RolloutWorker:
             rnn_state_width=settings.rnn_state_size,
         )
         columns = settings.envs_per_split * spec.num_agents
-        specs = trajectory_specs(
-            layout, slots=settings.num_splits * settings.slots_per_split, trajectories=columns
-        )
+        specs = trajectory_specs(layout, slots=settings.num_splits * settings.slots_per_split, trajectories=columns)
         slots = slot_views(SharedBlock(settings.trajectories_fd, specs).arrays)
-        policies = PolicyDraw(
-            num_policies=settings.num_policies, mix=settings.mix_policies, seed=settings.seed
-        )
+        policies = PolicyDraw(num_policies=settings.num_policies, mix=settings.mix_policies, seed=settings.seed)
         warm_up = self._warm_up()
         runners = []
         for index in range(settings.num_splits):
@@ -149,7 +158,7 @@ class RolloutWorker:
                 spec=spec,
                 seed=settings.seed,
                 seed_every_episode=False,
-                watch=StatusWatch(self._status),
+                watch=self._watch,
                 on_fault=self._report_fault,
             )
             first = index * settings.slots_per_split
@@ -205,6 +214,7 @@ class RolloutWorker:
         )
 
     def _close(self) -> None:
+        self._watch.closing = True
         for split in self._splits:
             split.close()
         self._status.set_phase(WorkerPhase.DONE)
@@ -213,8 +223,13 @@ class RolloutWorker:
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     settings = WorkerSettings.from_json(read_all(int(words[0])))
-    die_with_parent(settings.lifeline_fd)
-    prepare_process(settings)
+    die_with_parent(settings.lifeline_fd, remove_own_leftovers)
+    prepare_process(
+        inherited_fds=settings.inherited_fds(),
+        trace_fd=settings.trace_fd,
+        niceness=settings.niceness,
+        cores=settings.cores,
+    )
     return RolloutWorker(settings).run()
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
@@ -18,10 +16,8 @@ from sf_algo.learner.learner import Learner
 from sf_algo.model.actor_critic import ActorCritic, make_actor_critic
 from sf_algo.rollout.episodes import mix_seed
 from sf_algo.runtime.batcher import Batcher
-from sf_algo.runtime.plan import Mode, SamplerPlan
+from sf_algo.runtime.plan import SamplerPlan
 from sf_algo.runtime.team import PolicyTeam
-
-log = logging.getLogger(__name__)
 
 _MODEL_SEED, _ACTOR_SEED, _LEARNER_SEED = 1, 2, 3
 
@@ -46,15 +42,14 @@ def build_model(config: Config, spec: EnvSpec, device: torch.device, *, seed: in
         obs_subtract_mean=rl.obs_subtract_mean,
         obs_scale=rl.obs_scale,
         normalize_input=rl.normalize_input,
+        normalize_input_keys=rl.normalize_input_keys,
         normalize_returns=rl.normalize_returns,
         seed=seed,
     )
     return model.to(device)
 
 
-def build_learner(
-    config: Config, model: ActorCritic, device: torch.device, *, policy_id: int, seed: int
-) -> Learner:
+def build_learner(config: Config, model: ActorCritic, device: torch.device, *, policy_id: int, seed: int) -> Learner:
     """The learner of one policy; it trains `model`."""
     return Learner(
         policy_id,
@@ -67,53 +62,62 @@ def build_learner(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class TeamBuilder:
-    """Builds the teams of a run; the same seed builds the same ones."""
+def build_policy_model(
+    config: Config, spec: EnvSpec, device: torch.device, *, policy_id: int, run_seed: int
+) -> ActorCritic:
+    """The initial network of a policy of the run: the same wherever it is built."""
+    return build_model(config, spec, device, seed=mix_seed(run_seed, _MODEL_SEED, policy_id))
 
-    config: Config
-    spec: EnvSpec
-    plan: SamplerPlan
-    device: torch.device
-    seed: int
 
-    def build(self, policy_id: int) -> PolicyTeam:
-        config, plan = self.config, self.plan
-        model_seed = mix_seed(self.seed, _MODEL_SEED, policy_id)
-        model = build_model(config, self.spec, self.device, seed=model_seed)
-        # One thread that acts and learns in turn needs one set of weights only.
-        apart = plan.mode is Mode.ASYNC
-        acting = build_model(config, self.spec, self.device, seed=model_seed) if apart else model
-        learner_seed = mix_seed(self.seed, _LEARNER_SEED, policy_id)
-        learner = build_learner(config, model, self.device, policy_id=policy_id, seed=learner_seed)
-        inference = PolicyInference(
-            acting,
-            self.spec,
-            device=self.device,
-            max_agents=plan.total_trajectories,
-            seed=mix_seed(self.seed, _ACTOR_SEED, policy_id),
-        )
-        inference.take_weights(learner.model, learner.policy_version)
-        batcher = Batcher(
-            policy_id=policy_id,
-            trajectories=plan.batch_trajectories,
-            num_buffers=plan.num_batch_buffers,
-            allocate=self._allocate(model.rnn_state_size),
-        )
-        return PolicyTeam(policy_id=policy_id, learner=learner, inference=inference, batcher=batcher)
+def build_policy_learner(
+    config: Config, spec: EnvSpec, device: torch.device, *, policy_id: int, run_seed: int
+) -> Learner:
+    """The initial learner of a policy of the run: the same wherever it is built."""
+    model = build_policy_model(config, spec, device, policy_id=policy_id, run_seed=run_seed)
+    seed = mix_seed(run_seed, _LEARNER_SEED, policy_id)
+    return build_learner(config, model, device, policy_id=policy_id, seed=seed)
 
-    def _allocate(self, rnn_state_size: int) -> Callable[[], TrajectoryBatch]:
-        return lambda: TrajectoryBatch.allocate(
-            self.spec,
-            rollout=self.plan.rollout,
-            num_trajectories=self.plan.batch_trajectories,
-            rnn_state_size=rnn_state_size,
-            pin_memory=self.device.type == "cuda",
-        )
+
+def build_team(
+    spec: EnvSpec,
+    plan: SamplerPlan,
+    model: ActorCritic,
+    device: torch.device,
+    allocate: Callable[[], TrajectoryBatch],
+    *,
+    policy_id: int,
+    run_seed: int,
+) -> PolicyTeam:
+    """The acting side of a policy: it acts with `model` and fills batches that `allocate` makes."""
+    inference = PolicyInference(
+        model,
+        spec,
+        device=device,
+        max_agents=plan.total_trajectories,
+        seed=mix_seed(run_seed, _ACTOR_SEED, policy_id),
+    )
+    batcher = Batcher(
+        policy_id=policy_id,
+        trajectories=plan.batch_trajectories,
+        num_buffers=plan.num_batch_buffers,
+        allocate=allocate,
+    )
+    return PolicyTeam(policy_id=policy_id, inference=inference, batcher=batcher)
+
+
+def batch_allocator(
+    spec: EnvSpec, plan: SamplerPlan, model: ActorCritic, device: torch.device
+) -> Callable[[], TrajectoryBatch]:
+    """Makes batches in this process's own memory."""
+    return lambda: TrajectoryBatch.allocate(
+        spec,
+        rollout=plan.rollout,
+        num_trajectories=plan.batch_trajectories,
+        rnn_state_size=model.rnn_state_size,
+        pin_memory=device.type == "cuda",
+    )
 
 
 def layout_of(spec: EnvSpec, plan: SamplerPlan, model: ActorCritic) -> TrajectoryLayout:
     """What the slots of this run hold."""
-    return make_layout(
-        obs=spec.obs, actions=spec.actions, rollout=plan.rollout, rnn_state_width=model.rnn_state_size
-    )
+    return make_layout(obs=spec.obs, actions=spec.actions, rollout=plan.rollout, rnn_state_width=model.rnn_state_size)

@@ -26,8 +26,6 @@ from sf_algo.runtime.evaluation import EpisodeResult, FrameSource, Player, PlayL
 from sf_algo.runtime.stopping import StopCondition, stop_on_signals
 from sf_algo.runtime.video import mp4_writer, require_video
 
-RESULT_FILE = "evaluation_p{policy}.json"
-
 
 def run_evaluation(config: Config) -> int:
     """Plays until the limits, Ctrl-C or SIGTERM; returns the exit code.
@@ -96,9 +94,7 @@ def _make_env(config: Config) -> Env:
     return make_env(config.run.env, sections, placement)
 
 
-def _make_actor(
-    config: Config, spec: EnvSpec, loaded: LoadedCheckpoint, seed: int
-) -> tuple[Actor, ActorCritic]:
+def _make_actor(config: Config, spec: EnvSpec, loaded: LoadedCheckpoint, seed: int) -> tuple[Actor, ActorCritic]:
     cpu = torch.device("cpu")
     torch.set_num_threads(1)  # one agent is too little work to share
     model = build_model(config, spec, cpu, seed=seed)
@@ -157,10 +153,8 @@ def _tell(
         "deterministic": config.evaluation.eval_deterministic,
         "frames": frames,
         "metrics": summarize(results),
-        "episodes": [
-            {"episode": r.episode, "agent": r.agent, "frames": r.num_frames, **r.metrics()} for r in results
-        ],
+        "episodes": [{"episode": r.episode, "agent": r.agent, "frames": r.num_frames, **r.metrics()} for r in results],
     }
-    path = paths.root / RESULT_FILE.format(policy=config.evaluation.policy_index)
+    path = paths.evaluation(config.evaluation.policy_index)
     write_bytes_atomically(path, json.dumps(document, indent=2).encode() + b"\n", what="evaluation")
     print(f"results: {path}")

@@ -7,7 +7,8 @@ for freed batch buffers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sf_algo.buffers.layout import TrajectoryArrays
@@ -18,8 +19,8 @@ from sf_algo.ipc.mailbox import Mailbox
 from sf_algo.runtime.plan import SamplerPlan
 from sf_algo.runtime.team import PolicyTeam
 
-MAX_BATCHING_WAIT_S = 0.01
-"""How long a request waits for company before it is served alone."""
+MAX_BATCHING_WAIT_S = 0.02
+"""How long a request waits for company while no worker is idle because of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,10 @@ class SamplingHub:
     """Synchronous sampling: no split may act in a slot beyond this many since the start."""
     _pending_since: float | None = None
 
+    def stage_seconds(self) -> Mapping[str, float]:
+        """Seconds that acting took, and that there was nothing to act for."""
+        return {"inference": self.times.serving, "environments": self.times.waiting}
+
     def turn(self, timeout_s: float) -> None:
         """Collects what is full and serves what is due, or waits for that at most `timeout_s`."""
         began = time.monotonic()
@@ -88,7 +93,15 @@ class SamplingHub:
             self._pending_since = now
         enough = len(pending) * self.plan.slot_trajectories >= self.plan.inference_target
         waited = now - self._pending_since >= MAX_BATCHING_WAIT_S
-        return pending if enough or waited else []
+        return pending if enough or waited or self._idles_a_worker(pending) else []
+
+    def _idles_a_worker(self, pending: Sequence[SplitPort]) -> bool:
+        """Whether all splits of some worker wait. With one split that is no news: it happens every step."""
+        splits = self.plan.num_splits
+        if splits == 1:
+            return False
+        waiting = Counter(id(port.bell) for port in pending)
+        return max(waiting.values()) == splits
 
     def _may_act(self, port: SplitPort) -> bool:
         return self.slots_allowed is None or port.ring.filled < self.slots_allowed

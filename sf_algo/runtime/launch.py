@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
-
-import torch
 
 from sf_algo.config import Config
 from sf_algo.config.store import config_to_dict, save_config
 from sf_algo.config.support import unsupported_features
 from sf_algo.config.validate import check_batch_can_fill
-from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import ConfigError, SfAlgoError
 from sf_algo.experiment import ExperimentLock, clear_experiment, make_experiment_dir
-from sf_algo.logging_setup import logging_to
+from sf_algo.logging_setup import log_to_file_only, logging_to
+from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.paths import ExperimentPaths
 from sf_algo.rollout.env_maker import EnvMaker
-from sf_algo.runtime.build import TeamBuilder, choose_device, layout_of
+from sf_algo.runtime.build import choose_device
+from sf_algo.runtime.guard import HangGuard
+from sf_algo.runtime.learners import TrainedBatch
 from sf_algo.runtime.ledger import Ledger
-from sf_algo.runtime.open_sampler import SamplerParts, open_sampler
+from sf_algo.runtime.open_learners import LearningSide, RunBasis, open_learners
+from sf_algo.runtime.open_sampler import MISSED_HEARTBEATS, SamplerParts, open_sampler
 from sf_algo.runtime.plain import to_plain
-from sf_algo.runtime.plan import Mode, SamplerPlan, make_plan
+from sf_algo.runtime.plan import make_plan
 from sf_algo.runtime.samplers import Sampler
 from sf_algo.runtime.saving import Saver, resume
 from sf_algo.runtime.serial import SerialSampler
 from sf_algo.runtime.stopping import StopCondition, StopReason, StopRequested, stop_on_signals
-from sf_algo.runtime.team import PolicyTeam
 from sf_algo.runtime.training import TrainingLoop
 from sf_algo.summaries.episodes import EpisodeWindow
 from sf_algo.summaries.progress import ProgressFile
@@ -39,8 +41,8 @@ from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
 log = logging.getLogger(__name__)
 
 
-def run_training(config: Config) -> int:
-    """Trains until a limit or a signal; returns the exit code.
+def run_training(config: Config, *, began: float | None = None) -> int:
+    """Trains until a limit or a signal; returns the exit code. Time counts from `began` (monotonic clock).
 
     Nothing on disk changes before the configuration, the environment and the network are known to work.
 
@@ -50,39 +52,33 @@ def run_training(config: Config) -> int:
     missing = unsupported_features(config)
     if missing:
         raise ConfigError(missing)
-    stop = StopCondition(time_left_s=config.run.train_for_seconds)
+    stop = StopCondition(time_left_s=config.run.train_for_seconds, began=began)
     paths = ExperimentPaths(config.run.experiment_dir)
     with stop_on_signals(stop):
-        setup = _set_up(config)
-        with _experiment(config, paths):
-            return _train(config, paths, stop, setup).exit_code
+        maker = EnvMaker(config)
+        maker.clean_up()
+        basis = make_basis(config, maker)
+        models = basis.models()
+        with _experiment(basis.config, paths), ExitStack() as stack:
+            _log_start(basis)
+            return _Run(basis, paths, stop, maker, stack).train(models).exit_code
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Setup:
-    """What a configuration amounts to."""
+def make_basis(config: Config, maker: EnvMaker) -> RunBasis:
+    """What the configuration amounts to on this machine. The seed is drawn here where none was given.
 
-    seed: int
-    maker: EnvMaker
-    spec: EnvSpec
-    plan: SamplerPlan
-    device: torch.device
-    teams: Sequence[PolicyTeam]
-
-
-def _set_up(config: Config) -> _Setup:
+    Raises:
+        SfAlgoError: the environment cannot be made, the batch cannot be filled, there is no such device.
+    """
     seed = config.run.seed if config.run.seed is not None else secrets.randbelow(2**31)
-    maker = EnvMaker(config)
-    maker.clean_up()
+    config = replace(config, run=replace(config.run, seed=seed))
     spec = maker.spec()
     faults = check_batch_can_fill(config, num_agents=spec.num_agents)
     if faults:
         raise ConfigError(faults)
     plan = make_plan(config.sampling, config.rl, spec)
     device = choose_device(config.run.device)
-    builder = TeamBuilder(config=config, spec=spec, plan=plan, device=device, seed=seed)
-    teams = [builder.build(policy_id) for policy_id in range(plan.num_policies)]
-    return _Setup(seed=seed, maker=maker, spec=spec, plan=plan, device=device, teams=teams)
+    return RunBasis(config=config, spec=spec, plan=plan, device=device, seed=seed)
 
 
 @contextmanager
@@ -101,42 +97,28 @@ def _experiment(config: Config, paths: ExperimentPaths) -> Iterator[None]:
             try:
                 yield
             except SfAlgoError as error:
-                log.error("%s", error)
+                log_to_file_only(log, str(error))
                 raise
 
 
-def _train(config: Config, paths: ExperimentPaths, stop: StopCondition, setup: _Setup) -> StopReason:
-    _log_start(config, setup)
-    run = _Run(
-        config=config,
-        paths=paths,
-        stop=stop,
-        plan=setup.plan,
-        spec=setup.spec,
-        teams=setup.teams,
-        maker=setup.maker,
-    )
-    try:
-        return run.train(setup.seed)
-    finally:
-        run.close()
-
-
-def _log_start(config: Config, setup: _Setup) -> None:
-    plan, spec = setup.plan, setup.spec
-    envs = plan.num_workers * plan.num_splits * plan.envs_per_split
+def _log_start(basis: RunBasis) -> None:
+    plan, spec = basis.plan, basis.spec
     obs = ", ".join(f"{name} {tuple(o.shape)} {o.dtype}" for name, o in spec.obs.items())
     log.info(
-        "environment %s: %s; actions %s; frame skip %d", config.run.env, obs, spec.actions, spec.frameskip
+        "environment %s: %s; actions %s; frame skip %d",
+        basis.config.run.env,
+        obs,
+        spec.actions,
+        spec.frameskip,
     )
-    workers = "" if plan.mode is Mode.SERIAL else f" in {plan.num_workers} workers"
+    workers = f" in {plan.num_workers} workers" if plan.mode.has_workers else ""
     log.info(
         "%s training on %s, %d environments%s, seed %d",
         plan.mode.value,
-        setup.device,
-        envs,
+        basis.device,
+        plan.num_workers * plan.num_splits * plan.envs_per_split,
         workers,
-        setup.seed,
+        basis.seed,
     )
 
 
@@ -145,118 +127,138 @@ class _Run:
 
     def __init__(
         self,
-        *,
-        config: Config,
+        basis: RunBasis,
         paths: ExperimentPaths,
         stop: StopCondition,
-        plan: SamplerPlan,
-        spec: EnvSpec,
-        teams: Sequence[PolicyTeam],
         maker: EnvMaker,
+        stack: ExitStack,
     ) -> None:
-        self._config, self._paths, self._stop = config, paths, stop
-        self._plan, self._spec, self._teams, self._maker = plan, spec, teams, maker
-        self._ledger = Ledger(num_policies=plan.num_policies, frameskip=spec.frameskip)
-        self._windows = [EpisodeWindow(config.run.stats_avg) for _ in teams]
-        self._saver = Saver(
-            config.run,
-            paths,
-            teams,
+        """What is opened is closed by `stack`, the last first."""
+        self._basis, self._paths, self._stop = basis, paths, stop
+        self._maker, self._stack = maker, stack
+        self._run = basis.config.run
+        self._ledger = Ledger(num_policies=basis.plan.num_policies, frameskip=basis.spec.frameskip, began=stop.began)
+        self._windows = [EpisodeWindow(self._run.stats_avg) for _ in range(basis.plan.num_policies)]
+        self._sampler: Sampler | None = None
+
+    def train(self, models: Sequence[ActorCritic]) -> StopReason:
+        """Opens everything, resumes, trains, saves and tells the result."""
+        side = open_learners(
+            self._basis, models, env_steps=lambda: self._ledger.trained_frames, on_trained=self._trained
+        )
+        self._stack.callback(side.close)
+        saver = Saver(
+            self._run,
+            self._paths,
+            side.teams,
             self._ledger,
             self._windows,
-            call_learner=self._call_learner,
+            learners=side.learners,
             sampler_state=self._sampler_state,
         )
-        self._sampler: Sampler | None = None
-        self._reporter: Reporter | None = None
-
-    def _call_learner(self, policy_id: int, function: Callable[[], Any]) -> Any:
-        return self._sampler.call_learner(policy_id, function) if self._sampler else function()
-
-    def _sampler_state(self) -> Mapping[str, Any]:
-        if not isinstance(self._sampler, SerialSampler):
-            return {}
-        return {"seed": self._seed, **to_plain(self._sampler.state())}
-
-    def train(self, seed: int) -> StopReason:
-        """Resumes, trains, saves and tells the result."""
-        run = self._config.run
-        resumed = {}
-        if not run.benchmark:
-            best = run.load_checkpoint_kind == "best"
-            resumed = dict(resume(self._teams, self._saver, self._ledger, self._windows, best=best))
-            # Only now: flags that do not fit the checkpoint must not replace those that do.
-            save_config(self._config, self._paths.root)
-        self._seed = int(resumed.pop("seed", seed)) if run.seed is None else seed
-        self._stop.set_time_left(run.train_for_seconds - self._ledger.train_seconds)
-        self._reporter = self._open_reporter()
+        sampler_state = {} if self._run.benchmark else self._resume(side, saver)
+        self._stop.set_time_left(self._run.train_for_seconds - self._ledger.seconds_before)
+        reporter = self._open_reporter()
+        self._stack.callback(reporter.close)
         loop = TrainingLoop(
-            stop=self._stop,
-            ledger=self._ledger,
-            reporter=self._reporter,
-            frames_limit=run.env_steps_limit,
-            frameskip=self._spec.frameskip,
+            stop=self._stop, ledger=self._ledger, reporter=reporter, frameskip=self._basis.spec.frameskip
         )
-        outcome: Outcome = "failed"
-        reason_text = ""
+        outcome: Outcome | None = None
+        why = ""
         try:
-            reason = self._loop(loop, resumed)
-            outcome, reason_text = ("finished" if reason.exit_code == 0 else "stopped"), reason.value
+            reason = self._sample(side, saver, loop, sampler_state)
             log.info("end of training: %s", reason.value)
+            if not self._run.benchmark:
+                saver.save_all()
+            outcome, why = ("finished" if reason.exit_code == 0 else "stopped"), reason.value
         except Exception as error:
-            reason_text = str(error) or type(error).__name__
+            why = str(error) or type(error).__name__
             raise
         finally:
-            self._finish(loop, outcome, reason_text)
+            if outcome is None and not self._run.benchmark:
+                with suppress(SfAlgoError):  # what is broken already may be what saving needs
+                    saver.save_all()
+            last = loop.snapshot(final=True)
+            reporter.finish(last, self._paths, outcome=outcome or "failed", reason=why, best=saver.best)
         return reason
 
-    def _loop(self, loop: TrainingLoop, resumed: Mapping[str, Any]) -> StopReason:
+    def _trained(self, batch: TrainedBatch) -> None:
+        self._ledger.trained(batch)
+        self._check_frames()
+
+    def _check_frames(self) -> None:
+        limit = self._run.env_steps_limit
+        if limit is not None and self._ledger.trained_frames >= limit:
+            self._stop.request(StopReason.FRAMES)
+
+    def _resume(self, side: LearningSide, saver: Saver) -> Mapping[str, Any]:
+        """Goes on from the checkpoints, if any. Returns the sampler's state."""
+        best = self._run.load_checkpoint_kind == "best"
+        state = resume(side.teams, side.learners, saver, self._ledger, self._windows, best=best)
+        # Only now: flags that do not fit the checkpoint must not replace those that do.
+        save_config(self._basis.config, self._paths.root)
+        self._check_frames()
+        if state and state["seed"] != self._basis.seed:
+            log.info("another seed than before: all environments begin new episodes")
+            return {}
+        return state
+
+    def _sampler_state(self) -> Mapping[str, Any]:
+        if not isinstance(self._sampler, SerialSampler) or not self._sampler.reproducible:
+            return {}
+        return {"seed": self._basis.seed, **to_plain(self._sampler.state())}
+
+    def _sample(self, side: LearningSide, saver: Saver, loop: TrainingLoop, state: Mapping[str, Any]) -> StopReason:
         parts = SamplerParts(
-            config=self._config,
-            plan=self._plan,
-            spec=self._spec,
-            layout=layout_of(self._spec, self._plan, self._teams[0].learner.model),
-            teams=self._teams,
+            basis=self._basis,
+            side=side,
             maker=self._maker,
-            seed=self._seed,
             stop=self._stop,
-            env_steps=loop.env_steps,
             on_collected=self._ledger.collected,
             on_episodes=loop.on_episodes,
-            on_trained=loop.on_trained,
         )
         try:
-            self._sampler = open_sampler(parts, resumed)
+            self._stop.check()
+            self._sampler = open_sampler(parts, state)
         except StopRequested:
-            reason = self._stop.reason
-            assert reason is not None
-            return reason
-        return loop.run(self._sampler, None if self._config.run.benchmark else self._saver)
+            assert self._stop.reason is not None
+            return self._stop.reason
+        self._stack.callback(self._sampler.close)
+        if isinstance(self._sampler, SerialSampler):
+            self._guard(self._sampler, saver)
+        return loop.run(self._sampler, side.learners, None if self._run.benchmark else saver)
+
+    def _guard(self, sampler: SerialSampler, saver: Saver) -> None:
+        """A hanging environment ends the process, after saving what has been learned."""
+        sampling = self._basis.config.sampling
+
+        def end(message: str) -> None:
+            log.error("%s", message.rstrip())
+            self._sampler = None  # its state is that of an unfinished step
+            if not self._run.benchmark:
+                try:
+                    saver.save_all()
+                except SfAlgoError as error:
+                    log.error("%s", error)
+            print(f"error: {message.splitlines()[0]}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+        guard = HangGuard(
+            sampler.watch,
+            step_timeout_s=MISSED_HEARTBEATS * sampling.heartbeat_interval,
+            reset_timeout_s=sampling.reset_timeout_seconds,
+            on_hang=end,
+        )
+        self._stack.callback(guard.close)
 
     def _open_reporter(self) -> Reporter:
-        run = self._config.run
         frames = [account.trained_frames for account in self._ledger.policies]
         sinks = make_sinks(
-            run=run,
-            wandb=self._config.wandb,
+            run=self._run,
+            wandb=self._basis.config.wandb,
             paths=self._paths,
-            num_policies=self._plan.num_policies,
-            flags=config_to_dict(self._config),
+            num_policies=self._basis.plan.num_policies,
+            flags=config_to_dict(self._basis.config),
             resume_env_steps=frames if any(frames) else None,
         )
-        return Reporter(run=run, sinks=sinks, windows=self._windows, progress=ProgressFile.from_environment())
-
-    def _finish(self, loop: TrainingLoop, outcome: Outcome, reason: str) -> None:
-        """Saves and tells what there is, whatever ended the training."""
-        if not self._config.run.benchmark:
-            self._saver.save_all()
-        assert self._reporter is not None
-        self._reporter.finish(
-            loop.snapshot(final=True), self._paths, outcome=outcome, reason=reason, best=self._saver.best
-        )
-
-    def close(self) -> None:
-        if self._sampler is not None:
-            self._sampler.close()
-        if self._reporter is not None:
-            self._reporter.close()
+        return Reporter(run=self._run, sinks=sinks, windows=self._windows, progress=ProgressFile.from_environment())

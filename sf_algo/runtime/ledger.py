@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sf_algo.runtime.team import TrainedBatch
+from sf_algo.runtime.learners import TrainedBatch
 from sf_algo.summaries.status_line import PolicySnapshot, Snapshot
 
 
@@ -24,11 +24,13 @@ class PolicyAccount:
 class Ledger:
     """Counts for the whole run."""
 
-    def __init__(self, *, num_policies: int, frameskip: int) -> None:
+    def __init__(self, *, num_policies: int, frameskip: int, began: float) -> None:
+        """Training time counts from `began` on the monotonic clock."""
         self.policies = [PolicyAccount() for _ in range(num_policies)]
         self._frameskip = frameskip
-        self._seconds_before = 0.0
-        self._began = time.monotonic()
+        self.seconds_before = 0.0
+        """Training time before a resume."""
+        self._began = began
         self.training_s = 0.0
 
     def resume(self, policy_id: int, *, env_steps: int, policy_version: int, train_seconds: float) -> None:
@@ -36,7 +38,7 @@ class Ledger:
         account = self.policies[policy_id]
         account.collected_frames = account.trained_frames = env_steps
         account.policy_version = policy_version
-        self._seconds_before = max(self._seconds_before, train_seconds)
+        self.seconds_before = max(self.seconds_before, train_seconds)
 
     def collected(self, policy_id: int, steps: int) -> None:
         """Valid steps of a policy reached its batcher."""
@@ -56,7 +58,7 @@ class Ledger:
 
     @property
     def train_seconds(self) -> float:
-        return self._seconds_before + time.monotonic() - self._began
+        return self.seconds_before + time.monotonic() - self._began
 
     def snapshot(
         self, *, bottleneck: str, stats: Mapping[str, float], perf: Mapping[str, float], final: bool = False

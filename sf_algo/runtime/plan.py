@@ -13,8 +13,8 @@ from enum import Enum
 from sf_algo.config import LearnerConfig, SamplingConfig
 from sf_algo.envs.spec import EnvSpec
 
-MIN_INFERENCE_BATCH = 16
-"""Below this many agents a forward pass on a CPU costs markedly more per agent."""
+GOOD_INFERENCE_BATCH = 64
+"""More agents in one forward pass on a CPU hardly make it cheaper per agent; 8 cost twice as much."""
 
 
 class Mode(Enum):
@@ -22,10 +22,21 @@ class Mode(Enum):
 
     SERIAL = "serial"
     """Everything in one thread of one process; reproducible."""
+    PIPELINED = "pipelined"
+    """One process steps all environments and acts, while the learner trains beside it."""
     SYNC = "synchronous"
     """Workers step environments; inference and learning take turns in the main process. No policy lag."""
     ASYNC = "asynchronous"
-    """Sampling goes on while the learner trains."""
+    """Workers step environments, the main process acts, the learner trains beside it."""
+
+    @property
+    def has_workers(self) -> bool:
+        return self in (Mode.SYNC, Mode.ASYNC)
+
+    @property
+    def learns_aside(self) -> bool:
+        """Training goes on at the same time as sampling."""
+        return self in (Mode.PIPELINED, Mode.ASYNC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +70,7 @@ class SamplerPlan:
     def inference_target(self) -> int:
         """Agents worth waiting for before a forward pass: half of all can be waiting while the rest step."""
         share = self.total_trajectories if self.num_splits == 1 else self.total_trajectories // 2
-        return max(1, min(MIN_INFERENCE_BATCH, share))
+        return max(1, min(GOOD_INFERENCE_BATCH, share))
 
     @property
     def slots_per_iteration(self) -> int | None:
@@ -71,18 +82,21 @@ class SamplerPlan:
 
 def make_plan(sampling: SamplingConfig, rl: LearnerConfig, spec: EnvSpec) -> SamplerPlan:
     """The plan for a checked configuration (splits divide the environments, rollouts the batch)."""
-    mode = Mode.SERIAL if sampling.serial_mode else Mode.ASYNC if sampling.async_rl else Mode.SYNC
+    if sampling.serial_mode:
+        mode = Mode.PIPELINED if sampling.async_rl else Mode.SERIAL
+    else:
+        mode = Mode.ASYNC if sampling.async_rl else Mode.SYNC
     num_envs = sampling.num_workers * sampling.num_envs_per_worker
-    serial = mode is Mode.SERIAL
+    single = not mode.has_workers
     waiting = rl.num_minibatches_to_accumulate
     iterations = 2 if waiting < 0 else 1 + math.ceil(waiting / rl.num_batches_per_iteration)
     return SamplerPlan(
         mode=mode,
-        num_workers=1 if serial else sampling.num_workers,
-        num_splits=1 if serial else sampling.worker_num_splits,
-        envs_per_split=num_envs if serial else sampling.num_envs_per_worker // sampling.worker_num_splits,
+        num_workers=1 if single else sampling.num_workers,
+        num_splits=1 if single else sampling.worker_num_splits,
+        envs_per_split=num_envs if single else sampling.num_envs_per_worker // sampling.worker_num_splits,
         num_agents=spec.num_agents,
-        slots_per_split=1 if serial else max(2, math.ceil(sampling.traj_buffers_excess_ratio)),
+        slots_per_split=1 if single else max(2, math.ceil(sampling.traj_buffers_excess_ratio)),
         rollout=rl.rollout,
         num_policies=sampling.num_policies,
         batch_trajectories=rl.batch_size * rl.num_batches_per_iteration // rl.rollout,

@@ -13,6 +13,7 @@ from sf_algo.checkpoints import Checkpoint, CheckpointStore
 from sf_algo.config import RunConfig
 from sf_algo.errors import StorageError
 from sf_algo.paths import ExperimentPaths
+from sf_algo.runtime.learners import Learners
 from sf_algo.runtime.ledger import Ledger
 from sf_algo.runtime.plain import cloned
 from sf_algo.runtime.team import PolicyTeam
@@ -23,9 +24,6 @@ log = logging.getLogger(__name__)
 
 WINDOW, ACTOR, SAMPLER = "episodes", "actor_generator", "sampler"
 """Keys of a checkpoint's `runtime` part."""
-
-CallLearner = Callable[[int, Callable[[], Any]], Any]
-"""Runs a function while the learner of that policy rests."""
 
 
 class Saver:
@@ -39,7 +37,7 @@ class Saver:
         ledger: Ledger,
         windows: Sequence[EpisodeWindow],
         *,
-        call_learner: CallLearner,
+        learners: Learners,
         sampler_state: Callable[[], Mapping[str, Any]],
     ) -> None:
         """`sampler_state` is what a serial training adds to the first policy's checkpoint, else empty."""
@@ -47,14 +45,13 @@ class Saver:
         self._teams = teams
         self._ledger = ledger
         self._windows = windows
-        self._call_learner = call_learner
+        self._learners = learners
         self._sampler_state = sampler_state
         now = time.monotonic()
         self._schedules = [SaveSchedule(run=run, started=now) for _ in teams]
-        self.stores = [
-            CheckpointStore(paths.checkpoints(team.policy_id), keep=run.keep_checkpoints) for team in teams
-        ]
+        self.stores = [CheckpointStore(paths.checkpoints(team.policy_id), keep=run.keep_checkpoints) for team in teams]
         self._saved_versions = [-1] * len(teams)
+        self._told_unknown_metric = False
 
     @property
     def best(self) -> list[float | None]:
@@ -72,13 +69,19 @@ class Saver:
                 schedule.saved(time.monotonic())
             if schedule.milestone_due(now) and self._save(team, milestone=True):
                 schedule.milestone_saved(time.monotonic())
-            self._save_best(team, schedule, now)
+            self._save_best(team, now)
 
-    def _save_best(self, team: PolicyTeam, schedule: SaveSchedule, now: float) -> None:
+    def _save_best(self, team: PolicyTeam, now: float, *, at_the_end: bool = False) -> None:
         window, name = self._windows[team.policy_id], self._run.save_best_metric
-        metric = window.means().get(name)
+        means = window.means()
+        if means and name not in means and not self._told_unknown_metric:
+            self._told_unknown_metric = True
+            log.warning("--save_best_metric=%s: no episode has it; they have %s", name, ", ".join(means))
+        metric = means.get(name)
+        schedule = self._schedules[team.policy_id]
         frames = self._ledger.policies[team.policy_id].trained_frames
-        if not schedule.best_due(now, env_steps=frames, metric=metric, episodes=window.count(name)):
+        episodes = window.count(name)
+        if not schedule.best_due(now, env_steps=frames, metric=metric, episodes=episodes, at_the_end=at_the_end):
             return
         assert metric is not None
         before = schedule.best_metric
@@ -87,38 +90,51 @@ class Saver:
             path = self.stores[team.policy_id].save_best(self._snapshot(team), metric=name, value=metric)
         except StorageError as error:
             schedule.best_metric = before
-            log.warning("%s", error)
+            schedule.failed(time.monotonic())
+            log.warning("%s; the training goes on", error)
             return
         schedule.best_saved(time.monotonic(), metric)
         log.info("best %s so far %.3f: saved %s", name, metric, path.name)
 
-    def save_all(self) -> bool:
-        """Writes a checkpoint of every policy that has learned since its last one. False where one failed."""
-        done = True
+    def save_all(self) -> None:
+        """At the end: a checkpoint of every policy that has learned since its last one, and of the best ones.
+
+        Raises:
+            StorageError: one of them cannot be written; the others have been.
+        """
+        failure: StorageError | None = None
         for team in self._teams:
-            if team.learner.policy_version != self._saved_versions[team.policy_id]:
-                done = self._save(team) and done
-        return done
+            self._save_best(team, time.monotonic(), at_the_end=True)
+            version = self._ledger.policies[team.policy_id].policy_version
+            if version != self._saved_versions[team.policy_id]:
+                try:
+                    self._write(team)
+                except StorageError as error:
+                    failure = error
+        if failure is not None:
+            raise StorageError(f"{failure}; what was learned since the checkpoint before is lost") from failure
 
     def _save(self, team: PolicyTeam, *, milestone: bool = False) -> bool:
-        checkpoint = self._snapshot(team)
-        store = self.stores[team.policy_id]
         try:
-            path = store.save_milestone(checkpoint) if milestone else store.save(checkpoint)
+            self._write(team, milestone=milestone)
         except StorageError as error:
             log.warning("%s; the training goes on", error)
+            self._schedules[team.policy_id].failed(time.monotonic())
             return False
+        return True
+
+    def _write(self, team: PolicyTeam, *, milestone: bool = False) -> None:
+        """Raises StorageError."""
+        checkpoint = self._snapshot(team)
+        store = self.stores[team.policy_id]
+        path = store.save_milestone(checkpoint) if milestone else store.save(checkpoint)
         if not milestone:
             self._saved_versions[team.policy_id] = checkpoint.policy_version
         log.info("saved %s", path)
-        return True
 
     def _snapshot(self, team: PolicyTeam) -> Checkpoint:
         """A copy that later training does not touch."""
-        return self._call_learner(team.policy_id, lambda: self._copy(team))  # type: ignore[no-any-return]
-
-    def _copy(self, team: PolicyTeam) -> Checkpoint:
-        account = self._ledger.policies[team.policy_id]
+        learner = self._learners.state(team.policy_id)
         runtime: dict[str, Any] = {
             WINDOW: self._windows[team.policy_id].state(),
             ACTOR: team.inference.actor.generator_state(),
@@ -127,9 +143,9 @@ class Saver:
             runtime[SAMPLER] = self._sampler_state()
         return Checkpoint(
             policy_id=team.policy_id,
-            policy_version=team.learner.policy_version,
-            env_steps=account.trained_frames,
-            learner=cloned(team.learner.state_dict()),
+            policy_version=int(learner["policy_version"]),
+            env_steps=self._ledger.policies[team.policy_id].trained_frames,
+            learner=learner,
             train_seconds=self._ledger.train_seconds,
             best_metric=self._schedules[team.policy_id].best_metric,
             runtime=cloned(runtime),
@@ -138,6 +154,7 @@ class Saver:
 
 def resume(
     teams: Sequence[PolicyTeam],
+    learners: Learners,
     saver: Saver,
     ledger: Ledger,
     windows: Sequence[EpisodeWindow],
@@ -157,8 +174,7 @@ def resume(
         for note in loaded.notes:
             log.warning("%s", note)
         checkpoint = loaded.checkpoint
-        team.learner.load_state_dict(checkpoint.learner)
-        team.inference.take_weights(team.learner.model, team.learner.policy_version)
+        learners.load(team.policy_id, checkpoint.learner)
         for note in store.take_over(loaded):
             log.warning("%s", note)
         ledger.resume(

@@ -1,11 +1,11 @@
-"""Serial sampling: environments, inference, batching and learning in turn, in one thread of one process."""
+"""Sampling in the main process: environments, inference and batching in turn, in one thread."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -15,14 +15,15 @@ from sf_algo.inference.policy import requests_by_policy
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import EpisodeReport, PolicyDraw, mix_seed
 from sf_algo.rollout.split import EnvSplit, SplitState, WarmUp
+from sf_algo.runtime.guard import Activity
+from sf_algo.runtime.learners import Learners
 from sf_algo.runtime.plain import to_arrays
 from sf_algo.runtime.plan import SamplerPlan
 from sf_algo.runtime.stopping import StopCondition
-from sf_algo.runtime.team import PolicyTeam, TrainedSink
-
-T = TypeVar("T")
+from sf_algo.runtime.team import PolicyTeam
 
 MAX_WARM_UP_STEPS = 128
+_ROOM_POLL_S = 0.05
 
 
 class SerialWatch:
@@ -31,24 +32,18 @@ class SerialWatch:
     def __init__(self, stop: StopCondition) -> None:
         self._stop = stop
         self.starting = True
-        self.env_index = -1
-        self.since = time.monotonic()
-        self.is_resetting = False
+        self.activity = Activity(-1, False, time.monotonic())
 
     def resetting(self, env_index: int) -> None:
         if self.starting:
             self._stop.check()
-        self.env_index = env_index
-        self.is_resetting = True
-        self.since = time.monotonic()
+        self.activity = Activity(env_index, True, time.monotonic())
 
     def stepping(self, env_index: int) -> None:
-        self.env_index = env_index
-        self.is_resetting = False
-        self.since = time.monotonic()
+        self.activity = Activity(env_index, False, time.monotonic())
 
     def idle(self) -> None:
-        self.env_index = -1
+        self.activity = Activity(-1, False, time.monotonic())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +56,8 @@ class SerialState:
 
 
 class SerialSampler:
-    """One split of all environments in one slot; learns whenever a batch is full."""
+    """One split of all environments in one slot; hands full batches to the learners, which train at once
+    (serial) or beside it (pipelined)."""
 
     def __init__(
         self,
@@ -69,6 +65,7 @@ class SerialSampler:
         layout: TrajectoryLayout,
         spec: EnvSpec,
         teams: Sequence[PolicyTeam],
+        learners: Learners,
         *,
         make_env: Callable[[int], Env],
         seed: int,
@@ -76,33 +73,32 @@ class SerialSampler:
         warm_up: bool,
         warm_up_each: bool,
         stop: StopCondition,
-        env_steps: Callable[[], int],
         on_collected: Callable[[int, int], None],
         on_episodes: Callable[[list[EpisodeReport]], None],
-        on_trained: TrainedSink,
         on_fault: Callable[[EnvFault], None],
     ) -> None:
         """`on_collected` is told (policy, valid steps) of every full slot."""
         self._plan = plan
         self._teams = teams
+        self._learners = learners
         self._stop = stop
-        self._env_steps = env_steps
         self._on_collected = on_collected
         self._on_episodes = on_episodes
-        self._on_trained = on_trained
         self.watch = SerialWatch(stop)
+        self.reproducible = not plan.mode.learns_aside
+        """`state` can be told: the training does not depend on timing."""
         envs = EnvSet(
             make_env=make_env,
             env_indices=range(plan.envs_per_split),
             spec=spec,
             seed=seed,
-            seed_every_episode=True,
+            seed_every_episode=self.reproducible,
             watch=self.watch,
             on_fault=on_fault,
         )
         policies = PolicyDraw(num_policies=plan.num_policies, mix=mix_policies, seed=seed)
         slot = layout.allocate(plan.slot_trajectories)
-        self._split = EnvSplit(envs, [slot], policies=policies, remember_actions=True)
+        self._split = EnvSplit(envs, [slot], policies=policies, remember_actions=self.reproducible)
         self._warm_up = WarmUp(
             rng=np.random.default_rng(mix_seed(seed, 0)),
             max_steps=MAX_WARM_UP_STEPS if warm_up else 0,
@@ -111,7 +107,6 @@ class SerialSampler:
         )
         self._inference_s = 0.0
         self._stepping_s = 0.0
-        self._training_s = 0.0
 
     def open(self, state: SerialState | None = None) -> None:
         """Starts the environments, or brings them back to where a checkpoint left them.
@@ -143,28 +138,25 @@ class SerialSampler:
             if split.finished:
                 self._on_episodes(split.finished)
                 split.finished = []
-            if full:
-                self._collect()
+            if full and not self._collect():
+                return
 
-    def _collect(self) -> None:
+    def _collect(self) -> bool:
+        """Hands the full slot over. False where that has to wait until after a stop."""
+        columns = self._plan.slot_trajectories
+        while not all(team.batcher.has_room(columns) for team in self._teams):
+            if self._stop.reason is not None:
+                return False
+            self._learners.poll(_ROOM_POLL_S)
         for team in self._teams:
             self._on_collected(team.policy_id, team.batcher.add(self._split.slot))
         self._split.begin_slot(0)
-        for team in self._teams:
-            while (full := team.batcher.take()) is not None:
-                trained = team.train(full, self._env_steps())
-                self._training_s += trained.seconds
-                self._on_trained(trained)
-
-    def call_learner(self, policy_id: int, function: Callable[[], T]) -> T:
-        return function()
+        self._learners.train_ready()
+        self._learners.poll(0.0)
+        return True
 
     def stage_seconds(self) -> Mapping[str, float]:
-        return {
-            "environments": self._stepping_s,
-            "inference": self._inference_s,
-            "learner": self._training_s,
-        }
+        return {"environments": self._stepping_s, "inference": self._inference_s}
 
     def state(self) -> SerialState:
         """To be saved with the learners, between two calls of `work`."""

@@ -26,22 +26,23 @@ class StopReason(Enum):
         return 128 + signals[self] if self in signals else 0
 
 
-class StopRequested(Exception):  # noqa: N818 - not an error
-    """Unwinds the start of a training that is to stop before it has begun."""
+class StopRequested(BaseException):
+    """Unwinds the start of a training that is to stop before it has begun. No Exception: those that an
+    environment raises while it starts are dealt with on the way."""
 
 
 class StopCondition:
     """Asked between small pieces of work whether to go on."""
 
-    def __init__(self, *, time_left_s: float) -> None:
-        """`time_left_s` counts from now."""
-        self._began = time.monotonic()
+    def __init__(self, *, time_left_s: float, began: float | None = None) -> None:
+        """The time counts from `began` on the monotonic clock, by default from now."""
+        self.began = time.monotonic() if began is None else began
         self._reason: StopReason | None = None
         self.set_time_left(time_left_s)
 
     def set_time_left(self, seconds: float) -> None:
-        """Counts from when this condition was made."""
-        self._deadline = self._began + min(seconds, threading.TIMEOUT_MAX)
+        """Counts from the same moment as at first."""
+        self._deadline = self.began + min(seconds, threading.TIMEOUT_MAX)
 
     def request(self, reason: StopReason) -> None:
         """Ends the training soon; the first reason counts."""

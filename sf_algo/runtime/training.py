@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 
 from sf_algo.rollout.episodes import EpisodeReport
+from sf_algo.runtime.learners import Learners
 from sf_algo.runtime.ledger import Ledger
 from sf_algo.runtime.samplers import Sampler
 from sf_algo.runtime.saving import Saver
 from sf_algo.runtime.stopping import StopCondition, StopReason
-from sf_algo.runtime.team import TrainedBatch
 from sf_algo.summaries.reporter import Reporter
 from sf_algo.summaries.status_line import Snapshot
 
@@ -51,13 +51,11 @@ class TrainingLoop:
         stop: StopCondition,
         ledger: Ledger,
         reporter: Reporter,
-        frames_limit: int | None,
         frameskip: int,
     ) -> None:
         self._stop = stop
         self._ledger = ledger
         self._reporter = reporter
-        self._frames_limit = frames_limit
         self._frameskip = frameskip
         self._meter = StageMeter()
         self._shares: Mapping[str, float] = {}
@@ -71,23 +69,14 @@ class TrainingLoop:
                 stats=episode.stats,
             )
 
-    def on_trained(self, batch: TrainedBatch) -> None:
-        self._ledger.trained(batch)
-        if self._frames_limit is not None and self._ledger.trained_frames >= self._frames_limit:
-            self._stop.request(StopReason.FRAMES)
-
-    def env_steps(self) -> int:
-        return self._ledger.trained_frames
-
-    def run(self, sampler: Sampler, saver: Saver | None) -> StopReason:
+    def run(self, sampler: Sampler, learners: Learners, saver: Saver | None) -> StopReason:
         """`saver` is None where nothing is saved."""
         self._reporter.announce("train", self.snapshot())
-        if self._frames_limit is not None and self._ledger.trained_frames >= self._frames_limit:
-            self._stop.request(StopReason.FRAMES)
         while (reason := self._stop.reason) is None:
             sampler.work(min(time.monotonic() + _TICK_S, self._stop.deadline))
             if self._reporter.status_due:
-                self._shares = self._meter.shares(sampler.stage_seconds())
+                seconds = {**sampler.stage_seconds(), "learner": learners.training_s}
+                self._shares = self._meter.shares(seconds)
                 self._reporter.update(self.snapshot())
             if saver is not None:
                 saver.save_due()
@@ -96,6 +85,4 @@ class TrainingLoop:
     def snapshot(self, *, final: bool = False) -> Snapshot:
         shares = self._shares
         perf = {f"busy_{name}": share for name, share in shares.items()}
-        return self._ledger.snapshot(
-            bottleneck=bottleneck(shares) if shares else "", stats={}, perf=perf, final=final
-        )
+        return self._ledger.snapshot(bottleneck=bottleneck(shares) if shares else "", stats={}, perf=perf, final=final)

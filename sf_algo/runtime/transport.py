@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-
 from sf_algo.buffers.layout import TrajectoryLayout
 from sf_algo.buffers.shared import SharedBlock, slot_views, trajectory_specs
 from sf_algo.ipc.control import ControlBlock
 from sf_algo.ipc.doorbell import Doorbell
+from sf_algo.runtime.child_process import Lifeline
 from sf_algo.runtime.hub import SplitPort
 from sf_algo.runtime.plan import SamplerPlan
 
@@ -16,14 +14,14 @@ from sf_algo.runtime.plan import SamplerPlan
 class Transport:
     """Owns every descriptor that workers inherit, and the ports through which the hub sees their splits."""
 
-    def __init__(self, plan: SamplerPlan, layout: TrajectoryLayout) -> None:
-        """Raises StorageError when the memory cannot be had."""
+    def __init__(self, plan: SamplerPlan, layout: TrajectoryLayout, hub_bell: Doorbell) -> None:
+        """`hub_bell` belongs to the caller. Raises StorageError when the memory cannot be had."""
         self.control = ControlBlock.create(
             num_workers=plan.num_workers, num_splits=plan.num_splits, num_slots=plan.slots_per_split
         )
-        self.hub_bell = Doorbell.create()
+        self.hub_bell = hub_bell
         self.worker_bells = [Doorbell.create() for _ in range(plan.num_workers)]
-        self.lifeline_read, self._lifeline_write = os.pipe()
+        self.lifeline = Lifeline()
         specs = trajectory_specs(
             layout, slots=plan.num_splits * plan.slots_per_split, trajectories=plan.slot_trajectories
         )
@@ -52,11 +50,9 @@ class Transport:
 
     def close(self) -> None:
         """Close all descriptors, once no worker and no hub uses them; the memory goes with its last user."""
-        for bell in (self.hub_bell, *self.worker_bells):
+        for bell in self.worker_bells:
             bell.close()
-        for fd in (self.lifeline_read, self._lifeline_write):
-            with suppress(OSError):
-                os.close(fd)
+        self.lifeline.close()
         for block in self.trajectories:
             block.close_fd()
         self.control.close()

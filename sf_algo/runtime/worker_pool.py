@@ -14,6 +14,7 @@ from sf_algo.errors import WorkerError
 from sf_algo.ipc.messages import Message
 from sf_algo.rollout.episodes import EpisodeReport
 from sf_algo.rollout.settings import WorkerSettings
+from sf_algo.runtime.faults import FaultLog
 from sf_algo.runtime.transport import Transport
 from sf_algo.runtime.worker_process import WorkerFailure, WorkerProcess
 
@@ -59,6 +60,7 @@ class WorkerPool:
         self._workers: list[WorkerProcess] = []
         self._restarts: list[deque[float]] = [deque() for _ in settings]
         self._next_check = 0.0
+        self._faults = FaultLog()
         self.num_restarts = 0
         self.num_ready = 0
 
@@ -108,20 +110,13 @@ class WorkerPool:
         elif kind == "ready":
             self.num_ready += 1
         elif kind == "fault":
-            log.warning(
-                "%s made environment %d anew, which had broken:\n%s",
-                worker.name,
-                message["env_index"],
-                message["traceback"].rstrip(),
-            )
+            self._faults.add(worker.name, message["env_index"], message["traceback"])
         elif kind == "error":
             raise _reported_error(worker, message)
 
     def _check_all(self, now: float) -> None:
         for index, worker in enumerate(self._workers):
-            failure = worker.failure(
-                step_timeout_s=self._timeouts.step_s, reset_timeout_s=self._timeouts.reset_s
-            )
+            failure = worker.failure(step_timeout_s=self._timeouts.step_s, reset_timeout_s=self._timeouts.reset_s)
             if failure is not None:
                 self._take_messages_of_the_dead(worker)
                 self._replace(index, failure, now)

@@ -55,9 +55,7 @@ class EpisodeWindow:
         assert isinstance(total, int)
         assert isinstance(values, Mapping)
         self.total_episodes = total
-        self._values = {
-            str(name): deque(_numbers(items), maxlen=self._size) for name, items in values.items()
-        }
+        self._values = {str(name): deque(_numbers(items), maxlen=self._size) for name, items in values.items()}
 
 
 def _numbers(items: Sequence[float]) -> list[float]:

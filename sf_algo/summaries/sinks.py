@@ -22,9 +22,7 @@ class SummarySink(Protocol):
     """Takes the scalars of one policy at one step. A sink that fails says so once and never ends a
     training."""
 
-    def write(
-        self, policy_id: int, values: Mapping[str, float], *, env_steps: int, wall_time: float
-    ) -> None: ...
+    def write(self, policy_id: int, values: Mapping[str, float], *, env_steps: int, wall_time: float) -> None: ...
 
     def close(self) -> None: ...
 
@@ -112,8 +110,8 @@ class WandbSink:
             self._run.define_metric("*", step_metric="env_steps")
         except Exception as error:  # wandb raises many kinds: usage, login, network, its own service's death
             raise SummaryError(
-                f"Weights & Biases cannot start: {str(error) or type(error).__name__}; run `wandb login`, "
-                "set WANDB_MODE=offline, or leave --with_wandb out"
+                f"Weights & Biases cannot start: {str(error).rstrip('. ') or type(error).__name__}; run "
+                "`wandb login`, set WANDB_MODE=offline, or leave --with_wandb out"
             ) from error
         where = f"offline, in {paths.root / 'wandb'}" if self._run.offline else self._run.url
         log.info("Weights & Biases: %s", where)

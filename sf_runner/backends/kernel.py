@@ -43,10 +43,10 @@ class EndedChild:
     cpu_s: float | None = None
 
 
-def make_subreaper() -> bool:
+def make_subreaper(on: bool = True) -> bool:
     """Orphaned descendants become our children from now on. False where the kernel has no such thing."""
     try:
-        return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+        return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0) == 0)
     except (OSError, AttributeError):
         return False
 

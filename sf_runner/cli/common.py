@@ -14,7 +14,9 @@ from sf_runner.snapshot import RunSnapshot
 
 def add_run_arguments(parser: Parser, *, run_optional: bool = False) -> None:
     parser.add_argument("run", metavar="RUN", nargs="?" if run_optional else None, help="name or folder of the run")
-    parser.add_argument("--train_dir", default="./train_dir", help="where runs are (default: ./train_dir)")
+    parser.add_argument(
+        "--train_dir", metavar="DIR", default="./train_dir", help="where runs are (default: ./train_dir)"
+    )
 
 
 def run_paths(run: str, train_dir: str) -> RunPaths:

@@ -3,42 +3,91 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from sf_runner.cli.session import Prepared
+from sf_runner.events import Note
+from sf_runner.history import load_history
+from sf_runner.job_state import JobRecord, Waiting
+from sf_runner.journal import read_journal
 from sf_runner.launching import LaunchBuilder
-from sf_runner.placement import ANYWHERE
-from sf_runner.reconcile import job_shape, ranks, slot_requests
-from sf_runner.slots import NoRoom, SlotTable
+from sf_runner.placement import ANYWHERE, Placement
+from sf_runner.reconcile import ranks, reconcile, slot_requests
+from sf_runner.run_state import RunState, replay
+from sf_runner.slots import NoRoom, Occupant, SlotTable
 
 
 def dry_run_lines(prepared: Prepared) -> Iterator[str]:
-    """One block per job, in order of start; slots are shown for those that could start at once."""
+    """One block per job that would be started, in that order; slots are shown for those that could start at once.
+
+    Raises UsageError where the start would be refused.
+    """
     plan, slots = prepared.plan, prepared.slots
-    launches = LaunchBuilder(plan.paths)
-    requests = slot_requests(plan)
-    order = ranks(plan, prepared.options.order, {})  # type: ignore[arg-type]  # checked by argparse
-    table: SlotTable | None = slots.setup.table(slots.snapshot)
+    state, notes = _state_after_start(prepared)
+    waiting = [record for record in state.jobs.values() if record.planned and isinstance(record.state, Waiting)]
+    waiting.sort(key=lambda record: (record.rank, record.index))
     yield f"run {plan.run_name}: {len(plan.jobs)} experiments in {plan.paths.root}, {slots.max_parallel} side by side"
-    yield from (f"note: {text}" for text in slots.setup.notes)
+    if len(waiting) < len(plan.jobs):
+        yield f"{len(waiting)} of them would be started; the others run, are done, failed or were cancelled"
+    yield from (f"note: {text}" for text in (*notes, *slots.setup.notes))
     yield from (f"note: {warning.message}" for warning in slots.snapshot.warnings)
-    for position, job in enumerate(sorted(plan.jobs, key=lambda job: order[job.job_id])):
-        placement, where = ANYWHERE, "the next free slot"
-        if table is not None and position < slots.max_parallel:
-            placed = table.place(requests[job_shape(job)])
-            if isinstance(placed, NoRoom):
-                where = f"waits: {placed.reason}"
-                table = None if placed.kind == "full" else table
-            else:
-                placement, table = placed.placement, placed.table
-                where = placement.label or "anywhere"
-        env = launches.environment(job, 1, placement, str(job.paths.progress.absolute()))
+    launches, jobs = LaunchBuilder(plan.paths), plan.by_id()
+    free = max(0, slots.max_parallel - len(state.active))
+    for record, (where, placement) in zip(waiting, _slots(prepared, state, waiting, free), strict=True):
+        job = jobs[record.job_id]
         yield ""
         yield f"{job.job_id}"
         yield f"  directory    {job.paths.experiment_dir}"
         yield f"  command      {job.command}"
         yield f"  slot         {where}"
-        yield f"  environment  {_assignments(env)}"
+        yield f"  environment  {_assignments(launches.environment(job, record.attempts + 1, placement))}"
+
+
+def _state_after_start(prepared: Prepared) -> tuple[RunState, list[str]]:
+    """What the run's journal would say after this start, and what would be remarked about it."""
+    plan, options = prepared.plan, prepared.options
+    state = RunState()
+    if plan.paths.journal.exists():
+        replay(read_journal(plan.paths.journal)[0], plan.paths.journal, state)
+    durations_s = load_history(plan.paths.train_dir).durations_s
+    changes = reconcile(
+        plan,
+        state,
+        ranks_by_job=ranks(plan, options.order, durations_s),
+        changed=options.changed,
+        retry=options.retry,
+        now=time.time(),
+    )
+    notes = []
+    for event in changes:
+        state.apply(event)
+        if isinstance(event, Note):
+            notes.append(event.text)
+    return state, notes
+
+
+def _slots(
+    prepared: Prepared, state: RunState, waiting: Sequence[JobRecord], free: int
+) -> Iterator[tuple[str, Placement]]:
+    """Where each job would run; `free`: how many could start at once."""
+    setup, requests = prepared.slots.setup, slot_requests(prepared.plan)
+    occupants = [
+        Occupant(job=job, placement=Placement.from_json(getattr(record.state, "placement", {})))
+        for job, record in state.active.items()
+    ]
+    table: SlotTable | None = setup.table(prepared.slots.snapshot, occupants)
+    for position, record in enumerate(waiting):
+        if table is None or position >= free:
+            yield "the next free slot", ANYWHERE
+            continue
+        placed = table.place(requests[record.shape])
+        if isinstance(placed, NoRoom):
+            yield f"waits: {placed.reason}", ANYWHERE
+            table = None if placed.kind == "full" else table
+        else:
+            table = placed.table
+            yield placed.placement.label or "anywhere", placed.placement
 
 
 def _assignments(env: Mapping[str, str]) -> str:

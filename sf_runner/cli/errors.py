@@ -1,7 +1,10 @@
-"""How the commands end: one line for what a user can mend, a traceback only for a fault of ours."""
+"""How the commands begin and end: streams that can be printed to, one line for what a user can mend, a traceback only
+for a fault of ours."""
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -10,8 +13,11 @@ from sf_runner.errors import SfRunnerError
 
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
     """Call `command` with the arguments; print an SfRunnerError as one line. The exit code."""
+    prepare_streams()
     try:
-        return command(list(sys.argv[1:] if argv is None else argv))
+        code = command(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # a pipe without a reader is met here, not when the interpreter ends
+        return code
     except SfRunnerError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return exc.exit_code
@@ -19,5 +25,21 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # e.g. `| head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def prepare_streams() -> None:
+    """Make sure that there is something to print to and that every character can be printed."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:  # closed (`>&-`): the next file opened, a journal perhaps, would take its place
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from sf_runner.errors import UsageError, did_you_mean
-from sf_runner.notify import NOTIFY_EVENTS, NotifyEvent
+from sf_runner.notify_events import NOTIFY_EVENTS, NotifyEvent
+
+if TYPE_CHECKING:  # the guardian loads this module and stays small
+    from sf_runner.reconcile import ChangedPolicy, Order
 
 BACKENDS = ("processes", "slurm", "ngc")
 ORDERS = ("submission", "seed_major", "longest_first", "shortest_first")
+CHANGED = ("refuse", "keep", "rerun")
 UIS = ("auto", "rich", "plain", "none")
 
 _EPILOG = """\
-A second start of the same command goes on where the first one stopped: finished experiments are not repeated,
-running ones are found again. Ctrl-C once: nothing new is started; twice: running experiments are told to end;
-three times: they are killed. Exit code: 0 all succeeded, 1 some did not, 2 wrong usage, 3 the run is already
-being run, 130/143 interrupted.
+TIME is in seconds, or as in 90s, 15m, 12h, 2d. MIB is in MiB, or as in 6G.
+
+The same command again goes on where the first one stopped: finished
+experiments are not repeated, running ones are found again.
+
+Ctrl-C once: nothing new is started; twice: running experiments are told to
+end; three times: they are killed. SIGHUP: they go on without the runner.
+
+Exit code: 0 all succeeded, 1 some did not, 2 wrong usage, 3 the run is already
+being run, 130 or 143 interrupted.
 """
 
 
@@ -34,7 +44,7 @@ class RunOptions:
     ui: str
     max_parallel: int | None
     pause_between: float | None
-    order: str
+    order: Order
     num_gpus: int | None
     experiments_per_gpu: int | None
     gpus: tuple[str, ...] | None
@@ -47,7 +57,7 @@ class RunOptions:
     max_failures: int | None
     retry_failed: bool
     retry_cancelled: bool
-    changed: str
+    changed: ChangedPolicy
     timeout: float | None
     stall_timeout: float | None
     grace: float
@@ -55,19 +65,75 @@ class RunOptions:
     notify_command: str | None
     notify_on: tuple[NotifyEvent, ...]
 
+    @property
+    def retry(self) -> tuple[Literal["failed", "cancelled"], ...]:
+        """Which ended experiments are to run again."""
+        failed: tuple[Literal["failed"], ...] = ("failed",) if self.retry_failed else ()
+        cancelled: tuple[Literal["cancelled"], ...] = ("cancelled",) if self.retry_cancelled else ()
+        return (*failed, *cancelled)
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Names the value of a flag once, whatever the version of Python."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        return f"{', '.join(action.option_strings)} {self._format_args(action, action.dest.upper())}"
+
 
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError instead of printing usage and exiting; names the nearest flag for an unknown one."""
+    """Raises UsageError instead of printing usage and exiting: one line with every bad value and unknown flag."""
+
+    def __init__(self, module: str, arguments: str, description: str, epilog: str | None = None) -> None:
+        super().__init__(
+            prog=f"python -m {module}",
+            usage=f"%(prog)s {arguments} [options]",
+            description=description,
+            epilog=epilog,
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+        )
+        self._faults: list[str] = []
+
+    def flag(
+        self,
+        group: Any,
+        name: str,
+        convert: Callable[[str], Any],
+        text: str,
+        *,
+        aliases: Sequence[str] = (),
+        **settings: Any,
+    ) -> None:
+        """Add a flag whose value `convert` makes of its text; the ArgumentTypeErrors of all flags are told together."""
+
+        def checked(value: str) -> Any:
+            try:
+                return convert(value)
+            except argparse.ArgumentTypeError as exc:
+                self._faults.append(f"{name}: {exc}")
+                return None
+
+        group.add_argument(name, *aliases, type=checked, help=text, **settings)
+
+    def switch(self, group: Any, name: str, text: str) -> None:
+        """Add `--name`, or `--name=True|False` as the predecessor wrote it."""
+        self.flag(group, name, boolean, text, nargs="?", const=True, default=False, metavar="BOOL")
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+        raise UsageError("; ".join([*self._faults, message]))
 
     def parse_strictly(self, argv: Sequence[str]) -> argparse.Namespace:
+        self._faults.clear()
         namespace, unknown = self.parse_known_args(argv)
-        if unknown:
-            name = unknown[0].split("=")[0]
-            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-            raise UsageError(f"unknown argument '{name}'.{did_you_mean(name, flags)}")
+        names = [text.split("=")[0] for text in unknown if text.startswith("-")]
+        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        self._faults.extend(f"unknown flag '{name}'.{did_you_mean(name, flags)}" for name in dict.fromkeys(names))
+        if unknown and not names:
+            self._faults.append(f"unknown argument '{unknown[0]}'")
+        if self._faults:
+            raise UsageError("; ".join(fault.rstrip(".") for fault in self._faults))
         return namespace
 
 
@@ -91,14 +157,14 @@ def memory_mb(text: str) -> int:
         number, factor = number[:-1], 1024.0 if number[-1:].upper() == "G" else 1.0
     try:
         value = int(float(number) * factor)
-    except ValueError:
+    except (ValueError, OverflowError):
         value = 0
     if value <= 0:
         raise argparse.ArgumentTypeError(f"'{text}' is no amount of memory; give MiB, or a number with M or G")
     return value
 
 
-def whole(least: int) -> Any:
+def whole(least: int) -> Callable[[str], int]:
     """A whole number of at least `least`."""
 
     def parse(text: str) -> int:
@@ -122,140 +188,103 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"'{text}' is neither True nor False")
 
 
-def add_flag(group: Any, name: str, text: str) -> None:
-    """A switch: `--name`, or `--name=True|False` as the predecessor wrote it."""
-    group.add_argument(name, nargs="?", type=boolean, const=True, default=False, metavar="BOOL", help=text)
+def one_of(*names: str) -> Callable[[str], str]:
+    """One of these words."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"'{text}' is unknown.{did_you_mean(text, names)}")
+        return text
+
+    return parse
+
+
+def device_list(text: str) -> tuple[str, ...]:
+    """Names separated by commas."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("it is empty; --num_gpus=0 uses none")
+    return names
 
 
 def make_parser() -> Parser:
-    parser = Parser(
-        prog="python -m sf_runner.run",
-        description="Run every experiment of a run description, once, with success.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _add_what(parser.add_argument_group("what to run"))
-    _add_how_many(parser.add_argument_group("how many at a time, in which order"))
-    _add_where(parser.add_argument_group("GPUs and cores"))
-    _add_failures(parser.add_argument_group("failures, retries, limits"))
-    _add_notifications(parser.add_argument_group("notifications"))
+    what = "Run every experiment of a run description, once, with success."
+    parser = Parser("sf_runner.run", "--run=MODULE", what, _EPILOG)
+    _add_what(parser, parser.add_argument_group("what to run"))
+    _add_how_many(parser, parser.add_argument_group("how many at a time, in which order"))
+    _add_where(parser, parser.add_argument_group("GPUs and cores"))
+    _add_failures(parser, parser.add_argument_group("failures, retries, limits"))
+    _add_notifications(parser, parser.add_argument_group("notifications"))
     return parser
 
 
-def _add_what(group: Any) -> None:
+def _add_what(parser: Parser, group: Any) -> None:
     group.add_argument("--run", metavar="MODULE", help="module or .py file that defines RUN_DESCRIPTION (required)")
+    text = "where experiments run: processes (this machine), slurm, ngc (default: processes)"
+    parser.flag(group, "--runner", one_of(*BACKENDS), text, aliases=["--backend"], dest="backend", default="processes")
     group.add_argument(
-        "--runner", "--backend", dest="backend", default="processes", metavar="BACKEND",
-        help="where experiments run: processes (this machine), slurm, ngc (default: processes)",
-    )  # fmt: skip
-    group.add_argument("--train_dir", default="./train_dir", help="where results go (default: ./train_dir)")
-    group.add_argument("--experiment_suffix", default=None, help="appended to the experiments' folders")
-    add_flag(group, "--dry_run", "print the plan (commands, folders, environment, slots) and start nothing")
-    group.add_argument(
-        "--ui",
-        default="auto",
-        choices=UIS,
-        help="what to show; auto: the full-screen UI on a terminal, plain lines elsewhere (default: auto)",
+        "--train_dir", metavar="DIR", default="./train_dir", help="where results go (default: ./train_dir)"
     )
-    group.add_argument(
-        "--progress_every", type=duration_s, default=30.0, metavar="TIME",
-        help="time between progress lines of the plain output (default: 30)",
-    )  # fmt: skip
+    group.add_argument("--experiment_suffix", metavar="TEXT", help="appended to the experiments' folders")
+    parser.switch(group, "--dry_run", "print the plan (commands, folders, environment, slots) and start nothing")
+    parser.flag(group, "--ui", one_of(*UIS), f"what to show: {', '.join(UIS)} (default: auto)", default="auto")
+    text = "time between progress lines of the plain output (default: 30)"
+    parser.flag(group, "--progress_every", duration_s, text, default=30.0, metavar="TIME")
 
 
-def _add_how_many(group: Any) -> None:
-    group.add_argument(
-        "--max_parallel",
-        type=whole(1),
-        metavar="N",
-        help="experiments side by side (default: as many as there are slots)",
+def _add_how_many(parser: Parser, group: Any) -> None:
+    text = "experiments side by side (default: as many as there are slots)"
+    parser.flag(group, "--max_parallel", whole(1), text, metavar="N")
+    parser.flag(group, "--pause_between", duration_s, "pause between two starts (default: 0)", metavar="TIME")
+    text = (
+        "submission: as described (default); seed_major: one seed of everything first; longest_first, shortest_first: "
+        "by durations measured in earlier runs"
     )
-    group.add_argument("--pause_between", type=duration_s, metavar="TIME", help="pause between two starts (default: 0)")
-    group.add_argument(
-        "--order", default="submission", choices=ORDERS,
-        help="submission: as described (default); seed_major: one seed of everything first; longest_first, "
-        "shortest_first: by durations measured in earlier runs",
-    )  # fmt: skip
+    parser.flag(group, "--order", one_of(*ORDERS), text, default="submission", metavar="ORDER")
 
 
-def _add_where(group: Any) -> None:
-    group.add_argument(
-        "--num_gpus",
-        type=whole(-1),
-        metavar="N",
-        help="GPUs to use; 0: none, -1: all (default: all that are visible)",
+def _add_where(parser: Parser, group: Any) -> None:
+    text = "GPUs to use; 0: none, -1: all (default: all that are visible)"
+    parser.flag(group, "--num_gpus", whole(-1), text, metavar="N")
+    text = "experiments that share a GPU (default: 1; -1: leave CUDA_VISIBLE_DEVICES alone)"
+    parser.flag(group, "--experiments_per_gpu", whole(-1), text, metavar="N")
+    text = "use these, in this order: indices or UUIDs, e.g. 2,0"
+    parser.flag(group, "--gpus", device_list, text, metavar="LIST")
+    text = "what CUDA_VISIBLE_DEVICES holds: uuid, index (default: uuid)"
+    parser.flag(group, "--gpu_ids", one_of("uuid", "index"), text, default="uuid", metavar="KIND")
+    parser.switch(group, "--gpu_exclude_busy", "leave GPUs alone on which other people compute")
+    text = "start an experiment only where this much GPU memory is free and not promised, e.g. 6G"
+    parser.flag(group, "--gpu_memory_per_experiment", memory_mb, text, metavar="MIB")
+    text = "cores of its own for each experiment (default: not bound)"
+    parser.flag(group, "--cpus_per_experiment", whole(1), text, metavar="N")
+
+
+def _add_failures(parser: Parser, group: Any) -> None:
+    text = "how often a failed experiment is tried again (default: 0)"
+    parser.flag(group, "--max_retries", whole(0), text, default=0, metavar="N")
+    text = "wait before the first retry, doubled for each further one (default: 5)"
+    parser.flag(group, "--retry_delay", duration_s, text, default=5.0, metavar="TIME")
+    text = "start nothing more after N failed experiments; 0: never stop (default: when the first ten all fail)"
+    parser.flag(group, "--max_failures", whole(0), text, metavar="N")
+    parser.switch(group, "--retry_failed", "run experiments again that failed in an earlier start")
+    parser.switch(group, "--retry_cancelled", "run experiments again that were cancelled in an earlier start")
+    text = (
+        "experiments that have run and whose command is another one now: refuse to start (default), keep their "
+        "results, or rerun them"
     )
-    group.add_argument(
-        "--experiments_per_gpu", type=whole(-1), metavar="N",
-        help="experiments that share a GPU (default: 1; -1: leave CUDA_VISIBLE_DEVICES alone)",
-    )  # fmt: skip
-    group.add_argument("--gpus", metavar="LIST", help="use these, in this order: indices or UUIDs, e.g. 2,0")
-    group.add_argument(
-        "--gpu_ids",
-        default="uuid",
-        choices=("uuid", "index"),
-        help="what CUDA_VISIBLE_DEVICES holds (default: uuid)",
-    )
-    add_flag(group, "--gpu_exclude_busy", "leave GPUs alone on which other people compute")
-    group.add_argument(
-        "--gpu_memory_per_experiment", type=memory_mb, metavar="MIB",
-        help="start an experiment only where this much GPU memory is free and not promised, e.g. 6G",
-    )  # fmt: skip
-    group.add_argument(
-        "--cpus_per_experiment",
-        type=whole(1),
-        metavar="N",
-        help="cores of its own for each experiment (default: not bound)",
-    )
+    parser.flag(group, "--changed", one_of(*CHANGED), text, default="refuse", metavar="HOW")
+    parser.flag(group, "--timeout", duration_s, "end an attempt that runs longer, e.g. 12h", metavar="TIME")
+    text = "end an attempt that wrote neither log nor progress for so long (start-up excluded)"
+    parser.flag(group, "--stall_timeout", duration_s, text, metavar="TIME")
+    text = "time to end after TERM before KILL (default: 30)"
+    parser.flag(group, "--grace", duration_s, text, default=30.0, metavar="TIME")
 
 
-def _add_failures(group: Any) -> None:
-    group.add_argument(
-        "--max_retries",
-        type=whole(0),
-        default=0,
-        metavar="N",
-        help="try a failed experiment again (default: 0)",
-    )
-    group.add_argument(
-        "--retry_delay", type=duration_s, default=5.0, metavar="TIME",
-        help="wait before the first retry, doubled for each further one (default: 5)",
-    )  # fmt: skip
-    group.add_argument(
-        "--max_failures", type=whole(0), metavar="N",
-        help="start nothing more after N failed experiments; 0: never stop (default: when the first ten all fail)",
-    )  # fmt: skip
-    add_flag(group, "--retry_failed", "run experiments again that failed in an earlier start")
-    add_flag(group, "--retry_cancelled", "run experiments again that were cancelled in an earlier start")
-    group.add_argument(
-        "--changed", default="refuse", choices=("refuse", "keep", "rerun"),
-        help="experiments that have run and whose command is another one now: refuse to start (default), keep their "
-        "results, or run them again",
-    )  # fmt: skip
-    group.add_argument("--timeout", type=duration_s, metavar="TIME", help="end an attempt that runs longer, e.g. 12h")
-    group.add_argument(
-        "--stall_timeout", type=duration_s, metavar="TIME",
-        help="end an attempt that wrote neither log nor progress for so long (start-up excluded)",
-    )  # fmt: skip
-    group.add_argument(
-        "--grace",
-        type=duration_s,
-        default=30.0,
-        metavar="TIME",
-        help="time to end after TERM before KILL (default: 30)",
-    )
-
-
-def _add_notifications(group: Any) -> None:
-    group.add_argument(
-        "--notify_command", metavar="COMMAND",
-        help="shell command that tells you: it finds the summary in $SF_RUNNER_TITLE and $SF_RUNNER_SUMMARY",
-    )  # fmt: skip
-    group.add_argument(
-        "--notify_on", metavar="LIST",
-        help="when: end, first_failure, or both with a comma between (default: both)",
-    )  # fmt: skip
+def _add_notifications(parser: Parser, group: Any) -> None:
+    text = "shell command that tells you: it finds the summary in $SF_RUNNER_TITLE and $SF_RUNNER_SUMMARY"
+    parser.flag(group, "--notify_command", str, text, metavar="COMMAND")
+    text = "when: end, first_failure, or both with a comma between (default: both)"
+    parser.flag(group, "--notify_on", str, text, metavar="LIST")
 
 
 def _notify_on(text: str | None, command: str | None) -> tuple[NotifyEvent, ...]:
@@ -275,12 +304,5 @@ def parse(argv: Sequence[str]) -> RunOptions:
     namespace = make_parser().parse_strictly(argv)
     if not namespace.run:
         raise UsageError("--run is missing: name a module or .py file, e.g. --run=run_descriptions.quickstart")
-    if namespace.backend not in BACKENDS:
-        raise UsageError(f"--runner={namespace.backend} is unknown.{did_you_mean(namespace.backend, BACKENDS)}")
-    values = vars(namespace)
-    if values["gpus"] is not None:
-        values["gpus"] = tuple(part.strip() for part in values["gpus"].split(",") if part.strip())
-        if not values["gpus"]:
-            raise UsageError("--gpus is empty; --num_gpus=0 uses none")
-    values["notify_on"] = _notify_on(values["notify_on"], values["notify_command"])
-    return RunOptions(**values)
+    namespace.notify_on = _notify_on(namespace.notify_on, namespace.notify_command)
+    return RunOptions(**vars(namespace))

@@ -8,9 +8,10 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from sf_runner import events as ev
@@ -33,7 +34,7 @@ from sf_runner.plan import Plan, make_plan
 from sf_runner.reconcile import ranks, reconcile, slot_requests
 from sf_runner.run_lock import run_lock
 from sf_runner.run_loop import Ending, RunLoop
-from sf_runner.run_state import RunState
+from sf_runner.run_state import RunState, replay
 from sf_runner.run_view import Screen
 from sf_runner.scheduler import Policy
 from sf_runner.signals import SignalInbox
@@ -111,7 +112,7 @@ class _Session:
             signals = stack.enter_context(SignalInbox())
             history = load_history(plan.paths.train_dir)
             events = _opening_events(self._prepared, state, history.durations_s, self._command, guardians)
-            _write(journal, state, events)
+            notes = _write(journal, state, events)
             self.state = state
             self.notifier = self._make_notifier(state)
             loop, slots = self._make_loop(journal, state, signals, history)
@@ -119,7 +120,7 @@ class _Session:
             try:
                 slots.restore(state.active)
                 adopted = self.backend.adopt(known_attempts(state, plan.paths))
-                self.ending = loop.run(adopted, news=events)
+                self.ending = loop.run(adopted, news=notes)
             finally:
                 loop.stop_screen()
                 self.backend.close(detach=self.ending in (None, "detached"))
@@ -191,9 +192,7 @@ def _open_journal(plan: Plan) -> tuple[Journal, RunState]:
         journal, events = Journal.open(plan.paths.journal, plan.run_name)
     except OSError as exc:
         raise StorageError(f"cannot write {plan.paths.journal}: {exc.strerror}; choose another --train_dir") from exc
-    state = RunState()
-    state.apply_all(events)
-    return journal, state
+    return journal, replay(events, journal.path)
 
 
 def _opening_events(
@@ -202,7 +201,7 @@ def _opening_events(
     expected_s: dict[str, float],
     command: list[str],
     guardians: Sequence[int],
-) -> list[ev.Event]:
+) -> Iterator[ev.Event]:
     options, plan, now = prepared.options, prepared.plan, time.time()
     opened = ev.RunOpened(
         t=now,
@@ -216,13 +215,12 @@ def _opening_events(
         max_retries=options.max_retries,
         guardians=[handle_of(pid) for pid in guardians],
     )
-    retry = [name for name, on in (("failed", options.retry_failed), ("cancelled", options.retry_cancelled)) if on]
     changes = reconcile(
         plan,
         state,
-        ranks_by_job=ranks(plan, options.order, expected_s),  # type: ignore[arg-type]  # checked by argparse
-        changed=options.changed,  # type: ignore[arg-type]
-        retry=retry,  # type: ignore[arg-type]
+        ranks_by_job=ranks(plan, options.order, expected_s),
+        changed=options.changed,
+        retry=options.retry,
         now=now,
     )
     notes = [ev.Note(t=now, text=text, level="info") for text in prepared.slots.setup.notes]
@@ -230,14 +228,22 @@ def _opening_events(
         # A machine without GPUs is nothing to worry about; a GPU that cannot be read is.
         level: Literal["info", "warning"] = "info" if warning.kind in ("library", "driver") else "warning"
         notes.append(ev.Note(t=now, text=warning.message, level=level))
-    return [opened, *changes, *notes]
+    return chain([opened], changes, notes)
 
 
-def _write(journal: Journal, state: RunState, events: list[ev.Event]) -> None:
-    journal.append(events)
-    state.apply_all(events)
+def _write(journal: Journal, state: RunState, events: Iterable[ev.Event]) -> list[ev.Event]:
+    """Write and fold them; the notes among them, for people."""
+    notes: list[ev.Event] = []
+    for event in events:
+        journal.append((event,))
+        state.apply(event)
+        if isinstance(event, ev.JobsPlanned | ev.JobsChanged):
+            journal.flush()  # megabytes of them must not pile up
+        elif isinstance(event, ev.Note):
+            notes.append(event)
     if not journal.flush():
         raise StorageError(f"cannot write {journal.path}: {journal.trouble}; free some space and start again")
+    return notes
 
 
 def known_attempts(state: RunState, paths: RunPaths) -> list[Known]:

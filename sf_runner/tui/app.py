@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import time
 from collections.abc import Sequence
@@ -240,7 +241,7 @@ class App:
         if record is None:
             return "", ()
         if not record.attempts:
-            return f"{short_name(record.job_id)}  not started yet", (str(record.info.get("cmd", "")),)
+            return f"{short_name(record.job_id)}  not started yet", (shlex.join(record.argv),)
         text = self._tail.read(self._paths.job(record.job_id).attempt_log(record.attempts), lines)
         title = render.log_panel_title(short_name(record.job_id), record.attempts, record.attempts, text, now)
         return title, text.lines

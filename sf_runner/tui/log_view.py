@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from sf_runner.estimate import format_duration
 from sf_runner.job_state import JobRecord
 from sf_runner.paths import RunPaths
@@ -80,7 +82,7 @@ class LogView:
         if remark:
             lines.append(((f" {remark}", "cause"),))
         if rows >= _HEAD_ROWS_FROM:
-            lines.append(((" command  ", "dim"), (str(record.info.get("cmd", "")), "")))
+            lines.append(((" command  ", "dim"), (shlex.join(record.argv), "")))
             lines.append(((" folder   ", "dim"), (str(self._paths.experiment_dir), "")))
         lines.append(rule(self._pager.path.name, columns, glyphs))
         return lines

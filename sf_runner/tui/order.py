@@ -81,7 +81,7 @@ class JobOrder:
     def _haystack(self, record: JobRecord) -> str:
         text = self._haystacks.get(record.job_id)
         if text is None:
-            params: Mapping[str, object] = record.info.get("params") or {}
+            params: Mapping[str, object] = record.params
             text = " ".join([record.job_id, *(f"{name}={value}" for name, value in params.items())]).lower()
             self._haystacks[record.job_id] = text
         return text

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TextIO
 
 from sf_runner import events as ev
-from sf_runner.estimate import estimate, format_duration
+from sf_runner.estimate import estimate, etas, format_duration
 from sf_runner.paths import RunPaths
 from sf_runner.placement import Placement
-from sf_runner.progress import read_progress
 from sf_runner.requests import Request
 from sf_runner.run_state import RunState
 from sf_runner.run_view import RunView
+from sf_runner.snapshot import running_progress
 
 _LINES_PER_S = 20
 
@@ -26,36 +26,38 @@ class PlainScreen:
         self._run_paths = run_paths
         self._every_s = every_s
         self._out = out
-        self._last_progress = 0.0
-        self._second = 0
+        self._now = self._last_progress = 0.0
         self._lines = 0
         self._omitted = 0
         self._trouble = ""
-        self._hold = ""
+        self._holds: set[str] = set()
+        self._done = 0
+        self._placements: dict[str, Mapping[str, Any]] = {}
         self._broken = False
 
     def start(self, view: RunView) -> None:
-        state = view.state
+        self._now, state = view.now, view.state
         opened = state.opened
         where = f"{opened.backend} on {opened.host}" if opened else ""
         self._print(f"run {state.run_name}: {state.total} experiments, {where}, {self._run_paths.root}")
-        done = state.count("Succeeded")
-        if done or state.active or state.count("Failed", "Cancelled"):
+        self._done = state.count("Succeeded", "Failed", "Cancelled")
+        if self._done or state.active:
             self._print(f"going on: {_counts(state)}")
         self._last_progress = view.now
 
     def update(self, events: Sequence[ev.Event], view: RunView) -> None:
+        self._begin_second(view.now)
         for event in events:
             self._event(event, view.state)
         if view.trouble != self._trouble:
             self._trouble = view.trouble
             self._print(f"TROUBLE: {view.trouble}" if view.trouble else "the disk can be written again")
-        if view.hold != self._hold:
-            self._hold = view.hold
-            if view.hold and view.state.draining is None:
-                self._print(f"waiting: {view.hold}")
+        if view.hold and view.hold not in self._holds and view.state.draining is None:
+            self._holds.add(view.hold)  # it comes and goes with every job
+            self._print(f"waiting: {view.hold}")
         if view.now - self._last_progress >= self._every_s:
             self._last_progress = view.now
+            self._holds.clear()
             self._progress(view)
 
     def fds(self) -> Sequence[int]:
@@ -65,22 +67,31 @@ class PlainScreen:
         return ()
 
     def stop(self, view: RunView) -> None:
-        self._flush_omitted()
+        self._tell_omitted()
 
     # ---- one line for each event ---------------------------------------------------------------------------
 
     def _event(self, event: ev.Event, state: RunState) -> None:
-        if isinstance(event, ev.AttemptStarted):
-            record = state.jobs[event.job]
-            placement = Placement.from_json(getattr(record.state, "placement", {})) if record.state else None
-            label = f" on {placement.label}" if placement is not None and placement.label else ""
-            attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
-            self._print(f"{_done(state)} started    {event.job}{attempt}{label}", optional=True)
+        """`state` is that after all new events, so what it was at this one is remembered here."""
+        if isinstance(event, ev.AttemptSubmitted):
+            if event.placement:
+                self._placements[event.job] = event.placement
+        elif isinstance(event, ev.AttemptStarted):
+            self._started(event, state)
         elif isinstance(event, ev.AttemptEnded):
             self._ended(event, state)
         elif isinstance(event, ev.JobCancelled):
-            self._print(f"{_done(state)} cancelled  {event.job}", optional=True)
-        elif isinstance(event, ev.RunDraining):
+            self._done += state.jobs[event.job].planned
+            if self._has_room():
+                self._print(f"{self._head(state)} cancelled  {event.job}")
+        elif isinstance(event, ev.JobRequeued):
+            self._done -= state.jobs[event.job].planned
+        else:
+            self._other(event, state)
+
+    def _other(self, event: ev.Event, state: RunState) -> None:
+        """What happens seldom."""
+        if isinstance(event, ev.RunDraining):
             self._print(_DRAINING[event.reason](state))
         elif isinstance(event, ev.LaunchingChanged):
             if event.paused is not None:
@@ -88,17 +99,29 @@ class PlainScreen:
             if event.max_parallel is not None:
                 self._print(f"at most {event.max_parallel} experiments side by side from now on")
         elif isinstance(event, ev.StopRequested) and event.reason in ("timeout", "stalled", "cancelled"):
-            self._print(f"{_done(state)} ending     {event.job} ({event.reason})")
+            self._print(f"{self._head(state)} ending     {event.job} ({event.reason})")
         elif isinstance(event, ev.Note):
             where = f" {event.job}:" if event.job else ""
             self._print(f"{event.level}:{where} {event.text}")
 
+    def _started(self, event: ev.AttemptStarted, state: RunState) -> None:
+        placement = self._placements.pop(event.job, {})
+        if self._has_room():
+            label = Placement.from_json(placement).label
+            where = f" on {label}" if label else ""
+            attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
+            self._print(f"{self._head(state)} started    {event.job}{attempt}{where}")
+
     def _ended(self, event: ev.AttemptEnded, state: RunState) -> None:
+        if event.verdict in ("succeeded", "failed", "cancelled"):
+            self._done += state.jobs[event.job].planned
+        if event.verdict == "succeeded" and not self._has_room():
+            return
         took = format_duration(event.duration_s)
-        head = _done(state)
+        head = self._head(state)
         left = f", ended {event.leftovers} process(es) it left behind" if event.leftovers else ""
         if event.verdict == "succeeded":
-            self._print(f"{head} succeeded  {event.job} in {took}{left}", optional=True)
+            self._print(f"{head} succeeded  {event.job} in {took}{left}")
             return
         why = event.cause.summary if event.cause else ""
         log = self._run_paths.job(event.job).attempt_log(event.attempt)
@@ -116,14 +139,9 @@ class PlainScreen:
 
     def _progress(self, view: RunView) -> None:
         state = view.state
-        etas, fps = {}, 0.0
-        for job in state.active:
-            progress = read_progress(self._run_paths.job(job).progress)
-            if progress is not None:
-                fps += progress.fps or 0.0
-                if progress.eta_s is not None:
-                    etas[job] = progress.eta_s
-        guess = estimate(state, view.now, etas)
+        progress = running_progress(state, self._run_paths)
+        fps = sum(said.fps or 0.0 for said in progress.values())
+        guess = estimate(state, view.now, etas(progress, view.now))
         parts = [_counts(state)]
         if fps:
             parts.append(f"{fps:,.0f} frames/s")
@@ -133,28 +151,36 @@ class PlainScreen:
 
     # ---- output --------------------------------------------------------------------------------------------
 
-    def _print(self, text: str, *, optional: bool = False) -> None:
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._lines = second, 0
-            self._flush_omitted()
-        self._lines += 1
-        if optional and self._lines > _LINES_PER_S:
-            self._omitted += 1
-            return
-        self._write(f"{time.strftime('%H:%M:%S')} {text}")
+    def _head(self, state: RunState) -> str:
+        total = str(state.total)
+        return f"[{self._done:{len(total)}}/{total}]"
 
-    def _flush_omitted(self) -> None:
+    def _has_room(self) -> bool:
+        """Whether one more line that may be left out is to be shown; counts it when not."""
+        if self._lines < _LINES_PER_S:
+            return True
+        self._omitted += 1
+        return False
+
+    def _begin_second(self, now: float) -> None:
+        if int(now) != int(self._now):
+            self._lines = 0
+            self._tell_omitted()
+        self._now = now
+
+    def _tell_omitted(self) -> None:
         if self._omitted:
             count, self._omitted = self._omitted, 0
-            self._write(f"{time.strftime('%H:%M:%S')} ... and {count} lines more")
+            self._print(f"... and {count} lines more")
 
-    def _write(self, text: str) -> None:
+    def _print(self, text: str) -> None:
+        self._lines += 1
         if self._broken:
             return
+        stamp = time.strftime("%H:%M:%S", time.localtime(self._now))
         try:
-            print(text, file=self._out or sys.stdout, flush=True)
-        except OSError:  # the terminal or pipe is gone; the run goes on
+            print(f"{stamp} {text}", file=self._out or sys.stdout, flush=True)
+        except (OSError, ValueError):  # the terminal or pipe is gone; the run goes on
             self._broken = True
 
 
@@ -184,12 +210,6 @@ _DRAINING: dict[str, Callable[[RunState], str]] = {
     "max_failures": lambda s: f"nothing new is started; {len(s.active)} still running",
     "detached": lambda s: f"letting go; {len(s.active)} experiments go on running",
 }
-
-
-def _done(state: RunState) -> str:
-    ended = state.count("Succeeded", "Failed", "Cancelled")
-    width = len(str(state.total))
-    return f"[{ended:{width}}/{state.total}]"
 
 
 def _counts(state: RunState) -> str:

@@ -8,18 +8,20 @@ from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from sf_algo.buffers.layout import TrajectoryArrays, make_layout
 from sf_algo.config.resolve import parse_args
 from sf_algo.inference.policy import ActionRequest
+from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.episodes import EpisodeReport
 from sf_algo.runtime.batcher import Batcher, batch_arrays
 from sf_algo.runtime.hub import SamplingHub
-from sf_algo.runtime.open_sampler import SamplerParts, worker_settings
+from sf_algo.runtime.open_learners import RunBasis
+from sf_algo.runtime.open_sampler import worker_settings
 from sf_algo.runtime.plan import make_plan
-from sf_algo.runtime.stopping import StopCondition
 from sf_algo.runtime.team import PolicyTeam
 from sf_algo.runtime.transport import Transport
 from sf_algo.runtime.worker_pool import WorkerPool, WorkerTimeouts
@@ -80,26 +82,14 @@ class SamplingHarness:
             for policy in range(self.plan.num_policies)
         ]
         teams = cast("list[PolicyTeam]", self.teams)
-        self.transport = Transport(self.plan, layout)
         self.episodes: list[EpisodeReport] = []
         self.steps = [0] * self.plan.num_policies
-        parts = SamplerParts(
-            config=config,
-            plan=self.plan,
-            spec=spec,
-            layout=layout,
-            teams=teams,
-            maker=maker,
-            seed=5,
-            stop=StopCondition(time_left_s=1e9),
-            env_steps=lambda: 0,
-            on_collected=self._collected,
-            on_episodes=self.episodes.extend,
-            on_trained=lambda _: None,
-        )
+        self.bell = Doorbell.create()
+        self.transport = Transport(self.plan, layout, self.bell)
+        basis = RunBasis(config=config, spec=spec, plan=self.plan, device=torch.device("cpu"), seed=5)
         self.pool = WorkerPool(
             self.transport,
-            [worker_settings(parts, self.transport, worker) for worker in range(self.plan.num_workers)],
+            [worker_settings(basis, layout, self.transport, w) for w in range(self.plan.num_workers)],
             WorkerTimeouts(step_s=step_timeout_s, reset_s=reset_timeout_s),
             on_episodes=self.episodes.extend,
             clean_up=maker.clean_up,
@@ -108,7 +98,7 @@ class SamplingHarness:
             plan=self.plan,
             ports=self.transport.ports,
             teams=teams,
-            bell=self.transport.hub_bell,
+            bell=self.bell,
             on_collected=self._collected,
         )
         self.batches: list[TrajectoryArrays] = []
@@ -125,6 +115,7 @@ class SamplingHarness:
     ) -> None:
         self.pool.stop()
         self.transport.close()
+        self.bell.close()
 
     def turn(self) -> None:
         """One turn of hub, supervision and a learner that learns nothing."""

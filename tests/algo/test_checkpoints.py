@@ -94,6 +94,12 @@ def test_nothing_there(store: CheckpointStore) -> None:
     assert store.load_best() is None
 
 
+def test_no_best_yet(store: CheckpointStore) -> None:
+    store.save(make(1))
+    with pytest.raises(CheckpointError, match=r"no best checkpoint .* use --load_checkpoint_kind=latest"):
+        store.load_best()
+
+
 def test_rotation_keeps_the_newest_and_leaves_milestones_and_best(store: CheckpointStore) -> None:
     store.save_milestone(make(1))
     store.save_best(make(2), metric="true_reward", value=1.5)

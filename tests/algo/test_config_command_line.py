@@ -112,8 +112,6 @@ def test_all_faults_are_reported_together() -> None:
         "--batch_size=1000",
         "--rollout=24",
         "--recurrence=7",
-        "--async_rl=True",
-        "--serial_mode=True",
     )
     named = (
         "--gamma=2",
@@ -123,15 +121,13 @@ def test_all_faults_are_reported_together() -> None:
         "--batch_size=1000",
         "--recurrence=7",
     )
-    for flag in (*named, "--serial_mode=True"):
+    for flag in named:
         assert any(flag in fault for fault in found), flag
-    assert len(found) == len(named) + 1
+    assert len(found) == len(named)
 
 
 def test_a_flag_that_was_not_understood_is_not_judged_by_its_default() -> None:
-    assert faults(ENV, "--rollout=x", "--batch_size=48", "--recurrence=48") == (
-        "--rollout=x: must be a whole number",
-    )
+    assert faults(ENV, "--rollout=x", "--batch_size=48", "--recurrence=48") == ("--rollout=x: must be a whole number",)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +185,24 @@ def test_flags_without_effect_are_told() -> None:
     assert parse_args([ENV, "--with_wandb=True", "--wandb_tags", "a"]).notes == ()
     sampler = parse_args([ENV, "--algo=DUMMY_SAMPLER", "--sample_env_frames=1"], Command.RUN_ALGORITHM)
     assert sampler.notes == ()
+
+
+def test_flags_that_do_nothing_any_more_are_told() -> None:
+    assert parse_args([ENV, "--policy_workers_per_policy=2"]).notes == (
+        "--policy_workers_per_policy has no effect: one batched pass serves all requests of a policy",
+    )
+    assert parse_args([ENV, "--policy_workers_per_policy=1"]).notes == ()
+
+
+def test_the_dummy_sampler_is_not_trained() -> None:
+    (fault,) = faults(ENV, "--algo=DUMMY_SAMPLER")
+    assert fault == "--algo=DUMMY_SAMPLER: start it with python -m sf_algo.run_algorithm"
+
+
+def test_a_limit_below_one_iteration_is_told() -> None:
+    (note,) = parse_args([ENV, "--train_for_env_steps=1000"]).notes
+    assert "less than one iteration of 1024 samples" in note
+    assert parse_args([ENV, "--train_for_env_steps=1024"]).notes == ()
 
 
 def test_configuration_imports_neither_torch_nor_numpy() -> None:

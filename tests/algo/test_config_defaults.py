@@ -83,11 +83,12 @@ def test_cheap_environments_run_in_one_process_unless_asked_otherwise() -> None:
         1,
     )
     assert parsed("CartPole-v1", "--num_workers=2").sampling.serial_mode is False
-    assert parsed("CartPole-v1", "--async_rl=True").sampling.serial_mode is False
+    beside = parsed("CartPole-v1", "--async_rl=True").sampling
+    assert (beside.serial_mode, beside.async_rl) == (True, True)
     assert parsed("CartPole-v1", "--async_rl=False").sampling.serial_mode is True
 
 
-def test_serial_mode_turns_asynchrony_off() -> None:
+def test_serial_mode_turns_asynchrony_off_unless_asked_for() -> None:
     assert parsed("doom_basic", "--serial_mode=True").sampling.async_rl is False
 
 

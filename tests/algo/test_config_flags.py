@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import sf_algo
 from sf_algo.config import Command, Invocation, run_command
 from sf_algo.config.flags import all_flags, flags_by_spelling
 from sf_algo.config.help import help_text
@@ -41,6 +43,19 @@ def test_a_name_means_one_thing() -> None:
         assert len(kinds) == 1, spelling
         assert len({spec.name for spec in specs}) == 1, spelling
         assert len(specs) == 1 or {spec.section for spec in specs} == {"doom", "dmlab"}, spelling
+
+
+def test_every_flag_is_followed_refused_or_told_to_do_nothing() -> None:
+    """Outside the configuration some code reads each section's field, or the flag says that it is idle."""
+    package = Path(sf_algo.__file__).parent
+    code = "\n".join(p.read_text() for p in package.rglob("*.py") if "config" not in p.parts)
+    read = set(re.findall(r"\.(\w+)\b", code))
+    refused = {"num_humans", "num_bots", "start_bot_difficulty", "timelimit"}
+    by_the_configuration = {"algo", "experiments_root", "train_dir", "train_for_env_steps", "recurrence"}
+    for spec in all_flags():
+        if spec.section in ("pbt", "dmlab") or spec.name in refused | by_the_configuration:
+            continue
+        assert (spec.name in read) != bool(spec.info.idle), spec.name
 
 
 def test_every_default_is_a_value_of_its_flag() -> None:
@@ -101,9 +116,7 @@ def test_a_fault_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str])
     assert run("--env=CartPole-v1", "--gamm=1", "--seed=x") == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == (
-        "error: unknown flag --gamm; did you mean --gamma?\nerror: --seed=x: must be a whole number\n"
-    )
+    assert err == ("error: unknown flag --gamm; did you mean --gamma?\nerror: --seed=x: must be a whole number\n")
 
 
 def test_notes_come_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,14 +126,12 @@ def test_notes_come_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert err == "note: no effect in this command: --fps\n"
 
 
-def test_a_failure_at_work_is_one_line_and_exit_code_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failure_at_work_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def body(invocation: Invocation) -> int:
-        raise WorkerError("worker 3 died\nof something")
+        raise WorkerError("worker 3 died\nTraceback:\n  of something\n")
 
     assert run_command(Command.TRAIN, body, ["--env=CartPole-v1", f"--train_dir={tmp_path}"]) == 1
-    assert capsys.readouterr().err == "error: worker 3 died of something\n"
+    assert capsys.readouterr().err == "Traceback:\n  of something\nerror: worker 3 died\n"
 
 
 if __name__ == "__main__":

@@ -84,9 +84,7 @@ def test_basic_environments(env: str, seed: int) -> None:
 
 
 def test_experiments_root() -> None:
-    config = parse(
-        f"{BASIC_ENVS} --env=doom_basic --train_dir=/t --experiments_root=run/basic_ --experiment=e"
-    )
+    config = parse(f"{BASIC_ENVS} --env=doom_basic --train_dir=/t --experiments_root=run/basic_ --experiment=e")
     assert str(config.run.experiment_dir) == "/t/run/basic_/e"
 
 

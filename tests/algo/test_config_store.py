@@ -47,9 +47,7 @@ def edit(folder: Path, change: dict[str, Any]) -> Path:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    config = stored(
-        tmp_path, "--env=doom_basic", "--seed=3", "--wandb_tags", "a", "b", "--decoder_mlp_layers=64"
-    )
+    config = stored(tmp_path, "--env=doom_basic", "--seed=3", "--wandb_tags", "a", "b", "--decoder_mlp_layers=64")
     again = configure(argv(tmp_path)).config
     assert again == config
     assert configure(argv(tmp_path)).resumed
@@ -78,6 +76,13 @@ def test_an_experiment_that_was_moved(tmp_path: Path, monkeypatch: pytest.Monkey
     assert again.config.rl.gamma == 0.9
     assert str(again.config.run.experiment_dir) == "train_dir/e"
     assert again.notes == ()
+
+
+def test_wishes_for_one_start_are_not_repeated(tmp_path: Path) -> None:
+    """Or a training that was once restarted would be restarted by every resume."""
+    stored(tmp_path, "--env=doom_basic", "--restart_behavior=overwrite", "--load_checkpoint_kind=best")
+    again = configure(argv(tmp_path)).config
+    assert (again.run.restart_behavior, again.run.load_checkpoint_kind) == ("resume", "latest")
 
 
 def test_watching_needs_an_experiment(tmp_path: Path) -> None:

@@ -85,9 +85,7 @@ def test_mixed_tuple_against_reference() -> None:
     reference = MixedReference(params)
     actions = distribution.sample(torch.Generator().manual_seed(2))
     assert actions.shape == (ROWS, MIXED.width)
-    np.testing.assert_allclose(
-        distribution.log_prob(actions), reference.log_prob(actions.numpy()), rtol=1e-12
-    )
+    np.testing.assert_allclose(distribution.log_prob(actions), reference.log_prob(actions.numpy()), rtol=1e-12)
     np.testing.assert_allclose(distribution.entropy(), reference.entropy(), rtol=1e-12)
     np.testing.assert_allclose(distribution.kl(other), reference.kl(MixedReference(others)), rtol=1e-10)
     expected = np.minimum(reference.symmetric_kl(), SYMMETRIC_KL_CAP)
@@ -125,9 +123,7 @@ def test_frequencies_match_probabilities() -> None:
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
     draws = 40_000
     distribution = ActionFamily(ActionSpec((Discrete(4),))).bind(probabilities.log().expand(draws, -1))
-    counts = torch.bincount(
-        distribution.sample(torch.Generator().manual_seed(0)).long().flatten(), minlength=4
-    )
+    counts = torch.bincount(distribution.sample(torch.Generator().manual_seed(0)).long().flatten(), minlength=4)
     expected = probabilities * draws
     chi_square = ((counts - expected) ** 2 / expected).sum().item()
     assert chi_square < 16.3  # the 99.9th percentile with 3 degrees of freedom
@@ -203,9 +199,7 @@ def test_wide_bounds_count_as_none_and_log_stddev_is_held() -> None:
     family = ActionFamily(spec)
     assert family.bind(torch.tensor([[0.25, 0.0]])).argmax().item() == 0.25
     narrow = family.bind(torch.tensor([[0.0, -100.0]]))
-    assert narrow.log_prob(torch.zeros(1, 1)).item() == pytest.approx(
-        -math.log(1e-4 * math.sqrt(2 * math.pi))
-    )
+    assert narrow.log_prob(torch.zeros(1, 1)).item() == pytest.approx(-math.log(1e-4 * math.sqrt(2 * math.pi)))
 
 
 def test_tanh_scale_squashes_means() -> None:

@@ -59,15 +59,18 @@ def test_links_lead_somewhere() -> None:
     headings = re.findall(r"^##+ (.*)$", GUIDE, re.MULTILINE)
     anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#([^)]*)\)", GUIDE)) <= anchors
+    files = re.findall(r"\]\(((?!#|http)[^)]*)\)", GUIDE)
+    assert files
+    assert all((ROOT / "docs" / file).is_file() for file in files)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the guide's example files."""
-    examples = [block for block in blocks("python") if block.startswith("# my_")]
+    examples = [block for block in blocks("python") if re.match(r"# \w+\.py\n", block)]
     for text in examples:
         (tmp_path / text.split("\n", 1)[0].removeprefix("# ")).write_text(text)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["my_env.py", "my_model.py"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corridor.py", "my_model.py"]
     return tmp_path
 
 
@@ -86,7 +89,7 @@ def the_command(*parts: str) -> str:
 
 
 def test_ones_own_environment_trains_and_ones_own_network_too(folder: Path) -> None:
-    run(the_command("my_env:make_env"), folder, "--train_for_env_steps=2000")
+    run(the_command("corridor:make_env"), folder, "--train_for_env_steps=2000")
     assert (folder / "train_dir" / "corridor" / "results.json").is_file()
     run(the_command("my_model:make_encoder"), folder, "--train_for_env_steps=2000")
     assert list((folder / "train_dir" / "mine" / "checkpoint_p0").glob("checkpoint_*.pth"))

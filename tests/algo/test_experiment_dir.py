@@ -11,9 +11,9 @@ import pytest
 from sf_algo.config import RunConfig
 from sf_algo.errors import ExperimentInUseError, StorageError
 from sf_algo.experiment import ExperimentLock, clear_experiment, make_experiment_dir
-from sf_algo.logging_setup import logging_to
+from sf_algo.logging_setup import log_to_file_only, logging_to
 from sf_algo.paths import ExperimentPaths
-from sf_algo.save_schedule import SaveSchedule
+from sf_algo.save_schedule import RETRY_S, SaveSchedule
 
 
 @pytest.fixture
@@ -85,6 +85,15 @@ def test_when_checkpoints_are_due() -> None:
     assert not SaveSchedule(RunConfig(benchmark=True), started=0).save_due(1e9)
 
 
+def test_after_a_failed_save_everything_waits_a_little() -> None:
+    schedule = SaveSchedule(RunConfig(save_every_sec=10, stats_avg=1, save_best_after=0), started=0)
+    schedule.failed(100)
+    assert not schedule.save_due(100 + RETRY_S - 1)
+    assert not schedule.best_due(100 + RETRY_S - 1, env_steps=1, metric=1.0, episodes=1)
+    assert schedule.save_due(100 + RETRY_S)
+    assert schedule.best_due(100 + RETRY_S, env_steps=1, metric=1.0, episodes=1)
+
+
 def test_when_the_best_is_worth_saving() -> None:
     run = RunConfig(save_best_after=1000, save_best_every_sec=5, stats_avg=10)
     schedule = SaveSchedule(run, started=0, best_metric=3.0)
@@ -100,13 +109,12 @@ def test_when_the_best_is_worth_saving() -> None:
     assert not due(episodes=9)
     schedule.best_saved(10, 4.0)
     assert not due(now=14, metric=5.0)
+    assert schedule.best_due(14, env_steps=1000, metric=5.0, episodes=10, at_the_end=True)
     assert due(now=15, metric=5.0)
     assert not due(now=15, metric=4.0)
 
 
-def test_log_goes_to_the_screen_and_to_the_end_of_the_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_log_goes_to_the_screen_and_to_the_end_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "sf_log.txt"
     for text in ("first", "second"):
         with logging_to(path):
@@ -117,6 +125,16 @@ def test_log_goes_to_the_screen_and_to_the_end_of_the_file(
     ]
     assert len(path.read_text().splitlines()) == 2
     assert logging.getLogger("sf_algo").handlers == []
+
+
+def test_an_error_that_the_command_prints_itself_goes_to_the_file_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "sf_log.txt"
+    with logging_to(path) as log:
+        log_to_file_only(log, "broken")
+    assert capsys.readouterr() == ("", "")
+    assert path.read_text().endswith("[ERROR] broken\n")
 
 
 def test_unwritable_log(tmp_path: Path) -> None:
@@ -131,6 +149,4 @@ def test_a_full_disk_silences_the_log_file_only(capsys: pytest.CaptureFixture[st
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2
     (warning,) = err.splitlines()
-    assert warning == (
-        "warning: cannot write log /dev/full: No space left on device; free some space on that disk"
-    )
+    assert warning == ("warning: cannot write log /dev/full: No space left on device; free some space on that disk")

@@ -72,9 +72,7 @@ class Harness:
 
     def open(self) -> None:
         rng = np.random.default_rng(0)
-        self.split.open(
-            0, FixedWarmUp(rng=rng, max_steps=self.warm_up_steps, each=True, expired=lambda: False)
-        )
+        self.split.open(0, FixedWarmUp(rng=rng, max_steps=self.warm_up_steps, each=True, expired=lambda: False))
 
     def act(self) -> bool:
         """What inference does, with action = row and recurrent state = row + 1."""

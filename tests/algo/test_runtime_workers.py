@@ -35,9 +35,7 @@ def _environments(harness: SamplingHarness) -> set[int]:
 
 def test_workers_fill_batches_with_unbroken_trajectories() -> None:
     with SamplingHarness(*COUNTING) as harness:
-        harness.until(
-            lambda: len(harness.batches) >= 6 and len(_environments(harness)) == 8, what="batches of all"
-        )
+        harness.until(lambda: len(harness.batches) >= 6 and len(_environments(harness)) == 8, what="batches of all")
         pids = harness.pool.pids
         assert len(pids) == 2
     assert not any(_alive(pid) for pid in pids)

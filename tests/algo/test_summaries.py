@@ -274,9 +274,7 @@ def test_the_end(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.reporter.episode(0, reward=2.0, num_frames=80, stats={})
     bench.clock.now = 3.0
-    bench.reporter.finish(
-        snapshot(400), bench.paths, outcome="finished", reason="reached 400 frames", best=[2.5]
-    )
+    bench.reporter.finish(snapshot(400), bench.paths, outcome="finished", reason="reached 400 frames", best=[2.5])
     results = json.loads(bench.paths.results.read_text())
     assert results["policies"] == [
         {
@@ -318,9 +316,7 @@ def test_progress_is_asked_for_by_the_environment(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_progress_that_cannot_be_written_is_told_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_progress_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     progress = ProgressFile(tmp_path / "missing" / "p.json")
     for step in (1, 2):
         progress.write(phase="train", step=step, total=None)

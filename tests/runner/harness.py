@@ -1,4 +1,4 @@
-"""Real runners in temporary directories: start, await what their journal says, kill, start again, count what is left."""
+"""Real runners in temporary directories: start, await what their journal says, kill, start again, count leftovers."""
 
 from __future__ import annotations
 

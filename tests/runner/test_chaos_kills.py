@@ -81,7 +81,7 @@ def torture(run: RunUnderTest, ways: list[str], seed: int, *flags: str) -> int:
     process = run.start(*flags)
     for way in ways:
         wanted = len(run.read_events(ev.AttemptEnded)) + chance.randrange(1, 6)
-        while len(run.read().runners) <= openings or len(run.read_events(ev.AttemptEnded)) < wanted:
+        while not_yet(run, process.pid, openings) or len(run.read_events(ev.AttemptEnded)) < wanted:
             if process.poll() is not None:
                 break
             time.sleep(chance.random() * 0.01)
@@ -100,6 +100,12 @@ def torture(run: RunUnderTest, ways: list[str], seed: int, *flags: str) -> int:
                 process = run.start(*flags)
     assert run.finish() == 0, run.printed()
     return kills
+
+
+def not_yet(run: RunUnderTest, front: int, openings: int) -> bool:
+    """Whether the journal does not yet speak of the runner that was started last."""
+    opened = run.read().opened
+    return opened is None or len(run.state.runners) <= openings or opened.guardians[0]["pid"] != front
 
 
 def check(run: RunUnderTest, count: int) -> None:

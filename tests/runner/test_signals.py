@@ -202,7 +202,8 @@ class Terminal:
             except BlockingIOError:
                 pass
             except OSError as exc:
-                assert exc.errno == errno.EIO and text in self.shown, f"no {text!r} in {self.shown}"
+                if exc.errno != errno.EIO or text not in self.shown:
+                    raise AssertionError(f"no {text!r} in {self.shown}") from exc
             return text in self.shown
 
         try:

@@ -12,7 +12,7 @@ from sf_algo.envs.doom.actions import action_spec, button_mapping, groups_of_but
 from sf_algo.envs.doom.engine import DoomEngine
 from sf_algo.envs.doom.measurements import MEASUREMENTS, MEASUREMENTS_SPEC, Measurements
 from sf_algo.envs.doom.scenarios import DoomScenario
-from sf_algo.envs.doom.screen import PlaneSampler
+from sf_algo.envs.doom.screen import plane_sampler
 from sf_algo.envs.doom.shaping import Shaper
 from sf_algo.envs.spec import PLAIN_OBS, EnvSpec, ObsRow, ObsSpec, StepResult
 from sf_algo.errors import EnvError
@@ -50,7 +50,7 @@ class DoomEnv:
         self._record_to = record_to
         self._buttons = button_mapping(groups)
         channels, *screen_hw = engine.screen_shape
-        self._sample_planes = PlaneSampler(screen_hw=(screen_hw[0], screen_hw[1]), out_hw=out_hw)
+        self._sample_planes = plane_sampler(screen_hw=(screen_hw[0], screen_hw[1]), out_hw=out_hw)
         self._measurements = Measurements(engine.variables) if scenario.measurements else None
         self._shaper = Shaper(scenario.shaping, engine.variables) if scenario.shaping else None
         self.spec = EnvSpec(
@@ -75,9 +75,7 @@ class DoomEnv:
         self._rewards = np.zeros(1, np.float32)
         self._terminated = np.zeros(1, np.bool_)
         self._truncated = np.zeros(1, np.bool_)
-        self._result = StepResult(
-            self._rewards, self._terminated, self._truncated, np.ones(1, np.bool_), None
-        )
+        self._result = StepResult(self._rewards, self._terminated, self._truncated, np.ones(1, np.bool_), None)
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
         if seed is not None:
@@ -90,9 +88,7 @@ class DoomEnv:
         self._true_reward = 0.0
         state = self._engine.observe()
         if state is None:
-            raise EnvError(
-                f"{self._scenario.name}: the episode was over before it began; correct {self._scenario.cfg}"
-            )
+            raise EnvError(f"{self._scenario.name}: the episode was over before it began; correct {self._scenario.cfg}")
         self._screen, variables = state
         self._baseline = variables[self._carried]
         self._variables = self._since_reset(variables)

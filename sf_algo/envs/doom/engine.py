@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_algo.envs.doom import launcher, maps, shm, start_lock
+from sf_algo.envs.doom.watch import EngineWatch, engine_pid
 from sf_algo.errors import EnvCrashedError, EnvError
 
 _START_SEED = 1
@@ -48,15 +49,14 @@ class DoomEngine:
         self._name = name
         self._game: Any = vizdoom.DoomGame()
         if not self._game.load_config(str(cfg)):
-            raise EnvError(
-                f"{cfg} has lines that vizdoom does not understand (see its warnings); correct them"
-            )
+            raise EnvError(f"{cfg} has lines that vizdoom does not understand (see its warnings); correct them")
         self._set_wad(wad)
         width, height = screen_wh
         resolution = getattr(vizdoom.ScreenResolution, f"RES_{width}X{height}")
         self._game.set_screen_resolution(resolution)
         self._game.set_screen_format(vizdoom.ScreenFormat.CRCGCB)
         self._game.set_window_visible(window)
+        self._needs_display = window
         self._game.set_mode(vizdoom.Mode.ASYNC_PLAYER if asynchronous else vizdoom.Mode.PLAYER)
         self._game.set_doom_config_path(_NO_CONFIG)
         self._game.set_seed(_START_SEED)
@@ -71,6 +71,7 @@ class DoomEngine:
         self.screen_shape = (3, height, width)
         self._instance_id = ""
         self._running = False
+        self._watch: EngineWatch | None = None
 
     def _set_wad(self, wad: Path | None) -> None:
         if wad is None:
@@ -96,6 +97,8 @@ class DoomEngine:
     def start(self) -> None:
         """Start the process; about 0.15 s. It dies when this process does."""
         _check_shared_memory()
+        if self._needs_display and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise EnvError(f"there is no display to show {self._name} on; add --no_render or --save_video")
         scratch = start_lock.scratch_dir()
         with (
             start_lock.start_place(scratch, places=start_lock.default_places()),
@@ -105,6 +108,15 @@ class DoomEngine:
             self._guard(self._game.init)
         self._instance_id = self._game.get_instance_id()
         self._running = True
+        self._watch = self._start_watch()
+
+    def _start_watch(self) -> EngineWatch | None:
+        pid = engine_pid(self._instance_id)
+        queues = [path for path in shm.segments_of(self._instance_id) if "MQ" in path.name]
+        if pid is not None:
+            with suppress(OSError, AttributeError):  # a kernel without pidfds
+                return EngineWatch(pid, queues)
+        return None
 
     def new_episode(self, seed: int, recording: Path | None = None) -> None:
         """Begin an episode that depends on `seed` (32 bits) and the actions only; about 1 ms."""
@@ -147,6 +159,9 @@ class DoomEngine:
     def close(self) -> None:
         """Ends the process and removes its shared memory; may be called twice and after a crash."""
         self._running = False
+        if self._watch:
+            self._watch.stop()
+            self._watch = None
         with suppress(Exception):  # a dead engine cannot be asked to end
             self._game.close()
         if self._instance_id:

@@ -18,9 +18,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-_SIGKILL_WITH_PARENT = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
-)
+_SIGKILL_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @contextmanager
@@ -30,6 +28,9 @@ def guarded(engine: Path, *, working_dir: Path) -> Iterator[str]:
     It lies in memory, so no file is left over. The engine runs in `working_dir`, where it creates an empty
     folder; it exits if it cannot.
     """
+    if not hasattr(os, "memfd_create"):  # not Linux: nothing of this exists there
+        yield str(engine)
+        return
     script = _script(engine, working_dir)
     descriptor = os.memfd_create("doom_engine", os.MFD_CLOEXEC)
     try:

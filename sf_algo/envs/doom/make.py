@@ -27,9 +27,7 @@ def scenario_of(name: str, doom_cfg: DoomConfig) -> DoomScenario:
     if name in SCENARIOS:
         return SCENARIOS[name]
     if name in MULTIPLAYER_NAMES:
-        raise EnvError(
-            f"--env={name} is a match of several players, and this version plays single-player maps only"
-        )
+        raise EnvError(f"--env={name} is a match of several players, and this version plays single-player maps only")
     cfg = f"{name.removeprefix(PREFIX)}.cfg"
     folder = maps.user_dir(doom_cfg.doom_scenarios_dir)
     if folder is not None and (folder / cfg).is_file():

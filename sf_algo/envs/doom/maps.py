@@ -32,9 +32,7 @@ def user_dir(flag_value: str | None) -> Path | None:
     path = Path(value).expanduser().absolute()
     if not path.is_dir():
         source = "--doom_scenarios_dir" if flag_value else f"${SCENARIOS_DIR_VARIABLE}"
-        raise EnvError(
-            f"{source}={value} is not a folder; name the folder that holds your .cfg and .wad files"
-        )
+        raise EnvError(f"{source}={value} is not a folder; name the folder that holds your .cfg and .wad files")
     return path
 
 

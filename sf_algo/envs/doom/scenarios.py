@@ -66,9 +66,7 @@ _TWO_COLORS = DoomScenario(
     groups=_TURN_WALK,
     health_bonus=1.0,
 )
-_MY_WAY_HOME = DoomScenario(
-    name="doom_my_way_home", cfg="my_way_home.cfg", wad="my_way_home.wad", groups=_TURN_WALK
-)
+_MY_WAY_HOME = DoomScenario(name="doom_my_way_home", cfg="my_way_home.cfg", wad="my_way_home.wad", groups=_TURN_WALK)
 _CENTER = DoomScenario(
     name="doom_defend_the_center",
     cfg="defend_the_center.cfg",

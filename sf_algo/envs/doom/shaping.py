@@ -52,9 +52,7 @@ BOTS_SCHEME = RewardScheme(
             **_weapon_deltas(),
         }
     ),
-    held_weapon=MappingProxyType(
-        {slot: 0.0002 * _WEIGHT_OF_SLOT.get(slot, 1.0) for slot in range(NUM_WEAPONS)}
-    ),
+    held_weapon=MappingProxyType({slot: 0.0002 * _WEIGHT_OF_SLOT.get(slot, 1.0) for slot in range(NUM_WEAPONS)}),
     caps=MappingProxyType({"DAMAGECOUNT": 200.0, "HITCOUNT": 5.0}),
 )
 """Matches against bots."""

@@ -11,15 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sf_algo.errors import EnvError
+
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.02
 
 
 def scratch_dir() -> Path:
-    """A folder of our user for lock files and for what the engine insists on creating where it runs."""
+    """A folder of our user for lock files and for what the engine insists on creating where it runs.
+
+    Raises EnvError where that name is taken by somebody else.
+    """
     path = Path(tempfile.gettempdir()) / f"sf_algo-{os.geteuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
+    if path.lstat().st_uid != os.geteuid() or not path.is_dir() or path.is_symlink():
+        raise EnvError(f"{path} is not a folder of yours; have it removed, or set TMPDIR to another folder")
     return path
 
 
@@ -39,9 +46,7 @@ def start_place(folder: Path, *, places: int, timeout_s: float = 60.0) -> Iterat
     while True:
         for attempt in range(places):
             place = (first + attempt) % places
-            descriptor = os.open(
-                folder / f"doom_start_{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            descriptor = os.open(folder / f"doom_start_{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -53,9 +58,7 @@ def start_place(folder: Path, *, places: int, timeout_s: float = 60.0) -> Iterat
                 os.close(descriptor)
             return
         if time.monotonic() > deadline:
-            log.warning(
-                "no place to start a VizDoom engine came free in %.0f s; starting without one", timeout_s
-            )
+            log.warning("no place to start a VizDoom engine came free in %.0f s; starting without one", timeout_s)
             yield None
             return
         time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""The worker as a process: its place on the machine, and its end when the main process is gone."""
+"""A child process of the trainer: its place on the machine, and its end when the main process is gone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import faulthandler
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sf_algo.envs.factory import remove_own_leftovers
-from sf_algo.rollout.settings import WorkerSettings
-
 TRACE_SIGNAL = signal.SIGUSR2
-"""Makes a worker write the stack of all its threads to its trace file, even while it hangs."""
+"""Makes a child write the stack of all its threads to its trace file, even while it hangs."""
 
 _SINGLE_THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -28,43 +26,47 @@ def single_thread_environment() -> dict[str, str]:
     return dict.fromkeys(_SINGLE_THREAD_VARIABLES, "1")
 
 
-def prepare_process(settings: WorkerSettings) -> None:
-    """Signals, stack traces, niceness and cores of this worker. Ctrl-C is the main process's business."""
-    for fd in settings.inherited_fds():
+def prepare_process(*, inherited_fds: Iterable[int], trace_fd: int, niceness: int, cores: Sequence[int] = ()) -> None:
+    """Process group, signals, stack traces, niceness (added to the parent's) and cores (none: any) of this
+    process. Ctrl-C is the main process's business."""
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    for fd in inherited_fds:
         os.set_inheritable(fd, False)  # an engine that held our pipes open would hide our death
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    faulthandler.enable(file=settings.trace_fd)
-    faulthandler.register(TRACE_SIGNAL, file=settings.trace_fd, all_threads=True)
-    if settings.niceness:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    faulthandler.enable(file=trace_fd)
+    faulthandler.register(TRACE_SIGNAL, file=trace_fd, all_threads=True)
+    if niceness:
         with suppress(OSError):  # a negative niceness needs privileges
-            os.nice(settings.niceness)
-    if settings.cores and hasattr(os, "sched_setaffinity"):
+            os.nice(niceness)
+    if cores and hasattr(os, "sched_setaffinity"):
         with suppress(OSError):
-            os.sched_setaffinity(0, settings.cores)
+            os.sched_setaffinity(0, cores)
 
 
-def die_with_parent(lifeline_fd: int) -> None:
+def die_with_parent(lifeline_fd: int, clean_up: Callable[[], object] = lambda: None) -> None:
     """Starts a thread that ends this process, and all that it has started, when the main process is gone.
 
     The end of file on the lifeline tells it, whatever way the main process died. Engines that environments
-    started would go on for ever without us, so they are killed first.
+    started would go on for ever without us, so they are killed first; `clean_up` runs after that.
     """
 
     def watch() -> None:
         with suppress(OSError):
             os.read(lifeline_fd, 1)
-        end_process_tree()
+        end_process_tree(clean_up)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
-def end_process_tree() -> None:
-    """Kills every descendant, then the own process group. Does not return."""
+def end_process_tree(clean_up: Callable[[], object]) -> None:
+    """Kills every descendant, cleans up, then kills the own process group. Does not return."""
     for pid in descendants(os.getpid()):
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
     with suppress(Exception):  # nothing may keep us from ending
-        remove_own_leftovers()
+        clean_up()
     if os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

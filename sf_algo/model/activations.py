@@ -1,0 +1,76 @@
+"""Activation functions, in place.
+
+torch's ELU takes 1 to 1.3 ns per element on a CPU. Written as max(x, exp(min(x, 0)) - 1), in blocks that stay
+in the cache, a large one takes half to two thirds of that; for a small one the calls would cost more than
+they save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+
+Activation: TypeAlias = Callable[[Tensor], Tensor]
+"""Works in place: its argument must not be needed afterwards."""
+
+Nonlinearity = Literal["elu", "relu", "tanh"]
+
+_BLOCK = 1 << 16
+_WORTH_IT = 1 << 15
+
+
+def activation(name: Nonlinearity) -> Activation:
+    """The activation function of that name. Its gradient needs its result alone."""
+    return {"elu": elu_, "relu": functional.relu_, "tanh": torch.tanh_}[name]
+
+
+def elu_(x: Tensor) -> Tensor:
+    """x where it is positive, else exp(x) - 1 (Clevert et al. 2016, with alpha = 1)."""
+    if x.device.type != "cpu" or x.numel() < _WORTH_IT:
+        return functional.elu_(x)
+    if torch.is_grad_enabled() and x.requires_grad:
+        function = cast(Any, _Elu)
+        return cast(Tensor, function.apply(x))
+    return _elu_on_cpu_(x)
+
+
+class _Elu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        _elu_on_cpu_(x)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (result,) = ctx.saved_tensors
+        # alpha, scale and input scale are 1; the last argument but one says that it is given the result.
+        return cast(Tensor, torch.ops.aten.elu_backward(grad, 1.0, 1.0, 1.0, True, result))
+
+
+def _elu_on_cpu_(x: Tensor) -> Tensor:
+    flat = _flat_view(x)
+    if flat is None:
+        return functional.elu_(x)
+    # exp(x) - 1 never lies below x, so the larger one is right on both sides of 0.
+    buffer = torch.empty(_BLOCK, dtype=x.dtype)
+    for block in torch.split(flat, _BLOCK):
+        below = torch.clamp(block, max=0.0, out=buffer[: len(block)])
+        torch.maximum(block, below.exp_().sub_(1.0), out=block)
+    return x
+
+
+def _flat_view(x: Tensor) -> Tensor | None:
+    """All elements in memory order, or None where they do not lie side by side."""
+    if x.is_contiguous():
+        return x.view(-1)
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).reshape(-1)
+    return None

@@ -1,0 +1,50 @@
+"""What a learner process is told when it starts: plain values and inherited descriptors, as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerSettings:
+    """Everything the learner process needs to build the same networks and to find the shared memory."""
+
+    config: dict[str, dict[str, Any]]
+    """`config_to_dict`"""
+    pickled_spec: str
+    """The EnvSpec, pickled by the main process, base64."""
+    seed: int
+    num_buffers: int
+    """Batch buffers of each policy."""
+    batch_fds: tuple[int, ...]
+    """One block of buffers for each policy."""
+    weights_fds: tuple[int, ...]
+    """`SharedWeights` of each policy."""
+    state_fd: int
+    """File through which learner states pass, in either direction."""
+    command_fd: int
+    message_fd: int
+    hub_fds: tuple[int, int]
+    """Doorbell rung after every message."""
+    lifeline_fd: int
+    trace_fd: int
+    num_threads: int
+    niceness: int
+    """Added to that of the main process."""
+    single_thread: bool = False
+
+    def inherited_fds(self) -> set[int]:
+        single = {self.state_fd, self.command_fd, self.message_fd, self.lifeline_fd, self.trace_fd}
+        return {*single, *self.batch_fds, *self.weights_fds, *self.hub_fds}
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> LearnerSettings:
+        values = json.loads(text)
+        for name in ("batch_fds", "weights_fds", "hub_fds"):
+            values[name] = tuple(values[name])
+        return cls(**values)

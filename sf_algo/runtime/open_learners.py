@@ -1,0 +1,149 @@
+"""Opens the learners where the plan wants them, and the teams that act for them."""
+
+from __future__ import annotations
+
+import base64
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sf_algo.buffers.layout import TrajectoryLayout
+from sf_algo.config import Config
+from sf_algo.config.store import config_to_dict
+from sf_algo.envs.spec import EnvSpec
+from sf_algo.ipc.doorbell import Doorbell
+from sf_algo.learner.batch import TrajectoryBatch
+from sf_algo.model.actor_critic import ActorCritic
+from sf_algo.runtime.build import (
+    batch_allocator,
+    build_policy_learner,
+    build_policy_model,
+    build_team,
+    layout_of,
+)
+from sf_algo.runtime.learner_settings import LearnerSettings
+from sf_algo.runtime.learner_threads import ThreadLearners
+from sf_algo.runtime.learners import Learners, LocalLearners, TrainedSink
+from sf_algo.runtime.plan import SamplerPlan
+from sf_algo.runtime.priorities import Priorities
+from sf_algo.runtime.remote_learners import RemoteLearners
+from sf_algo.runtime.remote_memory import LearnerMemory
+from sf_algo.runtime.team import PolicyTeam
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunBasis:
+    """What a run is about: fixed before anything of it is opened."""
+
+    config: Config
+    spec: EnvSpec
+    plan: SamplerPlan
+    device: torch.device
+    seed: int
+
+    @property
+    def pickled_spec(self) -> str:
+        """The spec as text, for child processes."""
+        return base64.b64encode(pickle.dumps(self.spec)).decode()
+
+    def models(self) -> list[ActorCritic]:
+        """A network for every policy. Raises ModelError where the flags do not fit the observations."""
+        return [
+            build_policy_model(self.config, self.spec, self.device, policy_id=p, run_seed=self.seed)
+            for p in range(self.plan.num_policies)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningSide:
+    """The learners, and the teams that act with their weights."""
+
+    teams: Sequence[PolicyTeam]
+    learners: Learners
+    layout: TrajectoryLayout
+    bell: Doorbell
+    """Rung by the learners when there is news; the hub sleeps on it."""
+
+    def close(self) -> None:
+        self.learners.close()
+        self.bell.close()
+
+
+def open_learners(
+    basis: RunBasis,
+    models: Sequence[ActorCritic],
+    *,
+    env_steps: Callable[[], int],
+    on_trained: TrainedSink,
+) -> LearningSide:
+    """Starts the learners; `models` (from the basis) become the acting networks.
+
+    On a CPU, learners that train at the same time as others act get a process of their own. On a GPU they are
+    threads, because a second process would need a second context and the weights would have to travel.
+    """
+    layout = layout_of(basis.spec, basis.plan, models[0])
+    bell = Doorbell.create()
+    if basis.plan.mode.learns_aside and basis.device.type == "cpu":
+        return _open_remote(basis, models, layout, bell=bell, env_steps=env_steps, on_trained=on_trained)
+    learners = [
+        build_policy_learner(basis.config, basis.spec, basis.device, policy_id=p, run_seed=basis.seed)
+        for p in range(basis.plan.num_policies)
+    ]
+    aside = basis.plan.mode.learns_aside
+    # One thread that acts and learns in turn needs one set of weights only.
+    acting = models if aside else [learner.model for learner in learners]
+    teams = _teams(basis, acting, [batch_allocator(basis.spec, basis.plan, m, basis.device) for m in acting])
+    threads = None
+    if basis.device.type == "cpu":
+        has_images = any(obs.is_image for obs in basis.spec.obs.values())
+        threads = Priorities.in_turn(basis.config.sampling, has_images=has_images)
+    local = LocalLearners(teams, learners, env_steps=env_steps, on_trained=on_trained, threads=threads)
+    if not aside:
+        return LearningSide(teams=teams, learners=local, layout=layout, bell=bell)
+    beside = ThreadLearners(teams, local, on_room=bell.ring)
+    return LearningSide(teams=teams, learners=beside, layout=layout, bell=bell)
+
+
+def _open_remote(
+    basis: RunBasis,
+    models: Sequence[ActorCritic],
+    layout: TrajectoryLayout,
+    *,
+    bell: Doorbell,
+    env_steps: Callable[[], int],
+    on_trained: TrainedSink,
+) -> LearningSide:
+    plan = basis.plan
+    memory = LearnerMemory(models, layout, num_buffers=plan.num_batch_buffers, trajectories=plan.batch_trajectories)
+    teams = _teams(basis, models, [batches.allocator() for batches in memory.batches])
+    priorities = Priorities.beside(basis.config.sampling)
+    torch.set_num_threads(priorities.acting_threads)
+    settings = LearnerSettings(
+        config=config_to_dict(basis.config),
+        pickled_spec=basis.pickled_spec,
+        seed=basis.seed,
+        num_buffers=plan.num_batch_buffers,
+        batch_fds=(),
+        weights_fds=(),
+        state_fd=-1,
+        command_fd=-1,
+        message_fd=-1,
+        hub_fds=(-1, -1),
+        lifeline_fd=-1,
+        trace_fd=-1,
+        num_threads=priorities.learner_threads,
+        niceness=priorities.learner_niceness,
+    )
+    learners = RemoteLearners(memory, teams, settings, bell=bell, env_steps=env_steps, on_trained=on_trained)
+    return LearningSide(teams=teams, learners=learners, layout=layout, bell=bell)
+
+
+def _teams(
+    basis: RunBasis, models: Sequence[ActorCritic], allocators: Sequence[Callable[[], TrajectoryBatch]]
+) -> list[PolicyTeam]:
+    return [
+        build_team(basis.spec, basis.plan, model, basis.device, allocate, policy_id=p, run_seed=basis.seed)
+        for p, (model, allocate) in enumerate(zip(models, allocators, strict=True))
+    ]

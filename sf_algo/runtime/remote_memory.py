@@ -1,0 +1,88 @@
+"""What the main process and the learner process share: batch buffers and published weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays, TrajectoryLayout
+from sf_algo.buffers.shared import ArraySpec, SharedBlock, slot_views, trajectory_specs
+from sf_algo.ipc.weights import SharedWeights, WeightArrays
+from sf_algo.learner.batch import TrajectoryBatch
+
+
+def weight_specs(model: nn.Module) -> list[ArraySpec]:
+    """Shapes and types of everything that acting needs of a network."""
+    return [
+        ArraySpec(name=name, shape=tuple(tensor.shape), dtype=tensor.detach().cpu().numpy().dtype)
+        for name, tensor in model.state_dict().items()
+    ]
+
+
+@torch.no_grad()
+def write_weights(model: nn.Module, arrays: WeightArrays) -> None:
+    for name, tensor in model.state_dict().items():
+        torch.from_numpy(arrays[name]).copy_(tensor)
+
+
+def batch_over(arrays: TrajectoryArrays) -> TrajectoryBatch:
+    """A batch whose tensors are these arrays."""
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    obs = {n.removeprefix(OBS_PREFIX): x for n, x in tensors.items() if n.startswith(OBS_PREFIX)}
+    rest = {name: x for name, x in tensors.items() if not name.startswith(OBS_PREFIX)}
+    return TrajectoryBatch(obs=obs, **rest)
+
+
+def batch_specs(layout: TrajectoryLayout, *, num_buffers: int, trajectories: int) -> list[ArraySpec]:
+    return trajectory_specs(layout, slots=num_buffers, trajectories=trajectories)
+
+
+class SharedBatches:
+    """The batch buffers of one policy."""
+
+    def __init__(self, block: SharedBlock) -> None:
+        self._block = block
+        self.batches = [batch_over(arrays) for arrays in slot_views(block.arrays)]
+
+    @property
+    def fd(self) -> int:
+        return self._block.fd
+
+    def allocator(self) -> Callable[[], TrajectoryBatch]:
+        """Hands out the buffers one by one."""
+        remaining = iter(self.batches)
+        return lambda: next(remaining)
+
+    def index(self, batch: TrajectoryBatch) -> int:
+        """Which of the buffers this is."""
+        return next(i for i, own in enumerate(self.batches) if own is batch)
+
+    def close(self) -> None:
+        self._block.close_fd()
+
+
+class LearnerMemory:
+    """Everything shared with the learner process, as the main process owns it."""
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        layout: TrajectoryLayout,
+        *,
+        num_buffers: int,
+        trajectories: int,
+    ) -> None:
+        """One model per policy tells the shapes of the weights. Raises StorageError without memory."""
+        specs = batch_specs(layout, num_buffers=num_buffers, trajectories=trajectories)
+        self.batches = [SharedBatches(SharedBlock.create(f"sf_algo_batches_{p}", specs)) for p in range(len(models))]
+        self.weights = [
+            SharedWeights.create(f"sf_algo_weights_{p}", weight_specs(model)) for p, model in enumerate(models)
+        ]
+
+    def close(self) -> None:
+        for batches in self.batches:
+            batches.close()
+        for weights in self.weights:
+            weights.close()

@@ -1,0 +1,135 @@
+"""Experiments as a report sees them: configuration, seed, how they ended. From a run's journal."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Waiting
+from sf_runner.paths import JobPaths, RunPaths
+from sf_runner.run_state import RunState
+from sf_runner.snapshot import state_name
+
+RECORDED = "recorded"
+TASK_NAMES = ("env", "env_name", "env_id", "task", "game", "level", "scenario", "dataset", "domain")
+"""Parameters that say what is learned: results of different tasks are not compared."""
+SEED_NAMES = ("seed", "random_seed", "rng_seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One job.
+
+    params: its parameters without the seed; numbers, texts, booleans or None.
+    task: what it learns, from a parameter or the command, e.g. the name of the environment; empty when nothing tells.
+    config: equal for experiments of a run that differ by their seed only.
+    state: as `status` names it, e.g. `succeeded`; `recorded` when only its files tell of it and not how it ended.
+    wall_time_s: of all its attempts together; None when it has not run, or nothing tells.
+    error: why it failed, or why its last attempt did; one line.
+    """
+
+    run: str
+    job_id: str
+    index: int
+    base_name: str
+    params: Mapping[str, object]
+    seed: str | None
+    task: str
+    config: str
+    state: str
+    attempts: int
+    wall_time_s: float | None
+    error: str
+    paths: JobPaths
+
+    @property
+    def name(self) -> str:
+        return self.job_id.rsplit("/", 1)[-1]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its numbers are final as far as anybody knows."""
+        return self.state in ("succeeded", RECORDED)
+
+
+def experiments_of(state: RunState, paths: RunPaths, *, now: float) -> list[Experiment]:
+    """The planned jobs of a run in the order of its description."""
+    records = sorted((r for r in state.jobs.values() if r.planned), key=lambda record: record.index)
+    seed_name = _seed_name(records)
+    return [_experiment(record, paths, seed_name, now) for record in records]
+
+
+def _experiment(record: JobRecord, paths: RunPaths, seed_name: str | None, now: float) -> Experiment:
+    params = dict(record.params)
+    seed = record.seed
+    if seed is not None and seed_name is not None:
+        params.pop(seed_name, None)
+    return Experiment(
+        run=paths.run_name,
+        job_id=record.job_id,
+        index=record.index,
+        base_name=_base_name(record.job_id),
+        params=params,
+        seed=None if seed is None else str(seed),
+        task=_task(params, shlex.join(record.argv)),
+        config=record.config or record.job_id,
+        state=state_name(record),
+        attempts=record.attempts,
+        wall_time_s=_wall_time_s(record, now),
+        error=_error(record),
+        paths=paths.job(record.job_id),
+    )
+
+
+def _base_name(job_id: str) -> str:
+    """The experiment's folder is `<base_name>_<suffix>`: without a suffix the base name, else both."""
+    folder = job_id.split("/", 1)[0]
+    return folder[:-1] if folder.endswith("_") and len(folder) > 1 else folder
+
+
+def _task(params: Mapping[str, object], command: str) -> str:
+    for name in TASK_NAMES:
+        if params.get(name) is not None:
+            return str(params[name])
+        if found := re.search(rf"(?:\A|\s)--{name}[= ](\S+)", command):
+            return found[1].strip("'\"")
+    return ""
+
+
+def _seed_name(records: Iterable[JobRecord]) -> str | None:
+    """The parameter that is the seed. The journal tells the seed's value but not its name: it is the one that has this
+    value in every job; if several have, the one that is called a seed."""
+    names: list[str] | None = None
+    for record in records:
+        seed, params = record.seed, record.params
+        if seed is None:
+            continue
+        same = [name for name, value in params.items() if str(value) == str(seed)]
+        names = same if names is None else [name for name in names if name in same]
+    return _best_seed_name(names or [])
+
+
+def _best_seed_name(names: Sequence[str]) -> str | None:
+    for known in SEED_NAMES:
+        if known in names:
+            return known
+    return next((name for name in names if "seed" in name.lower()), names[0] if names else None)
+
+
+def _wall_time_s(record: JobRecord, now: float) -> float | None:
+    state = record.state
+    running = state.running if isinstance(state, Stopping) else state
+    live_s = now - running.started_at if isinstance(running, Running) else 0.0
+    total_s = record.elapsed_s + max(live_s, 0.0)
+    return total_s if record.attempts and (total_s > 0 or not isinstance(state, ACTIVE)) else None
+
+
+def _error(record: JobRecord) -> str:
+    state = record.state
+    if isinstance(state, Failed):
+        return state.cause.summary
+    if isinstance(state, Waiting) and state.last_cause is not None:
+        return state.last_cause.summary
+    return ""

@@ -1,0 +1,114 @@
+"""Trainings that are killed, stopped or broken: what they say and keep, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sf_algo import testing
+from tests.algo.training_command import TrainingCommand
+
+WORKER, LEARNER = "sf_algo.rollout.worker", "sf_algo.runtime.learner_process"
+SMALL = (
+    "--env=sf_algo.testing:make_counting",
+    "--num_workers=2",
+    "--num_envs_per_worker=4",
+    "--rollout=8",
+    "--batch_size=64",
+    "--use_rnn=False",
+    "--hidden_size=16",
+    "--status_interval=0.5",
+    "--decorrelate_experience_max_seconds=0",
+)
+
+
+def command(folder: Path, *flags: str, env: dict[str, str] | None = None) -> TrainingCommand:
+    return TrainingCommand(*SMALL, f"--train_dir={folder}", "--experiment=e", *flags, env=env)
+
+
+def results(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "e" / "results.json").read_text())
+    return document
+
+
+def test_kill_9_of_the_main_process_at_any_time_leaves_nothing_and_the_next_start_resumes(
+    tmp_path: Path,
+) -> None:
+    moments = {"start": "training on", "steady state": r"fps \d", "checkpointing": "saved"}
+    for moment, pattern in moments.items():
+        with command(tmp_path, "--save_every_sec=0.3") as training:
+            training.wait_for(pattern)
+            if moment == "checkpointing":
+                assert "goes on from" in training.text
+            os.kill(training.process.pid, signal.SIGKILL)
+            assert training.finish() == -signal.SIGKILL
+            training.wait_until_nothing_is_left()
+        if moment == "steady state":
+            with command(tmp_path, "--train_for_env_steps=1") as training:
+                training.finish()
+    with command(tmp_path, "--train_for_seconds=8") as training:
+        assert training.finish() == 0
+        assert "goes on from" in training.text
+        training.wait_until_nothing_is_left()
+    assert results(tmp_path)["outcome"] == "finished"
+
+
+def test_kill_9_of_a_worker_heals_and_of_the_learner_ends_the_run(tmp_path: Path) -> None:
+    with command(tmp_path) as training:
+        training.wait_for(r"fps \d")
+        os.kill(training.pids(WORKER)[0], signal.SIGKILL)
+        line = training.wait_for("was killed by SIGKILL")
+        assert "rollout worker" in line
+        assert "it is started again (1 of 3)" in line
+        training.wait_for(r"fps [1-9]")
+        os.kill(training.pids(LEARNER)[0], signal.SIGKILL)
+        assert training.finish() == 1
+        training.wait_until_nothing_is_left()
+    errors = [line for line in training.lines if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "the learner process was killed by SIGKILL; start the same command again" in errors[0]
+    assert results(tmp_path)["outcome"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("number", "flags"),
+    [(signal.SIGTERM, ("--serial_mode=True",)), (signal.SIGINT, ("--async_rl=True",))],
+    ids=["SIGTERM serial", "SIGINT asynchronous"],
+)
+def test_a_signal_saves_and_stops(tmp_path: Path, number: signal.Signals, flags: tuple[str, ...]) -> None:
+    with command(tmp_path, *flags) as training:
+        training.wait_for(r"fps [1-9]")
+        os.kill(training.process.pid, number)
+        assert training.finish() == 128 + number
+        training.wait_until_nothing_is_left()
+    assert "Traceback" not in training.text
+    assert list((tmp_path / "e" / "checkpoint_p0").glob("checkpoint_*.pth"))
+    assert results(tmp_path)["outcome"] == "stopped"
+
+
+def test_the_time_limit_holds_while_environments_start(tmp_path: Path) -> None:
+    slow = {testing.START_SECONDS_VARIABLE: "2"}
+    flags = ("--env=sf_algo.testing:make_slow", "--train_for_seconds=1")
+    for mode in ("--serial_mode=False", "--serial_mode=True"):
+        with command(tmp_path, *flags, mode, f"--experiment={mode[-4:]}", env=slow) as training:
+            assert training.finish(40) == 0
+            training.wait_until_nothing_is_left()
+        assert "train_for_seconds is over" in training.text
+
+
+def test_a_hanging_environment_without_workers_ends_the_run_with_its_stack(tmp_path: Path) -> None:
+    env = {testing.BREAK_AFTER_VARIABLE: "300"}
+    flags = ("--env=sf_algo.testing:make_hanging", "--serial_mode=True", "--heartbeat_interval=0.3")
+    with command(tmp_path, *flags, env=env) as training:
+        assert training.finish() == 1
+        training.wait_until_nothing_is_left()
+    errors = [line for line in training.lines if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "has not come back from its step for 0.9 s" in errors[0]
+    assert "testing.py" in training.text
+    assert list((tmp_path / "e" / "checkpoint_p0").glob("checkpoint_*.pth"))

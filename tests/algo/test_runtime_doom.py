@@ -1,0 +1,81 @@
+"""Real engines in a whole training: they are replaced when they die, and nothing of theirs is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.algo.training_command import TrainingCommand
+
+pytest.importorskip("vizdoom", reason="VizDoom environments need the vizdoom package")
+pytestmark = pytest.mark.doom
+
+ENGINE = "-iwad"
+SHM = Path("/dev/shm")
+SMALL = (
+    "--env=doom_basic",
+    "--num_workers=2",
+    "--num_envs_per_worker=2",
+    "--rollout=8",
+    "--batch_size=64",
+    "--use_rnn=False",
+    "--hidden_size=16",
+    "--res_w=64",
+    "--res_h=36",
+    "--encoder_subtype=convnet_impala",
+    "--status_interval=0.5",
+    "--decorrelate_experience_max_seconds=0",
+)
+
+
+def all_engines(training: TrainingCommand) -> list[int]:
+    """The four engines, once all of them play."""
+    while True:
+        training.wait_for(r"fps [1-9]")
+        engines = training.pids(ENGINE)
+        if len(engines) == 4:
+            return engines
+
+
+def segments_of(pids: list[int]) -> set[Path]:
+    """Shared-memory files of these engines, by what they have mapped."""
+    found = set()
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            if "/dev/shm/ViZDoom" in line:
+                found.add(Path(line.split(maxsplit=5)[5]))
+    return found
+
+
+def test_engines_die_and_are_replaced_and_leave_nothing(tmp_path: Path) -> None:
+    with TrainingCommand(*SMALL, f"--train_dir={tmp_path}", "--experiment=e") as training:
+        engines = all_engines(training)
+        segments = segments_of(engines)
+        os.kill(engines[0], signal.SIGKILL)
+        training.wait_for("made environment .* anew, which had broken")
+        training.wait_for(r"fps [1-9]")
+
+        worker = training.pids("sf_algo.rollout.worker")[0]
+        os.kill(worker, signal.SIGKILL)
+        training.wait_for("was killed by SIGKILL .*; it is started again")
+        segments |= segments_of(all_engines(training))
+
+        os.kill(training.process.pid, signal.SIGKILL)
+        training.finish()
+        training.wait_until_nothing_is_left()
+    assert segments
+    assert not [path for path in segments if path.exists()]
+
+
+def test_a_terminated_training_closes_its_engines(tmp_path: Path) -> None:
+    with TrainingCommand(*SMALL, f"--train_dir={tmp_path}", "--experiment=e", "--serial_mode=True") as training:
+        training.wait_for(r"fps [1-9]")
+        segments = segments_of(training.pids(ENGINE))
+        training.process.terminate()
+        assert training.finish() == 128 + signal.SIGTERM
+        training.wait_until_nothing_is_left()
+    assert segments
+    assert not [path for path in segments if path.exists()]

@@ -1,0 +1,57 @@
+"""What people type for a job."""
+
+from __future__ import annotations
+
+import pytest
+
+from sf_runner.errors import UsageError
+from sf_runner.job_names import resolve
+
+JOBS = [
+    "ppo_/00_ppo_see_0",
+    "ppo_/01_ppo_see_1",
+    "ppo_/10_ppo_see_10",
+    "sac_v2/00_sac_see_0",
+    "sac_v2/02_sac_see_2",
+    "same_a/05_twin",
+    "same_b/05_twin",
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (["ppo_/00_ppo_see_0"], [0]),
+        (["01_ppo_see_1"], [1]),
+        (["10"], [2]),
+        (["1"], [1]),
+        (["0002"], [4]),
+        (["*see_0"], [0, 3]),
+        (["ppo_/*"], [0, 1, 2]),
+        (["*"], [0, 1, 2, 3, 4, 5, 6]),
+        (["0[01]_ppo*"], [0, 1]),
+        (["??_sac*"], [3, 4]),
+        (["10", "ppo_/*", "10"], [2, 0, 1]),
+        (["same_b/05_twin"], [6]),
+        ([], []),
+    ],
+)
+def test_what_is_meant(wanted: list[str], found: list[int]) -> None:
+    assert resolve(wanted, JOBS) == [JOBS[index] for index in found]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("nothing*", "no job matches 'nothing\\*'"),
+        ("3", "no job '3'"),
+        ("01_ppo_see_2", r"no job '01_ppo_see_2'\. Did you mean '01_ppo_see_1'\?"),
+        ("05_twin", "'05_twin' is the name of 2 jobs: same_a/05_twin, same_b/05_twin; give one of these"),
+        ("0", "'0' is the name of 2 jobs: ppo_/00_ppo_see_0, sac_v2/00_sac_see_0"),
+        ("\u00b2", "no job '\u00b2'"),  # a digit to Python, but no number
+        ("", "no job ''"),
+    ],
+)
+def test_what_is_not_clear_is_an_error_that_helps(wanted: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve([wanted], JOBS)
