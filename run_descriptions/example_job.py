@@ -23,6 +23,7 @@ ACTIONS = 4
 
 MAX_EPISODE_STEPS = 500
 REPORT_EVERY_STEPS = 1_000
+LOG_EVERY_STEPS = 100_000
 
 
 def move(cell: int, action: int) -> tuple[int, int, bool]:
@@ -65,7 +66,10 @@ def train(*, steps: int, learning_rate: float, epsilon: float, discount: float, 
             returns.append(episode_return)
             cell, episode_return, episode_steps = START, 0, 0
         if step % REPORT_EVERY_STEPS == 0 and returns:
-            report(step=step, total=steps, phase="train", reward=sum(returns) / len(returns))
+            mean_return = sum(returns) / len(returns)
+            report(step=step, total=steps, phase="train", reward=mean_return)
+            if step % LOG_EVERY_STEPS == 0:
+                print(f"step {step:>10,}  return {mean_return:8.2f}", flush=True)
     return q
 
 

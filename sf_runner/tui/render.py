@@ -139,8 +139,8 @@ def rule(title: str, columns: int, glyphs: Glyphs) -> Line:
 
 def log_panel_title(name: str, attempt: int, attempts: int, log: LogText, now: float) -> str:
     """What stands above the tail of a log."""
-    if log.size is None:
-        return f"{name}  no log yet"
+    if not log.size:
+        return f"{name}  no output yet"
     which = f"  attempt {attempt}" if attempts > 1 else ""
     age = now - log.written_at
     return f"{name}{which}  last written {format_duration(max(0.0, age))} ago" if age >= 2 else f"{name}{which}"

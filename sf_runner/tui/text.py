@@ -15,6 +15,7 @@ Span = tuple[str, str]
 
 Line = tuple[Span, ...]
 
+_MANY = 8
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_].*?(?:\x1b\\|\Z)|[ -/]*[0-~])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 
@@ -158,16 +159,25 @@ def _without_empty(*spans: Span) -> Line:
 
 
 def sparkline(values: Sequence[float], width: int, glyphs: Glyphs) -> str:
-    """The course of a value in at most `width` cells, the newest at the right, from its least to its greatest."""
+    """The course of a value in at most `width` cells, the newest at the right."""
     points = resample(values, width)
     if not points:
         return ""
-    low, high = min(points), max(points)
+    low, high = _usual_range(points)
     levels = len(glyphs.spark)
     if high - low <= 1e-12 * max(abs(high), abs(low), 1e-300):
         return glyphs.spark[levels // 2 - 1] * len(points)
     scale = (levels - 1) / (high - low)
-    return "".join(glyphs.spark[round((value - low) * scale)] for value in points)
+    return "".join(glyphs.spark[round((min(max(value, low), high) - low) * scale)] for value in points)
+
+
+def _usual_range(points: Sequence[float]) -> tuple[float, float]:
+    """Least and greatest value; of many, without the most extreme ones: the first values of a training are often far
+    off, and would make all the rest look flat."""
+    ordered = sorted(points)
+    spare = max(1, len(ordered) // 16) if len(ordered) >= _MANY else 0
+    low, high = ordered[spare], ordered[-1 - spare]
+    return (low, high) if high > low else (ordered[0], ordered[-1])
 
 
 def resample(values: Sequence[float], number: int) -> list[float]:

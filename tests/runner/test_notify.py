@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -156,8 +154,6 @@ def test_a_whole_run_tells_both(tmp_path: Path) -> None:
     assert "b is broken" in told("first_failure")["FAILED_CAUSE"]
     assert told("end")["TITLE"] == "demo: 3 of 4 experiments succeeded, 1 failed"
     assert told("end")["EXIT_CODE"] == "1"
-    journal = tmp_path / "train_dir" / "demo" / ".runner" / "journal.jsonl"
-    notes = [event["text"] for event in map(json.loads, journal.read_text().splitlines()) if event["e"] == "note"]
-    assert sum(note.startswith("--notify_command (first_failure) failed with exit code 1: oops") for note in notes) == 1
-    assert "--notify_command (first_failure) failed" in result.stdout
-    assert sys.executable not in result.stderr
+    # Told during the run or after it, whichever comes first.
+    assert result.stdout.count("warning: --notify_command (first_failure) failed with exit code 1: oops") == 1
+    assert "(end) failed" not in result.stdout

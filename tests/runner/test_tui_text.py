@@ -97,7 +97,8 @@ def test_a_stacked_bar_shows_every_part(parts: list[int], width: int) -> None:
 
 
 def test_a_sparkline_goes_from_least_to_greatest() -> None:
-    assert text.sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8, UNICODE) == "▁▂▃▄▅▆▇█"
+    assert text.sparkline([0, 1, 2, 3, 4, 5, 7], 8, UNICODE) == "▁▂▃▄▅▆█"
+    assert text.sparkline([-999, 0, 1, 2, 3, 4, 5, 7], 8, UNICODE) == "▁▁▂▄▅▇██", "one value far off flattens nothing"
     assert text.sparkline([5, 5, 5], 8, UNICODE) == "▄▄▄"
     assert text.sparkline([], 8, UNICODE) == ""
     assert text.sparkline([-1e-9, 1e300], 2, ASCII) == "_#"
