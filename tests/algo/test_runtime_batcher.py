@@ -16,9 +16,7 @@ from sf_algo.runtime.plan import Mode, SamplerPlan, make_plan
 from sf_algo.runtime.training import StageMeter, bottleneck
 
 T = 3
-SPEC = EnvSpec(
-    obs={"obs": ObsSpec(shape=(2,), dtype=np.dtype(np.float32))}, actions=ActionSpec((Discrete(2),))
-)
+SPEC = EnvSpec(obs={"obs": ObsSpec(shape=(2,), dtype=np.dtype(np.float32))}, actions=ActionSpec((Discrete(2),)))
 LAYOUT = make_layout(obs=SPEC.obs, actions=SPEC.actions, rollout=T, rnn_state_width=4)
 
 
@@ -40,9 +38,7 @@ def make_batcher(trajectories: int, num_buffers: int = 2, policy_id: int = 0) ->
         policy_id=policy_id,
         trajectories=trajectories,
         num_buffers=num_buffers,
-        allocate=lambda: TrajectoryBatch.allocate(
-            SPEC, rollout=T, num_trajectories=trajectories, rnn_state_size=4
-        ),
+        allocate=lambda: TrajectoryBatch.allocate(SPEC, rollout=T, num_trajectories=trajectories, rnn_state_size=4),
     )
 
 

@@ -37,9 +37,7 @@ def train(folder: Path, *flags: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("place", ["process", "threads"])
-def test_a_training_goes_on_from_its_checkpoint(
-    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if place == "threads":  # as on a GPU
         monkeypatch.setattr(open_learners, "wants_process", lambda device: False)
     first = train(tmp_path, "--train_for_env_steps=20000")

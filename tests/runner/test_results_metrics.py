@@ -139,7 +139,14 @@ def test_the_seed_is_known_by_its_value(
 ) -> None:
     jobs = []
     for index, (values, text) in enumerate(zip(params, seed, strict=True)):
-        job = {"id": f"a_/{index}", "index": index, "rank": 0.0, "fp": "", "params": values, "argv": ["x", "--env=e1", "--z=2"]}
+        job = {
+            "id": f"a_/{index}",
+            "index": index,
+            "rank": 0.0,
+            "fp": "",
+            "params": values,
+            "argv": ["x", "--env=e1", "--z=2"],
+        }
         jobs.append(job if text is None else {**job, "seed": text})
     state = RunState()
     state.apply(JobsPlanned(t=0.0, jobs=jobs))
