@@ -49,7 +49,8 @@ def run_lock(paths: RunPaths, guardians: Sequence[int] = ()) -> Iterator[None]:
             f"look at it with: python -m sf_runner.status {paths.run_name} --train_dir={paths.train_dir}"
         ) from None
     except (OSError, NotImplementedError) as exc:
-        raise StorageError(f"cannot lock {paths.lock}: {exc}; choose another --train_dir") from exc
+        why = getattr(exc, "strerror", None) or exc
+        raise StorageError(f"cannot lock {paths.lock}: {why}; choose another --train_dir") from exc
     try:
         _write_holder(paths.lock_holder, guardians or (os.getpid(),))
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import selectors
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from sf_runner import events as ev
@@ -16,6 +16,7 @@ from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder
 from sf_runner.notify import Notifier
 from sf_runner.outcomes import cause_of, is_completed, last_sign_of_life
+from sf_runner.paths import JobPaths
 from sf_runner.plan import Job
 from sf_runner.requests import Request, answer, take
 from sf_runner.run_state import RunState
@@ -30,6 +31,29 @@ _SYNC_S = 1.0
 _SUPERVISE_S = 1.0
 
 Ending = Literal["finished", "drained", "detached"]
+
+
+def judge_report(
+    record: JobRecord, report: Ended | NotStarted, paths_of: Callable[[JobRecord], JobPaths], policy: Policy
+) -> ev.AttemptEnded:
+    """What the end of an attempt means for its job. Its files are looked at unless it simply succeeded."""
+    state = record.state
+    assert isinstance(state, ACTIVE), f"{record.job_id} holds no slot"
+    exit_record = report.record if isinstance(report, Ended) else None
+    clean = exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping)
+    paths = None if clean else paths_of(record)
+    running = state.running if isinstance(state, Stopping) else state
+    started_at = getattr(running, "started_at", running.submitted_at)
+    return judge(
+        record,
+        t=report.t,
+        duration_s=max(0.0, report.t - started_at),
+        exit_record=exit_record,
+        cause=cause_of(record, report, paths, policy) if paths else None,
+        completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
+        policy=policy,
+        permanent=isinstance(report, NotStarted) and report.permanent,
+    )
 
 
 class RunLoop:
@@ -145,23 +169,7 @@ class RunLoop:
 
     def _attempt_over(self, report: Ended | NotStarted) -> None:
         record = self._state.jobs[report.job]
-        state = record.state
-        assert isinstance(state, ACTIVE)
-        exit_record = report.record if isinstance(report, Ended) else None
-        clean = exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping)
-        paths = None if clean else self._launches.paths(record)  # nothing to look up for the common case
-        running = state.running if isinstance(state, Stopping) else state
-        started_at = getattr(running, "started_at", running.submitted_at)
-        event = judge(
-            record,
-            t=report.t,
-            duration_s=max(0.0, report.t - started_at),
-            exit_record=exit_record,
-            cause=cause_of(record, report, paths, self._policy) if paths else None,
-            completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
-            policy=self._policy,
-            permanent=isinstance(report, NotStarted) and report.permanent,
-        )
+        event = judge_report(record, report, self._launches.paths, self._policy)
         peak = self._slots.freed(report.job, time.time())
         if peak is not None:
             event = ev.AttemptEnded(**{**vars(event), "gpu_peak_mb": peak})

@@ -10,9 +10,11 @@ import contextlib
 import errno
 import os
 import selectors
+import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Report, Started, StopLevel
@@ -152,12 +154,22 @@ class ProcessesBackend:
 
 
 def _not_started(launch: Launch, exc: OSError) -> NotStarted:
+    error, permanent = _explain(launch, exc)
+    return NotStarted(job=launch.job, attempt=launch.attempt, t=time.time(), error=error, permanent=permanent)
+
+
+def _explain(launch: Launch, exc: OSError) -> tuple[str, bool]:
+    """(why it could not be started, whether trying again cannot help). The error does not say which file it means."""
+    program, folder = launch.argv[0], Path(launch.log).parent
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: cannot write {launch.log}", False
+    if exc.errno == errno.EROFS or not (folder.is_dir() and os.access(folder, os.W_OK)):
+        return f"cannot write {launch.log}: {exc.strerror}", exc.errno in _PERMANENT
+    if exc.errno == errno.ENOENT and shutil.which(program) is None:
+        where = "does not exist" if "/" in program else "was not found on PATH"
+        return f"program '{program}' {where}", True
     if exc.errno == errno.ENOENT:
-        error = f"program '{launch.argv[0]}' was not found on PATH"
-    elif exc.errno == errno.ENOSPC:
-        error = f"the disk is full: cannot write {launch.log}"
-    else:
-        error = f"cannot start '{launch.argv[0]}': {exc.strerror}"
-    return NotStarted(
-        job=launch.job, attempt=launch.attempt, t=time.time(), error=error, permanent=exc.errno in _PERMANENT
-    )
+        return f"cannot start '{program}': the interpreter that its first line names was not found", True
+    if exc.errno == errno.ENOEXEC:
+        return f"cannot start '{program}': it is no program; does it lack a first line like #!/bin/sh?", True
+    return f"cannot start '{program}': {exc.strerror}", exc.errno in _PERMANENT

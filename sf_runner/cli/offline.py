@@ -8,81 +8,114 @@ import socket
 from collections.abc import Callable, Sequence
 
 from sf_runner import events as ev
-from sf_runner.backends.base import Ended
+from sf_runner.backends.base import Ended, Report, Started
 from sf_runner.backends.kernel import started_up_s
 from sf_runner.backends.process_tools import boot_id
 from sf_runner.backends.processes import ProcessesBackend
 from sf_runner.cli.session import known_attempts
+from sf_runner.errors import BackendError, StorageError
 from sf_runner.job_state import ACTIVE, Waiting
 from sf_runner.journal import Journal
+from sf_runner.launching import LaunchBuilder
 from sf_runner.paths import RunPaths
 from sf_runner.run_lock import run_lock
+from sf_runner.run_loop import judge_report
 from sf_runner.run_state import RunState
+from sf_runner.scheduler import Policy
+
+_PATIENCE_S = 60.0
+"""After KILL."""
 
 
 def cancel_offline(paths: RunPaths, jobs: Sequence[str], *, grace_s: float, now: Callable[[], float]) -> str:
-    """Cancel these jobs (all that have not ended when empty) and wait until their processes are gone."""
+    """Cancel these jobs (all that have not ended when empty) and wait until their processes are gone.
+
+    Attempts that ended by themselves since their runner was killed keep their results. Raises StorageError when the
+    journal cannot be written, BackendError when a process cannot be killed.
+    """
     with run_lock(paths):
-        journal, events = Journal.open(paths.journal, paths.run_name)
-        state = RunState()
-        state.apply_all(events)
+        canceller = _Canceller(paths, now)
+        try:
+            return canceller.cancel(jobs, grace_s)
+        finally:
+            canceller.close()
 
-        def emit(event: ev.Event) -> None:
-            journal.append([event])
-            state.apply(event)
 
-        emit(_opened(state, now()))
-        wanted = [record for record in state.jobs.values() if not jobs or record.job_id in jobs]
+class _Canceller:
+    def __init__(self, paths: RunPaths, now: Callable[[], float]) -> None:
+        self._paths = paths
+        self._now = now
+        self._launches = LaunchBuilder(paths)
+        self._journal, events = Journal.open(paths.journal, paths.run_name)
+        self._state = RunState()
+        self._state.apply_all(events)
+        state = self._state
+        self._emit(
+            ev.RunOpened(
+                t=now(),
+                pid=os.getpid(),
+                up=started_up_s(os.getpid()) or 0.0,
+                host=socket.gethostname(),
+                backend=state.opened.backend if state.opened else "processes",
+                boot_id=boot_id(),
+                max_parallel=state.max_parallel,
+                max_retries=state.max_retries,
+            )
+        )
+
+    def cancel(self, jobs: Sequence[str], grace_s: float) -> str:
+        wanted = [record for record in self._state.jobs.values() if not jobs or record.job_id in jobs]
+        active = [record.job_id for record in wanted if isinstance(record.state, ACTIVE)]
+        ended = self._end(active, grace_s) if active else 0
         waiting = [record for record in wanted if isinstance(record.state, Waiting)]
         for record in waiting:
-            emit(ev.JobCancelled(t=now(), job=record.job_id))
-        active = [record.job_id for record in wanted if isinstance(record.state, ACTIVE)]
-        ended = _end(paths, state, active, emit, grace_s, now)
-        emit(ev.RunClosed(t=now(), exit_code=1))
-        journal.close()
-    return f"{ended} running ended, {len(waiting)} waiting cancelled"
+            self._emit(ev.JobCancelled(t=self._now(), job=record.job_id))
+        self._flush()
+        return f"{ended} running ended, {len(waiting)} waiting cancelled"
 
+    def close(self) -> None:
+        self._emit(ev.RunClosed(t=self._now(), exit_code=1))
+        self._journal.close()
 
-def _opened(state: RunState, now: float) -> ev.RunOpened:
-    return ev.RunOpened(
-        t=now,
-        pid=os.getpid(),
-        up=started_up_s(os.getpid()) or 0.0,
-        host=socket.gethostname(),
-        backend=state.opened.backend if state.opened else "processes",
-        boot_id=boot_id(),
-        max_parallel=state.max_parallel,
-        max_retries=state.max_retries,
-    )
+    def _end(self, jobs: Sequence[str], grace_s: float) -> int:
+        """End these; how many of them still ran."""
+        state = self._state
+        guardians = [handle for pair in state.guardians for handle in pair]
+        backend = ProcessesBackend(state.run_id, recorders=[*state.runners[:-1], *guardians])
+        backend.open()
+        left = set(jobs)
+        self._take(backend.adopt([item for item in known_attempts(state, self._paths) if item.job in left]), left)
+        # What has only just ended, or is still being recorded, is found in the first look.
+        running = len(left)
+        for job in left:
+            self._emit(ev.StopRequested(t=self._now(), job=job, attempt=state.jobs[job].attempts, reason="cancelled"))
+        self._flush()
+        for job in left:
+            backend.stop(job, "terminate", grace_s)
+        deadline = self._now() + grace_s + _PATIENCE_S
+        while left:
+            select.select(backend.fds(), (), (), 0.1)
+            self._take(backend.poll(self._now()), left)
+            if left and self._now() > deadline:
+                raise BackendError(f"'{min(left)}' is still there after KILL (stuck in the kernel, state D in ps?)")
+        backend.close(detach=False)
+        return running
 
-
-def _end(
-    paths: RunPaths,
-    state: RunState,
-    jobs: Sequence[str],
-    emit: Callable[[ev.Event], None],
-    grace_s: float,
-    now: Callable[[], float],
-) -> int:
-    if not jobs:
-        return 0
-    backend = ProcessesBackend(state.run_id, recorders=state.runners[:-1])
-    backend.open()
-    known = [item for item in known_attempts(state, paths) if item.job in jobs]
-    for job in jobs:
-        emit(ev.StopRequested(t=now(), job=job, attempt=state.jobs[job].attempts, reason="cancelled"))
-    reports = backend.adopt(known)
-    for job in jobs:
-        backend.stop(job, "terminate", grace_s)
-    left = set(jobs)
-    while True:
+    def _take(self, reports: Sequence[Report], left: set[str]) -> None:
         for report in reports:
-            if isinstance(report, Ended):
+            if isinstance(report, Started):
+                self._emit(ev.AttemptStarted(t=report.t, job=report.job, attempt=report.attempt, handle=report.handle))
+            elif isinstance(report, Ended):
                 left.discard(report.job)
-                emit(ev.AttemptEnded(t=report.t, job=report.job, attempt=report.attempt, verdict="cancelled"))
-        if not left:
-            break
-        select.select(backend.fds(), (), (), 0.1)
-        reports = backend.poll(now())
-    backend.close(detach=False)
-    return len(jobs)
+                record = self._state.jobs[report.job]
+                policy = Policy(max_retries=self._state.max_retries)
+                self._emit(judge_report(record, report, self._launches.paths, policy))
+
+    def _emit(self, event: ev.Event) -> None:
+        self._journal.append([event])
+        self._state.apply(event)
+
+    def _flush(self) -> None:
+        """Before anything is done that the journal has to know of."""
+        if not self._journal.flush():
+            raise StorageError(f"cannot write {self._journal.path}: {self._journal.trouble}; free some space first")

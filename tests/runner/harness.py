@@ -1,19 +1,22 @@
-"""Real runners in temporary directories: start, await what their journal says, kill, start again, count leftovers."""
+"""Real runners in temporary directories: start, await what the journal says, kill, start again, count leftovers."""
 
 from __future__ import annotations
 
+import importlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from sf_runner import events as ev
 from sf_runner.backends.kernel import read_tag, started_up_s
+from sf_runner.backends.process_tools import boot_id, is_alive
 from sf_runner.job_state import ENDED, JobRecord, JobState
 from sf_runner.journal import read_journal
 from sf_runner.paths import RunPaths
@@ -56,6 +59,7 @@ class RunUnderTest:
         self.folder = folder
         self.paths = RunPaths(train_dir=train_dir or folder / "train", run_name=RUN_NAME)
         self.output = folder / "output.txt"
+        self.base_flags = ["--num_gpus=0", "--ui=plain"]
         self.process: subprocess.Popen[bytes] | None = None
         self.state = RunState()
         self.events: list[ev.Event] = []
@@ -73,7 +77,7 @@ class RunUnderTest:
     def command(self, *flags: str) -> list[str]:
         run = f"--run={self.folder / 'description.py'}"
         base = [sys.executable, "-m", "sf_runner.run", run, f"--train_dir={self.paths.train_dir}"]
-        return [*base, "--num_gpus=0", "--ui=plain", *flags]
+        return [*base, *self.base_flags, *flags]
 
     def environ(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(ROOT), **(extra or {})}
@@ -105,15 +109,24 @@ class RunUnderTest:
         self.read()
         return code
 
-    def tool(self, name: str, *arguments: str, timeout_s: float = _PATIENCE_S) -> subprocess.CompletedProcess[str]:
-        """Run `python -m sf_runner.<name> RUN ...` as another terminal would."""
+    def tool(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`python -m sf_runner.<name> RUN ...`, as another terminal would run it; inside this process, to be fast."""
+        main = importlib.import_module(f"sf_runner.{name}").main
+        command = [RUN_NAME, *arguments, f"--train_dir={self.paths.train_dir}"]
+        out, err = io.TextIOWrapper(io.BytesIO(), write_through=True), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main(command)
+        return subprocess.CompletedProcess(command, code, out.buffer.getvalue().decode(), err.getvalue())  # type: ignore[attr-defined]
+
+    def tool_process(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same as a process of its own."""
         return subprocess.run(
             [sys.executable, "-m", f"sf_runner.{name}", RUN_NAME, *arguments, f"--train_dir={self.paths.train_dir}"],
             cwd=self.folder,
             env=self.environ(),
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=_PATIENCE_S,
         )
 
     def printed(self) -> str:
@@ -123,7 +136,7 @@ class RunUnderTest:
 
     def read(self) -> RunState:
         """Fold in what was written since."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             events, self._offset = read_journal(self.paths.journal, offset=self._offset)
             self.events.extend(events)
             self.state.apply_all(events)
@@ -210,7 +223,8 @@ class RunUnderTest:
 
     def cleanup(self) -> None:
         self.read()
-        runners = [handle for handle in self.state.runners if started_up_s(int(handle["pid"])) is not None]
+        boot = boot_id()
+        runners = [handle for handle in self.state.runners if is_alive(handle, boot)]
         for process in self._started:
             if process.poll() is None:
                 process.kill()
