@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,26 +228,26 @@ def test_what_cannot_be_loaded_safely_is_not_saved(store: CheckpointStore) -> No
     assert not store.folder.exists()
 
 
-@pytest.fixture
-def full_disk() -> Any:
-    """A limit on the size of files: writes beyond it fail, as on a full disk."""
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """A limit on the size of files: writes beyond it fail, as on a full disk. Pytest's own output is a file too, so it
+    holds only inside."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
 
-    def fill() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
 
-    yield fill
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_a_full_disk_loses_nothing(store: CheckpointStore, full_disk: Callable[[], None]) -> None:
+def test_a_full_disk_loses_nothing(store: CheckpointStore) -> None:
     for version in (1, 2, 3):
         store.save(make(version))
     before = {path: path.read_bytes() for path in store.folder.iterdir()}
-    full_disk()
-    with pytest.raises(StorageError, match=r"cannot write checkpoint .*checkpoint_000000004_400.pth: .*"):
+    match = r"cannot write checkpoint .*checkpoint_000000004_400.pth: .*"
+    with full_disk(), pytest.raises(StorageError, match=match):
         store.save(make(4))
     assert {path: path.read_bytes() for path in store.folder.iterdir()} == before
 
