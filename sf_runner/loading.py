@@ -7,6 +7,7 @@ import importlib.util
 import os
 import pkgutil
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from sf_runner.errors import DescriptionError, UsageError, did_you_mean, one_lin
 
 VARIABLE = "RUN_DESCRIPTION"
 _IMPORT_MACHINERY = ("<frozen importlib", str(Path(importlib.__file__).parent))
+_INSTALLED = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def load_description(run: str, *, cwd: Path | None = None) -> RunDescription:
@@ -109,12 +111,15 @@ def _failed(run: str, error: BaseException) -> DescriptionError:
 
 
 def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
-    """The innermost frame that is neither this package's nor the import machinery's."""
+    """The innermost frame of the user's own code: libraries also wrap functions a description calls (wandb: sys.exit)."""
     package = f"{Path(__file__).parent}{os.sep}"
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith((package, *_IMPORT_MACHINERY)):
-            return frame
-    return None
+    frames = [
+        frame
+        for frame in reversed(traceback.extract_tb(error.__traceback__))
+        if not frame.filename.startswith((package, *_IMPORT_MACHINERY))
+    ]
+    own = [frame for frame in frames if not frame.filename.startswith(_INSTALLED)]
+    return next(iter(own or frames), None)
 
 
 def _no_module(name: str, missing: str, cwd: Path) -> str:

@@ -293,7 +293,7 @@ def test_whose_work_is_on_a_gpu() -> None:
     own = os.getpid()
     state = view_of([*runs.opening(), *runs.started(0, NOW, gpu=0, pid=os.getsid(0))]).state
     gpu = GpuInfo(uuid="GPU-0", index=0, memory_total_mb=1000, memory_used_mb=700, utilization_pct=50)
-    both = (GpuProcess(pid=own, memory_mb=400), GpuProcess(pid=1, memory_mb=250))
+    both = (GpuProcess(pid=own, memory_mb=400), GpuProcess(pid=runs.NO_PROCESS, memory_mb=250))
     rows, idle = GpuRows(), GpuSnapshot(gpus=(gpu,))
     assert rows.rows(GpuSnapshot(), state, 1) == ()
     (row,) = rows.rows(GpuSnapshot(gpus=(replace(gpu, processes=both),)), state, 1)

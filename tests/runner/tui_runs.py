@@ -22,6 +22,8 @@ from sf_runner.tui.theme import Theme
 from sf_runner.tui.ui_state import Mode
 
 NOW = 1_700_000_000.0
+NO_PROCESS = 4_999_999
+"""Above the kernel's highest process id: nobody's, whatever session the tests run in."""
 RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01)
 SEEDS = (0, 1111, 2222)
 NAN = FailureCause(kind="exception", summary="ValueError: loss is nan in train.py:learn", fingerprint="a1")
@@ -139,7 +141,7 @@ def four_gpus() -> GpuSnapshot:
         }  # fmt: skip
         return GpuInfo(**{**values, **more})  # type: ignore[arg-type]
 
-    strange = GpuProcess(pid=1, memory_mb=9_000)
+    strange = GpuProcess(pid=NO_PROCESS, memory_mb=9_000)
     return GpuSnapshot(
         gpus=(
             gpu(0, processes=(), memory_used_mb=500),
