@@ -111,7 +111,7 @@ def _failed(run: str, error: BaseException) -> DescriptionError:
 
 
 def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
-    """The innermost frame of the user's own code: libraries also wrap functions a description calls (wandb: sys.exit)."""
+    """The innermost frame of the user's own code: libraries wrap what a description calls (wandb: sys.exit)."""
     package = f"{Path(__file__).parent}{os.sep}"
     frames = [
         frame

@@ -112,6 +112,7 @@ def test_an_import_that_fails_inside_shows_the_users_line(project: Path) -> None
     [
         ("x = [\n  1 / 0,\n]\n", "study.py:2: ZeroDivisionError: division by zero [1 / 0,]"),
         ("def f(:\n", "study.py:1: SyntaxError: invalid syntax"),
+        ("import argparse\nargparse.ArgumentParser().error('no')\n", "study.py:2: SystemExit: 2 [argparse.Arg"),
         ("import sys\nsys.exit('stop')\n", "study.py:2: SystemExit: stop [sys.exit('stop')]"),
         ("raise ValueError('two\\nlines')\n", "study.py:1: ValueError: two lines [raise ValueError("),
         (
