@@ -11,7 +11,6 @@ from sf_runner.paths import JobPaths
 from sf_runner.progress import Progress, read_progress
 from sf_runner.scheduler import Policy
 
-_DONE_PHASES = ("done", "finished", "completed")
 _CLOCK_SKEW_S = 1.0
 """Between the machine that runs the job and this one."""
 
@@ -25,11 +24,7 @@ def attempt_progress(path: str | Path, since: float) -> Progress | None:
 def is_completed(paths: JobPaths, since: float) -> bool:
     """Whether the attempt started at `since` says in its progress file that it did everything it was to do."""
     progress = attempt_progress(paths.progress, since)
-    if progress is None:
-        return False
-    if progress.phase in _DONE_PHASES:
-        return True
-    return progress.step is not None and progress.total is not None and progress.step >= progress.total > 0
+    return progress is not None and progress.done
 
 
 def cause_of(record: JobRecord, report: Ended | NotStarted, paths: JobPaths, policy: Policy) -> FailureCause | None:
