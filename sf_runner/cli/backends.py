@@ -60,4 +60,8 @@ def kind_of(name: str) -> BackendKind:
         from sf_runner.cli.processes_kind import ProcessesKind
 
         return ProcessesKind()
+    if name == "slurm":
+        from sf_runner.cli.slurm_kind import SlurmKind
+
+        return SlurmKind()
     raise UsageError(f"--runner={name} is not available in this version; use --runner=processes")

@@ -24,7 +24,8 @@ from sf_runner.paths import RunPaths
 from sf_runner.plan import Plan
 from sf_runner.reconcile import slot_requests
 from sf_runner.run_state import RunState
-from sf_runner.slots import LEAVE_ALONE, SlotPolicy, SlotRequest, SlotSetup
+from sf_runner.slot_types import LEAVE_ALONE, SlotPolicy, SlotRequest
+from sf_runner.slots import SlotSetup
 
 _HERE_ONLY = (
     "num_gpus", "experiments_per_gpu", "gpus", "gpu_exclude_busy", "gpu_memory_per_experiment", "cpus_per_experiment",

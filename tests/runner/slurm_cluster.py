@@ -85,9 +85,9 @@ def why_not(*, accounting: bool = False) -> str:
         programs += ["slurmdbd", "mariadbd"]
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     missing = [name for name in programs if shutil.which(name, path=path) is None]
-    return f"{', '.join(missing)} not installed (apt-get install slurm-wlm munge slurmdbd mariadb-server)" * bool(
-        missing
-    )
+    if not missing:
+        return ""
+    return f"{', '.join(missing)} not installed (apt-get install slurm-wlm munge slurmdbd mariadb-server)"
 
 
 class SlurmCluster:
@@ -325,7 +325,7 @@ def _kill_stepds(node: str, folder: Path) -> None:
             with suppress(OSError):
                 if (entry / "comm").read_text().strip() != "slurmstepd":
                     continue
-                if any(f"{folder}/spool/{node}" in os.readlink(fd) for fd in (entry / "fd").iterdir()):
+                if any(f"{folder}/spool/{node}" in str(fd.readlink()) for fd in (entry / "fd").iterdir()):
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
@@ -336,7 +336,7 @@ def _end_strays(folder: Path) -> None:
             continue
         with suppress(OSError):
             if (entry / "comm").read_text().strip() == "slurmstepd" and any(
-                str(folder) in os.readlink(fd) for fd in (entry / "fd").iterdir()
+                str(folder) in str(fd.readlink()) for fd in (entry / "fd").iterdir()
             ):
                 os.kill(int(entry.name), signal.SIGKILL)
     for pid in _pids_with("SLURM_JOB_NAME=", folder):

@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sf_runner.backends.slurm.fold import Unit
 from sf_runner.backends.slurm.packing import Draft, SubmitSettings, make_drafts
 from sf_runner.backends.slurm.watch import Watch
 
+_RETRY_SETTLE_S = 5.0
 _RETRY_SUBMIT_S = (5.0, 10.0, 20.0, 40.0, 60.0)
 
 
@@ -42,6 +44,7 @@ class SlurmBackend:
         self._limits = Limits()
         self._submitting: dict[str, Array] = {}
         self._retries: list[tuple[float, Array, int]] = []
+        self._unsettled: list[tuple[float, Array]] = []
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
@@ -108,7 +111,7 @@ class SlurmBackend:
     def next_wake(self) -> float | None:
         if self._outbox or self._reports:
             return time.time()
-        times = [at for at, _, _ in self._retries]
+        times = [*(item[0] for item in self._retries), *(item[0] for item in self._unsettled)]
         if (watch := self._watch.next_wake()) is not None:
             times.append(watch)
         return min(times, default=None)
@@ -141,7 +144,7 @@ class SlurmBackend:
         if not launches:
             return
         if self._settings is not None and self._watch.max_parallel is not None:
-            self._settings = _limited(self._settings, self._watch.max_parallel)
+            self._settings = replace(self._settings, max_parallel=self._watch.max_parallel)
         for draft in self.drafts(launches):
             try:
                 write_batch(draft.paths, draft.header, draft.tasks, draft.script)
@@ -181,6 +184,12 @@ class SlurmBackend:
         self._retries = [item for item in self._retries if item[0] > now]
         for _, array, tries in due:
             self._hand_in(array, tries)
+        unsettled, self._unsettled = self._unsettled, []
+        for at, array in unsettled:
+            if at <= now:
+                self._settle(array)
+            else:
+                self._unsettled.append((at, array))
 
     def _refuse(self, draft: Draft, error: str, *, permanent: bool) -> None:
         for jobs in draft.tasks:
@@ -215,14 +224,14 @@ class SlurmBackend:
             self._watch.add(array)
             return
         self._submitting[array.paths.name] = array
+        self._settle(array)
+
+    def _settle(self, array: Array) -> None:
         self._clerk.ask(lambda: self._client.settle(array.paths), lambda result: self._settled(array, result))
 
     def _settled(self, array: Array, result: Any) -> None:
-        if isinstance(result, Exception):
-            self._clerk.ask(
-                lambda: (time.sleep(2.0), self._client.settle(array.paths))[1],
-                lambda again: self._settled(array, again),
-            )
+        if isinstance(result, Exception):  # nobody can tell now; told by the watch if there is one to ask
+            self._unsettled.append((time.time() + _RETRY_SETTLE_S, array))
             return
         del self._submitting[array.paths.name]
         if result:
@@ -237,9 +246,3 @@ class SlurmBackend:
 
 def _not_started(unit: Unit, error: str, *, permanent: bool) -> NotStarted:
     return NotStarted(job=unit.job, attempt=unit.attempt, t=time.time(), error=error, permanent=permanent)
-
-
-def _limited(settings: SubmitSettings, max_parallel: int) -> SubmitSettings:
-    from dataclasses import replace
-
-    return replace(settings, max_parallel=max_parallel)
