@@ -174,11 +174,13 @@ class Watch:
         settled = task.settled_at is not None and now - task.settled_at >= _SETTLE_S
         for unit in list(task.units.values()):
             job = task.jobs[unit.job]
+            # Nothing can have been written by what never ran.
+            final = settled or (unit.stopping and task.history.begins == 0)
             while True:
                 sight = Sight(
                     task=task.history,
                     slurm=what,
-                    settled=settled,
+                    settled=final,
                     now=now,
                     handle={"slurm": f"{array.array_id}_{task.index}", "batch": array.paths.name},
                     record=read_record(job.exit_record, unit.attempt) if settled else None,
