@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from sf_runner.backends.base import Ended, NotStarted
+from sf_runner import events as ev
+from sf_runner.backends.base import Ended, NotStarted, Started
 from sf_runner.failures import explain, make_cause
-from sf_runner.job_state import FailureCause, JobRecord, Stopping
+from sf_runner.job_state import ACTIVE, FailureCause, JobRecord, Stopping
 from sf_runner.paths import JobPaths
 from sf_runner.progress import Progress, read_progress
-from sf_runner.scheduler import Policy
+from sf_runner.scheduler import Policy, judge
 
 _CLOCK_SKEW_S = 1.0
 """Between the machine that runs the job and this one."""
@@ -68,3 +70,39 @@ def last_sign_of_life(paths: JobPaths, attempt: int) -> float | None:
     except OSError:
         pass
     return max(times, default=None)
+
+
+def judge_report(
+    record: JobRecord, report: Ended | NotStarted, paths_of: Callable[[JobRecord], JobPaths], policy: Policy
+) -> ev.AttemptEnded:
+    """What the end of an attempt means for its job. Its files are looked at unless it simply succeeded."""
+    state = record.state
+    assert isinstance(state, ACTIVE), f"{record.job_id} holds no slot"
+    exit_record = report.record if isinstance(report, Ended) else None
+    clean = exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping)
+    paths = None if clean else paths_of(record)
+    running = state.running if isinstance(state, Stopping) else state
+    started_at = getattr(running, "started_at", running.submitted_at)
+    return judge(
+        record,
+        t=report.t,
+        duration_s=max(0.0, report.t - started_at),
+        exit_record=exit_record,
+        cause=cause_of(record, report, paths, policy) if paths else None,
+        completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
+        fate=report.fate if isinstance(report, Ended) else None,
+        policy=policy,
+        permanent=isinstance(report, NotStarted) and report.permanent,
+    )
+
+
+def started_event(report: Started) -> ev.AttemptStarted:
+    where = report.placement.to_json() if report.placement is not None else None
+    return ev.AttemptStarted(t=report.t, job=report.job, attempt=report.attempt, handle=report.handle, placement=where)
+
+
+def submitted_again(report: Ended, event: ev.AttemptEnded) -> ev.AttemptSubmitted | None:
+    """The next attempt, where the backend has queued it already."""
+    if report.fate != "requeued" or event.verdict != "requeue":
+        return None
+    return ev.AttemptSubmitted(t=report.t, job=report.job, attempt=report.attempt + 1, placement={})

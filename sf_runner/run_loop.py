@@ -5,7 +5,7 @@ from __future__ import annotations
 import selectors
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sf_runner import events as ev
@@ -15,13 +15,12 @@ from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Stopping, 
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder
 from sf_runner.notify import Notifier
-from sf_runner.outcomes import cause_of, is_completed, last_sign_of_life
-from sf_runner.paths import JobPaths
+from sf_runner.outcomes import judge_report, last_sign_of_life, started_event, submitted_again
 from sf_runner.plan import Job
 from sf_runner.requests import Request, answer, take
 from sf_runner.run_state import RunState
 from sf_runner.run_view import RunView, Screen
-from sf_runner.scheduler import Hold, LaunchMemory, Policy, Start, breaker_tripped, decide, judge, overdue
+from sf_runner.scheduler import Hold, LaunchMemory, Policy, Start, breaker_tripped, decide, overdue
 from sf_runner.signals import SignalInbox
 from sf_runner.slot_manager import SlotManager
 from sf_runner.slots import SlotRequest
@@ -31,42 +30,6 @@ _SYNC_S = 1.0
 _SUPERVISE_S = 1.0
 
 Ending = Literal["finished", "drained", "detached"]
-
-
-def judge_report(
-    record: JobRecord, report: Ended | NotStarted, paths_of: Callable[[JobRecord], JobPaths], policy: Policy
-) -> ev.AttemptEnded:
-    """What the end of an attempt means for its job. Its files are looked at unless it simply succeeded."""
-    state = record.state
-    assert isinstance(state, ACTIVE), f"{record.job_id} holds no slot"
-    exit_record = report.record if isinstance(report, Ended) else None
-    clean = exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping)
-    paths = None if clean else paths_of(record)
-    running = state.running if isinstance(state, Stopping) else state
-    started_at = getattr(running, "started_at", running.submitted_at)
-    return judge(
-        record,
-        t=report.t,
-        duration_s=max(0.0, report.t - started_at),
-        exit_record=exit_record,
-        cause=cause_of(record, report, paths, policy) if paths else None,
-        completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
-        fate=report.fate if isinstance(report, Ended) else None,
-        policy=policy,
-        permanent=isinstance(report, NotStarted) and report.permanent,
-    )
-
-
-def started_event(report: Started) -> ev.AttemptStarted:
-    where = report.placement.to_json() if report.placement is not None else None
-    return ev.AttemptStarted(t=report.t, job=report.job, attempt=report.attempt, handle=report.handle, placement=where)
-
-
-def submitted_again(report: Ended, event: ev.AttemptEnded) -> ev.AttemptSubmitted | None:
-    """The next attempt, where the backend has queued it already."""
-    if report.fate != "requeued" or event.verdict != "requeue":
-        return None
-    return ev.AttemptSubmitted(t=report.t, job=report.job, attempt=report.attempt + 1, placement={})
 
 
 class RunLoop:

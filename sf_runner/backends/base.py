@@ -127,6 +127,9 @@ class Backend(Protocol):
     def settled(self) -> bool:
         """Whether everything submitted has been handed on to where it queues or runs."""
 
+    def certain(self) -> bool:
+        """Whether of every adopted attempt it is known if it is over, and reported if it is."""
+
     def next_wake(self) -> float | None:
         """Unix time at which `poll` wants to be called even when nothing becomes readable."""
 

@@ -125,6 +125,9 @@ class ProcessesBackend:
     def settled(self) -> bool:
         return True
 
+    def certain(self) -> bool:
+        return self._orphans.certain()
+
     def next_wake(self) -> float | None:
         times = [t for t in (self._stopper.next_wake(), self._orphans.next_wake()) if t is not None]
         wait_s = 0.0 if self._reports else self._parent.wait_s()

@@ -12,14 +12,13 @@ from sf_runner.backends.base import Ended, Report, Started
 from sf_runner.backends.kernel import started_up_s
 from sf_runner.backends.process_tools import boot_id
 from sf_runner.cli.backends import kind_of
-from sf_runner.cli.session import known_attempts
 from sf_runner.errors import BackendError, StorageError
 from sf_runner.job_state import ACTIVE, Waiting
 from sf_runner.journal import Journal
-from sf_runner.launching import LaunchBuilder
+from sf_runner.launching import LaunchBuilder, known_attempts
+from sf_runner.outcomes import judge_report, started_event, submitted_again
 from sf_runner.paths import RunPaths
 from sf_runner.run_lock import run_lock
-from sf_runner.run_loop import judge_report, started_event, submitted_again
 from sf_runner.run_state import RunState
 from sf_runner.scheduler import Policy
 

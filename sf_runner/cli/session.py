@@ -15,21 +15,20 @@ from itertools import chain
 from typing import Literal
 
 from sf_runner import events as ev
-from sf_runner.backends.base import Backend, Known
+from sf_runner.backends.base import Backend
 from sf_runner.backends.kernel import started_up_s
 from sf_runner.backends.process_tools import boot_id, handle_of
 from sf_runner.cli.backends import BackendContext, BackendKind, kind_of
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice
+from sf_runner.cli.switching import is_elsewhere, settle_elsewhere
 from sf_runner.errors import SfRunnerError, StorageError
 from sf_runner.guardian import Lifeline
 from sf_runner.history import History, load_history, save_history
-from sf_runner.job_state import Running, Stopping
 from sf_runner.journal import Journal
-from sf_runner.launching import LaunchBuilder
+from sf_runner.launching import LaunchBuilder, known_attempts
 from sf_runner.loading import load_description
 from sf_runner.notify import Notifier
-from sf_runner.paths import RunPaths
 from sf_runner.plan import Plan, make_plan
 from sf_runner.reconcile import ranks, reconcile
 from sf_runner.run_lock import run_lock
@@ -114,6 +113,8 @@ class _Session:
             stack.callback(journal.close)
             # From here on a Ctrl-C is an event of the run, not an exception in the middle of something.
             signals = stack.enter_context(SignalInbox())
+            if is_elsewhere(state, self._prepared.options.backend):
+                settle_elsewhere(state, journal, plan.paths)
             history = load_history(plan.paths.train_dir)
             events = _opening_events(self._prepared, state, history.durations_s, self._command, guardians)
             notes = [*([journal.torn] if journal.torn else []), *_write(journal, state, events)]
@@ -245,23 +246,6 @@ def _write(journal: Journal, state: RunState, events: Iterable[ev.Event]) -> lis
     if not journal.flush():
         raise StorageError(f"cannot write {journal.path}: {journal.trouble}; free some space and start again")
     return notes
-
-
-def known_attempts(state: RunState, paths: RunPaths) -> list[Known]:
-    """Attempts that the journal believes to hold a slot."""
-    known = []
-    for job, record in state.active.items():
-        running = record.state.running if isinstance(record.state, Stopping) else record.state
-        known.append(
-            Known(
-                job=job,
-                attempt=record.attempts,
-                handle=running.handle if isinstance(running, Running) else None,
-                log=str(paths.job(job).attempt_log(record.attempts).absolute()),
-                exit_record=str(paths.job(job).exit_record.absolute()),
-            )
-        )
-    return known
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -215,6 +215,9 @@ class FakeBackend:
     def settled(self) -> bool:
         return True
 
+    def certain(self) -> bool:
+        return True
+
     def next_wake(self) -> float | None:
         if self._reports or any(fake.ended is not None for fake in self._watched.values()):
             return self._machine.clock()

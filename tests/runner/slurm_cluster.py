@@ -234,10 +234,10 @@ class SlurmCluster:
     def kill_node(self, number: int) -> None:
         """As when the power fails: its daemon and everything that runs on it."""
         self._stop(f"slurmd-n{number}", signal.SIGKILL)
+        _kill_stepds(f"n{number}", self.folder)  # first: they would tell how the jobs ended
         for pid in _pids_with(f"SLURMD_NODENAME=n{number}", self.folder):
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        _kill_stepds(f"n{number}", self.folder)
 
     def _start(self, name: str, argv: Sequence[str]) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:

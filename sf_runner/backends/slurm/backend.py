@@ -108,6 +108,9 @@ class SlurmBackend:
     def settled(self) -> bool:
         return not self._outbox and not self._submitting and not self._reports
 
+    def certain(self) -> bool:
+        return self.settled() and self._watch.certain()
+
     def next_wake(self) -> float | None:
         if self._outbox or self._reports:
             return time.time()

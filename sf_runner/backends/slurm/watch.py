@@ -35,7 +35,7 @@ class Watch:
         self._arrays: dict[str, Array] = {}
         self._where: dict[str, tuple[Array, Task]] = {}
         self._reports: list[Report] = []
-        self._asking = False
+        self._asking = self._heard = False
         self._next_ask = 0.0
         self._next_look = 0.0
         self._wait_s = _SOON_S
@@ -83,6 +83,10 @@ class Watch:
             return None
         return self._next_look if self._asking else min(self._next_ask, self._next_look)
 
+    def certain(self) -> bool:
+        """Whether Slurm was heard, and no task is over of which not all is reported."""
+        return not self._where or (self._heard and all(task.settled_at is None for _, task in self._tasks()))
+
     def close(self) -> None:
         self._desk.close()
 
@@ -98,6 +102,7 @@ class Watch:
         if not isinstance(answer, Queue):
             self._is_down(answer, now)
             return
+        self._heard = True
         if self._down:
             self._reports.append(Remark(text="Slurm answers again"))
             self._down = 0
