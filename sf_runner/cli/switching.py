@@ -85,9 +85,9 @@ class _Settler:
                 events = [started_event(report)]
             elif isinstance(report, Ended | NotStarted):
                 record = self._state.jobs[report.job]
-                event = judge_report(record, report, lambda record: self._paths.job(record.job_id), self._policy)
-                again = submitted_again(report, event) if isinstance(report, Ended) else None
-                events = [event] if again is None else [event, again]
+                ended = judge_report(record, report, lambda record: self._paths.job(record.job_id), self._policy)
+                again = submitted_again(report, ended) if isinstance(report, Ended) else None
+                events = [ended] if again is None else [ended, again]
             elif isinstance(report, Remark):
                 events = [Note(t=time.time(), text=report.text, job=report.job)]
             for event in events:

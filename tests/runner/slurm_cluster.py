@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from sf_runner.backends.kernel import process_stat
+
 _PATIENCE_S = 60.0
 
 _SLURM_CONF = """\
@@ -234,8 +236,8 @@ class SlurmCluster:
     def kill_node(self, number: int) -> None:
         """As when the power fails: its daemon and everything that runs on it."""
         self._stop(f"slurmd-n{number}", signal.SIGKILL)
-        _kill_stepds(f"n{number}", self.folder)  # first: they would tell how the jobs ended
-        for pid in _pids_with(f"SLURMD_NODENAME=n{number}", self.folder):
+        pids = _pids_with(f"SLURMD_NODENAME=n{number}", self.folder)
+        for pid in [*_stepds_of(pids), *pids]:  # the helpers first: they would tell how the jobs ended
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -318,27 +320,21 @@ def _pids_with(assignment: str, folder: Path) -> list[int]:
     return found
 
 
-def _kill_stepds(node: str, folder: Path) -> None:
-    """The helpers of slurmd; in the environment of each stands where its node keeps its files."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
+def _stepds_of(pids: Sequence[int]) -> list[int]:
+    """The helpers of slurmd under which these processes run."""
+    found: set[int] = set()
+    for pid in pids:
+        while pid > 1 and (status := process_stat(pid)) is not None:
             with suppress(OSError):
-                if (entry / "comm").read_text().strip() != "slurmstepd":
-                    continue
-                if any(f"{folder}/spool/{node}" in str(fd.readlink()) for fd in (entry / "fd").iterdir()):
-                    os.kill(int(entry.name), signal.SIGKILL)
+                if Path(f"/proc/{pid}/comm").read_text().strip() == "slurmstepd":
+                    found.add(pid)
+            pid = status.parent
+    return sorted(found)
 
 
 def _end_strays(folder: Path) -> None:
     """Whatever belongs to this cluster and outlived its daemons."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        with suppress(OSError):
-            if (entry / "comm").read_text().strip() == "slurmstepd" and any(
-                str(folder) in str(fd.readlink()) for fd in (entry / "fd").iterdir()
-            ):
-                os.kill(int(entry.name), signal.SIGKILL)
-    for pid in _pids_with("SLURM_JOB_NAME=", folder):
+    pids = _pids_with("SLURM_JOB_NAME=", folder)
+    for pid in [*_stepds_of(pids), *pids]:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)

@@ -27,8 +27,9 @@ def verdicts(run: SlurmRun, name: str) -> list[tuple[int, str]]:
     return [(e.attempt, e.verdict) for e in run.read_events(ev.AttemptEnded, name)]  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow  # Slurm looks at time limits every half minute
 def test_before_its_time_limit_a_job_saves_queues_again_and_goes_on(tmp_path: Path, cluster: SlurmCluster) -> None:
-    with slurm_run(tmp_path, cluster, shell("a", TRAINING.format(steps=70))) as run:
+    with slurm_run(tmp_path, cluster, shell("a", TRAINING.format(steps=450))) as run:
         run.start("--slurm_time=1", "--slurm_signal_ahead=55")
         assert run.finish() == 0
         assert verdicts(run, "a")[:1] == [(1, "requeue")]
