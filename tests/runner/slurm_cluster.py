@@ -51,7 +51,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 MaxArraySize={max_array_size}
 MaxJobCount={max_job_count}
-MinJobAge=300
+MinJobAge={min_job_age}
 KillWait=2
 SlurmdTimeout={slurmd_timeout}
 MessageTimeout=10
@@ -104,6 +104,7 @@ class SlurmCluster:
         max_array_size: int = 1001,
         max_job_count: int = 20000,
         slurmd_timeout_s: int = 10,
+        min_job_age_s: int = 300,
         accounting: bool = False,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm_test_"))
@@ -131,6 +132,7 @@ class SlurmCluster:
             max_array_size=max_array_size,
             max_job_count=max_job_count,
             slurmd_timeout=slurmd_timeout_s,
+            min_job_age=min_job_age_s,
             accounting=accounting_lines,
         )
         self._gpus = gpus
@@ -324,11 +326,12 @@ def _stepds_of(pids: Sequence[int]) -> list[int]:
     """The helpers of slurmd under which these processes run."""
     found: set[int] = set()
     for pid in pids:
-        while pid > 1 and (status := process_stat(pid)) is not None:
+        ancestor = pid
+        while ancestor > 1 and (status := process_stat(ancestor)) is not None:
             with suppress(OSError):
-                if Path(f"/proc/{pid}/comm").read_text().strip() == "slurmstepd":
-                    found.add(pid)
-            pid = status.parent
+                if Path(f"/proc/{ancestor}/comm").read_text().strip() == "slurmstepd":
+                    found.add(ancestor)
+            ancestor = status.parent
     return sorted(found)
 
 
