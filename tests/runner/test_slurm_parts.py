@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,14 @@ def test_faults_in_the_flags(argv: list[str], fault: str) -> None:
 @pytest.mark.parametrize(("text", "time"), [("90", "90"), ("90s", "2"), ("36h", "2160"), ("2-12", "2-12")])
 def test_time_limits_are_slurms_own_or_have_a_suffix(text: str, time: str) -> None:
     assert parse(["--run=x", "--runner=slurm", f"--slurm_time={text}"]).slurm.time == time
+
+
+def test_every_command_of_the_guide_is_known() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "slurm.md").read_text()
+    lines = [line for block in page.split("```bash\n")[1:] for line in block.split("```")[0].splitlines()]
+    commands = [shlex.split(line)[2:] for line in lines]
+    assert len(commands) > 6
+    for module, *arguments in commands:
+        assert module in ("sf_runner.run", "sf_runner.status", "sf_runner.cancel")
+        if module == "sf_runner.run":
+            assert parse(arguments).backend == "slurm"
