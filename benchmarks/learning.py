@@ -64,8 +64,9 @@ _GYM = (
 )  # fmt: skip
 
 
-def _doom(env: str, threshold: float, frames: int) -> Task:
-    return Task(env=env, threshold=threshold, frames=frames, flags=_DOOM, ours=_OUR_DOOM, peer=_PEER_DOOM)
+def _doom(env: str, threshold: float, frames: int, *more: str) -> Task:
+    flags = (*_DOOM, *more)
+    return Task(env=env, threshold=threshold, frames=frames, flags=flags, ours=_OUR_DOOM, peer=_PEER_DOOM)
 
 
 TASKS = {
@@ -78,10 +79,12 @@ TASKS = {
         peer=("--num_epochs=1",),
         peer_module="sf_examples.train_gym_env",
     ),
-    "doom_basic": _doom("doom_basic", 80.0, 500_000),
-    "doom_defend_the_center": _doom("doom_defend_the_center", 5.0, 1_500_000),
-    "doom_health_gathering": _doom("doom_health_gathering", 10.0, 1_000_000),
-    "doom_my_way_home": _doom("doom_my_way_home", 0.3, 1_500_000),
+    "doom_basic": _doom("doom_basic", 75.0, 300_000),
+    "doom_defend_the_center": _doom("doom_defend_the_center", 5.0, 1_000_000),
+    "doom_health_gathering": _doom("doom_health_gathering", 15.0, 600_000),
+    "doom_my_way_home": _doom(
+        "doom_my_way_home", 0.3, 2_000_000, "--use_rnn=True", "--recurrence=32", "--learning_rate=0.0007"
+    ),
 }
 
 
