@@ -94,6 +94,8 @@ class RunLoop:
         self._synced_at = self._supervised_at = self._ticked_at = 0.0
         self._interrupts = 0
         self._detach = False
+        self._line_rang = True
+        """Whether the lifeline may have something to say; it is not asked at every step."""
         self.interrupted_by: int | None = None
 
     def run(self, adopted: Sequence[Report], news: Sequence[ev.Event] = ()) -> Ending:
@@ -117,12 +119,13 @@ class RunLoop:
                         return "finished"
                     if self._state.draining is not None:
                         return "drained"
-                selector.select(self._timeout())
+                ready = selector.select(self._timeout())
+                self._line_rang = any(key.fd in lifeline for key, _ in ready)
 
     def _step(self) -> None:
         now = time.time()
         self._take_signals(now)
-        if self._lifeline is not None and self._lifeline.is_cut():
+        if self._line_rang and self._lifeline is not None and self._lifeline.is_cut():
             self._detach_now(now)
         self._take_reports(self._backend.poll(now))
         self._look_at_slots(now)
