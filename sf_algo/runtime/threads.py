@@ -13,6 +13,5 @@ def prepare_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     experiments they take the time that the others need: measured on 2 busy cores, a training was 7 times
     slower.
     """
-    if not os.environ.get("NOPOL"):
-        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environment.setdefault("KMP_BLOCKTIME", "0")
