@@ -31,6 +31,7 @@ SB3_PACKAGES = ("torch==2.13.0", "stable-baselines3==2.9.2")
 _MARK = "SF_BENCH_MARK"
 _FRAMES = re.compile(r"Total num frames: (\d+)")
 _LOOK_S = 0.1
+_CLEAN_UP = "from sf_algo.envs.doom.shm import remove_dead_segments; remove_dead_segments()"
 
 
 def prepare_venv(venv: Path, packages: Sequence[str]) -> Path:
@@ -172,6 +173,4 @@ def _end(running: Running) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         running.process.wait()
-    from sf_algo.envs.doom.shm import remove_dead_segments
-
-    remove_dead_segments()
+    subprocess.run([sys.executable, "-c", _CLEAN_UP], cwd=ROOT, check=True)
