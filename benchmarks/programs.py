@@ -31,6 +31,7 @@ SB3_PACKAGES = ("torch==2.13.0", "stable-baselines3==2.9.2")
 _MARK = "SF_BENCH_MARK"
 _FRAMES = re.compile(r"Total num frames: (\d+)")
 _LOOK_S = 0.1
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _CLEAN_UP = "from sf_algo.envs.doom.shm import remove_dead_segments; remove_dead_segments()"
 
 
@@ -58,6 +59,38 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreUse:
+    """Seconds of all cores since the machine was started, and those of one program since that was."""
+
+    at: float
+    busy_s: float
+    stolen_s: float
+    """Taken by the host for other machines."""
+    own_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """How undisturbed a measurement was."""
+
+    own_cores: float
+    """Cores that the program kept busy, on average."""
+    other_cores: float
+    """Cores that anything else on this machine kept busy."""
+    stolen_cores: float
+
+    @staticmethod
+    def between(begin: CoreUse, end: CoreUse) -> Conditions:
+        span = end.at - begin.at
+        own = (end.own_s - begin.own_s) / span
+        return Conditions(
+            own_cores=own,
+            other_cores=max(0.0, (end.busy_s - begin.busy_s) / span - own),
+            stolen_cores=(end.stolen_s - begin.stolen_s) / span,
+        )
 
 
 @dataclass
@@ -108,22 +141,43 @@ class Running:
         times = [float(path.read_text()) for path in (self.folder / "steps").iterdir() if path.stat().st_size]
         return min(times) - self.started if times else None
 
+    def core_use(self) -> CoreUse:
+        words = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        user, nice, system, _, _, irq, soft_irq, stolen = words
+        own = 0
+        for pid in self.pids:
+            with suppress(OSError):
+                times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                own += int(times[11]) + int(times[12])
+        return CoreUse(
+            at=time.time(),
+            busy_s=(user + nice + system + irq + soft_irq) / _TICKS_PER_S,
+            stolen_s=stolen / _TICKS_PER_S,
+            own_s=own / _TICKS_PER_S,
+        )
+
     def fail_if_ended(self) -> None:
         if self.process.poll() is not None:
             raise SystemExit(f"ended with {self.process.returncode}:\n" + "\n".join(self.log[-20:]))
 
-    def run_for(self, *, warm_up_s: float, seconds: float, start_limit_s: float = 90.0) -> None:
-        """Returns `warm_up_s` + `seconds` after the first frames were reported."""
+    def run_for(self, *, warm_up_s: float, seconds: float, start_limit_s: float = 90.0) -> Conditions:
+        """Returns `warm_up_s` + `seconds` after the first frames were reported; conditions are those of the latter."""
         until = time.time() + start_limit_s
         began = False
+        before: CoreUse | None = None
         while time.time() < until:
             time.sleep(_LOOK_S)
             self.look()
             self.fail_if_ended()
             if not began and self.points:
                 began, until = True, time.time() + warm_up_s + seconds
+            if began and before is None and time.time() >= until - seconds:
+                before = self.core_use()
         if not began:
             raise SystemExit(f"no frames after {start_limit_s:g} s:\n" + "\n".join(self.log[-20:]))
+
+        assert before is not None
+        return Conditions.between(before, self.core_use())
 
     def frames_per_s(self, warm_up_s: float) -> float:
         """Slope of the line through the points after the warm-up: batches make the count jump."""

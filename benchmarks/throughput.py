@@ -35,13 +35,18 @@ class Figure:
     setting: str
     frames_per_s: float
     first_step_s: float | None
+    core_us_per_frame: float
+    """Processor time of all its processes for one frame: hardly depends on what else the machine does."""
+    other_cores: float
+    """Cores kept busy by anything else on the machine, and by the host for other machines: 0 is a quiet machine."""
+    stolen_cores: float
     date: str
 
 
 def measure(side: Side, load: Workload, setting: Setting, python: Path, *, warm_up_s: float, seconds: float) -> Figure:
     words = command(side, load, setting, python, seconds=10 * (warm_up_s + seconds) + 300)
     with programs.started(words, env=dict(setting.env)) as running:
-        running.run_for(warm_up_s=warm_up_s, seconds=seconds)
+        conditions = running.run_for(warm_up_s=warm_up_s, seconds=seconds)
         fps, first = running.frames_per_s(warm_up_s), running.first_step_s
     return Figure(
         workload=load.name,
@@ -49,6 +54,9 @@ def measure(side: Side, load: Workload, setting: Setting, python: Path, *, warm_
         setting=setting.name,
         frames_per_s=fps,
         first_step_s=first,
+        core_us_per_frame=1e6 * conditions.own_cores / fps,
+        other_cores=conditions.other_cores,
+        stolen_cores=conditions.stolen_cores,
         date=time.strftime("%Y-%m-%d %H:%M"),
     )
 
@@ -59,14 +67,19 @@ def table(figures: Sequence[Figure]) -> str:
     for figure in figures:
         groups.setdefault((figure.workload, figure.side, figure.setting), []).append(figure)
     speed = {key: statistics.median(f.frames_per_s for f in found) for key, found in groups.items()}
-    lines = ["| workload | program | setting | runs | frames/s (median) | spread | first step, s | ours / this |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    lines = [
+        "| workload | program | setting | runs | frames/s (median) | spread | core us/frame | first step, s | "
+        "disturbed, cores | ours / this |"
+    ]
+    lines.append("|" + " --- |" * 10)
     for key, found in groups.items():
         values = [f.frames_per_s for f in found]
         firsts = [f.first_step_s for f in found if f.first_step_s is not None]
         ours = max((s for k, s in speed.items() if k[0] == key[0] and k[1] == "ours"), default=None)
         cells = [*key, str(len(found)), f"{speed[key]:,.0f}", f"{min(values):,.0f} to {max(values):,.0f}"]
+        cells.append(f"{statistics.median(f.core_us_per_frame for f in found):,.1f}")
         cells.append(f"{statistics.median(firsts):.2f}" if firsts else "-")
+        cells.append(f"{statistics.median(f.other_cores + f.stolen_cores for f in found):.2f}")
         cells.append(f"{ours / speed[key]:.2f}" if ours else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -120,7 +133,9 @@ def main() -> None:
                 figures.append(figure)
                 first = "-" if figure.first_step_s is None else f"{figure.first_step_s:.2f}"
                 print(
-                    f"{turn + 1} {side:5} {setting.name:24} {figure.frames_per_s:9,.0f} frames/s, first step {first} s",
+                    f"{turn + 1} {side:5} {setting.name:24} {figure.frames_per_s:9,.0f} frames/s, "
+                    f"{figure.core_us_per_frame:7,.1f} core us/frame, first step {first} s, disturbed by "
+                    f"{figure.other_cores:.2f} + {figure.stolen_cores:.2f} cores",
                     flush=True,
                 )
                 if options.json:

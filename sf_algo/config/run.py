@@ -50,7 +50,6 @@ class RunConfig:
     train_for_seconds: float = flag(
         float(NO_LIMIT), "stop after this much training time (s)", at_least=0, default_text="no limit"
     )
-    profile: bool = flag(False, "at the end, tell where the time of a frame went, process by process")
     benchmark: bool = flag(False, "measure speed only: nothing is saved and no summaries are written")
 
     save_every_sec: float = flag(120, "time between two checkpoints (s)", above=0, why=_SECONDS)

@@ -165,7 +165,7 @@ class _Run:
             ledger=self._ledger,
             reporter=reporter,
             frameskip=self._basis.spec.frameskip,
-            profile=self._run.profile,
+            profile=self._basis.config.speed.profile,
         )
         outcome: Outcome | None = None
         why = ""
