@@ -131,6 +131,11 @@ class RunPaths:
         """Other terminals drop one file per request here; the live runner takes them in name order."""
         return self.runner_dir / "requests"
 
+    @property
+    def slurm_dir(self) -> Path:
+        """One folder per array of Slurm jobs."""
+        return self.runner_dir / "slurm"
+
     def job(self, job_id: str) -> JobPaths:
         """Paths of the job with this id (its folder relative to the run's)."""
         return JobPaths(experiment_dir=self.root / job_id)
