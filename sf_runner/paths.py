@@ -131,6 +131,11 @@ class RunPaths:
         """Other terminals drop one file per request here; the live runner takes them in name order."""
         return self.runner_dir / "requests"
 
+    @property
+    def ngc_ids(self) -> Path:
+        """Ids of jobs in a cloud, one JSON object a line."""
+        return self.runner_dir / "ngc" / "ids.jsonl"
+
     def job(self, job_id: str) -> JobPaths:
         """Paths of the job with this id (its folder relative to the run's)."""
         return JobPaths(experiment_dir=self.root / job_id)

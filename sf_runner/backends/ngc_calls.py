@@ -71,7 +71,7 @@ class Calls:
     @property
     def fd(self) -> int:
         """Becomes readable when a call has ended."""
-        return self._selector.fileno()  # type: ignore[attr-defined, no-any-return]
+        return self._selector.fileno()  # epoll and kqueue selectors both have one
 
     @property
     def busy(self) -> bool:
@@ -80,7 +80,7 @@ class Calls:
     def start(self, argv: Sequence[str], then: Callable[[CallResult], None], env: Mapping[str, str]) -> None:
         """Run it; `env` is added to our environment. OSError when there is no such program."""
         # Files, not pipes: an answer of any length never blocks the command, and nobody has to read along.
-        output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         try:
             process = subprocess.Popen(
                 list(argv),

@@ -13,11 +13,12 @@ from sf_runner.errors import StorageError
 
 
 class IdFile:
-    """Appended to by the one runner that holds the run's lock."""
+    """Appended to by the one runner that holds the run's lock. It also tells which ids are of another cloud."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cloud: str) -> None:
         self._path = path
-        self._ids: dict[tuple[str, int], str] = {}
+        self._cloud = cloud
+        self._ids: dict[tuple[str, int], tuple[str, str]] = {}
         self._unwritten = b""
 
     def open(self) -> None:
@@ -30,19 +31,25 @@ class IdFile:
         for line in data.splitlines():
             try:
                 entry = json.loads(line)
-                self._ids[entry["job"], int(entry["attempt"])] = str(entry["id"])
+                self._ids[entry["job"], int(entry["attempt"])] = (str(entry["cloud"]), str(entry["id"]))
             except (ValueError, KeyError, TypeError):  # torn by a crash: the job is found by its name
                 continue
         if data and not data.endswith(b"\n"):
             self._unwritten = b"\n"
 
     def get(self, job: str, attempt: int) -> str | None:
-        return self._ids.get((job, attempt))
+        cloud, job_id = self._ids.get((job, attempt), ("", ""))
+        return job_id if cloud == self._cloud else None
+
+    def other_cloud(self, job: str, attempt: int) -> str | None:
+        """The cloud that has it, if that is another one."""
+        cloud, _ = self._ids.get((job, attempt), (self._cloud, ""))
+        return cloud if cloud != self._cloud else None
 
     def add(self, job: str, attempt: int, job_id: str, name: str) -> None:
         """Remember it, on disk too unless the disk is full: then with the next one."""
-        self._ids[job, attempt] = job_id
-        line = json.dumps({"job": job, "attempt": attempt, "id": job_id, "name": name})
+        self._ids[job, attempt] = (self._cloud, job_id)
+        line = json.dumps({"job": job, "attempt": attempt, "cloud": self._cloud, "id": job_id, "name": name})
         self._unwritten += line.encode() + b"\n"
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
