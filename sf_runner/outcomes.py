@@ -38,6 +38,8 @@ def cause_of(record: JobRecord, report: Ended | NotStarted, paths: JobPaths, pol
         return make_cause("spawn", report.error, report.error)
     if isinstance(record.state, Stopping) and record.state.reason in ("timeout", "stalled"):
         return _too_long(record, record.state.reason == "stalled", policy)
+    if report.cause is not None:
+        return report.cause
     if report.record is None:
         if not paths.attempt_log(report.attempt).exists():
             return make_cause("lost", "the runner was killed before it could start it", "not started")

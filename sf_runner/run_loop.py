@@ -51,9 +51,22 @@ def judge_report(
         exit_record=exit_record,
         cause=cause_of(record, report, paths, policy) if paths else None,
         completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
+        fate=report.fate if isinstance(report, Ended) else None,
         policy=policy,
         permanent=isinstance(report, NotStarted) and report.permanent,
     )
+
+
+def started_event(report: Started) -> ev.AttemptStarted:
+    where = report.placement.to_json() if report.placement is not None else None
+    return ev.AttemptStarted(t=report.t, job=report.job, attempt=report.attempt, handle=report.handle, placement=where)
+
+
+def submitted_again(report: Ended, event: ev.AttemptEnded) -> ev.AttemptSubmitted | None:
+    """The next attempt, where the backend has queued it already."""
+    if report.fate != "requeued" or event.verdict != "requeue":
+        return None
+    return ev.AttemptSubmitted(t=report.t, job=report.job, attempt=report.attempt + 1, placement={})
 
 
 class RunLoop:
@@ -74,6 +87,7 @@ class RunLoop:
         signals: SignalInbox,
         lifeline: Lifeline | None = None,
         notifier: Notifier | None = None,
+        leave_when_submitted: bool = False,
     ) -> None:
         self._jobs = jobs
         self._state = state
@@ -87,6 +101,7 @@ class RunLoop:
         self._signals = signals
         self._lifeline = lifeline
         self._notifier = notifier
+        self._leave_when_submitted = leave_when_submitted
         self._memory = LaunchMemory()
         self._news: list[ev.Event] = []
         self._unsent: list[Start] = []
@@ -132,6 +147,7 @@ class RunLoop:
         self._choose_starts(now)
         self._notify()
         self._commit(now)
+        self._leave(now)
         news, self._news = self._news, []
         self._screen.update(news, self.view())
 
@@ -161,7 +177,7 @@ class RunLoop:
     def _take_reports(self, reports: Sequence[Report]) -> None:
         for report in reports:
             if isinstance(report, Started):
-                self._emit(ev.AttemptStarted(t=report.t, job=report.job, attempt=report.attempt, handle=report.handle))
+                self._emit(started_event(report))
             elif isinstance(report, Ended | NotStarted):
                 self._attempt_over(report)
             elif isinstance(report, Remark):
@@ -174,6 +190,8 @@ class RunLoop:
         if peak is not None:
             event = ev.AttemptEnded(**{**vars(event), "gpu_peak_mb": peak})
         self._emit(event)
+        if isinstance(report, Ended) and (again := submitted_again(report, event)) is not None:
+            self._emit(again)
 
     def _take_signals(self, now: float) -> None:
         for signum in self._signals.take():
@@ -236,6 +254,7 @@ class RunLoop:
         if request.action == "parallel":
             number = max(1, request.number)
             self._emit(ev.LaunchingChanged(t=now, max_parallel=number))
+            self._backend.set_parallel(number)
             return f"at most {number} side by side"
         if request.action == "detach":
             self._detach_now(now)
@@ -336,6 +355,12 @@ class RunLoop:
         if now - self._synced_at >= _SYNC_S:
             self._synced_at = now
             self._journal.sync_soon()
+
+    def _leave(self, now: float) -> None:
+        """Submit and leave: everything that could be submitted has been."""
+        nothing_more = not self._unsent and self._hold.why in ("nothing_ready", "draining")
+        if self._leave_when_submitted and nothing_more and self._backend.settled():
+            self._detach_now(now)
 
     def _timeout(self) -> float:
         now = time.time()

@@ -305,7 +305,7 @@ def _running(state: Active, event: ev.AttemptStarted) -> Running:
         attempt=state.attempt,
         submitted_at=state.submitted_at,
         started_at=event.t,
-        placement=state.placement,
+        placement=event.placement or state.placement,
         handle=event.handle,
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sf_runner.cli.common import add_run_arguments, run_paths
 from sf_runner.cli.errors import run_command
-from sf_runner.cli.options import Parser, one_of
+from sf_runner.cli.parser import Parser, one_of
 from sf_runner.errors import SfRunnerError, UsageError
 from sf_runner.estimate import format_duration
 from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting

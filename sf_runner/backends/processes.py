@@ -123,6 +123,12 @@ class ProcessesBackend:
     def fds(self) -> Sequence[int]:
         return (self._selector.fileno(),)  # epoll and kqueue selectors both have one
 
+    def set_parallel(self, number: int) -> None:
+        """The runner itself starts no more than that."""
+
+    def settled(self) -> bool:
+        return True
+
     def next_wake(self) -> float | None:
         times = [t for t in (self._stopper.next_wake(), self._orphans.next_wake()) if t is not None]
         wait_s = 0.0 if self._reports else self._parent.wait_s()
