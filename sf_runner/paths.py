@@ -136,6 +136,11 @@ class RunPaths:
         """Ids of jobs in a cloud, one JSON object a line."""
         return self.runner_dir / "ngc" / "ids.jsonl"
 
+    @property
+    def ngc_commands(self) -> Path:
+        """The command set of the cloud on which the run was last started."""
+        return self.runner_dir / "ngc" / "commands.ini"
+
     def job(self, job_id: str) -> JobPaths:
         """Paths of the job with this id (its folder relative to the run's)."""
         return JobPaths(experiment_dir=self.root / job_id)

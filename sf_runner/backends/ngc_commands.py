@@ -123,20 +123,19 @@ class CommandSet:
     states: Mapping[str, CloudState]
 
 
-def load_commands(path: str | None, environ: Mapping[str, str]) -> CommandSet:
-    """The commands of an INI file; NGC's for None. UsageError in one line that names what is wrong in the file."""
+def read_commands(path: str | None) -> tuple[str, str]:
+    """(text, what to call it) of the INI file at `path`; NGC's for None. UsageError when it cannot be read."""
     if path is None:
-        return _Reader("the built-in commands", _parse(NGC, "NGC"), environ).commands()
+        return NGC, "the commands for NGC"
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8"), f"--ngc_commands={path}"
     except (OSError, ValueError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "it is no text"
         raise UsageError(f"--ngc_commands={path}: {why}") from None
-    return parse_commands(text, f"--ngc_commands={path}", environ)
 
 
 def parse_commands(text: str, source: str, environ: Mapping[str, str]) -> CommandSet:
-    """The commands that the text of an INI file says."""
+    """The commands that the text of an INI file says. UsageError in one line that names what is wrong in it."""
     values, ngc = _parse(text, source), _parse(NGC, "NGC")
     base = values.get("cloud", {}).get("base", "")
     if base not in ("", "ngc"):

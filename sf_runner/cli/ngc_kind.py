@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sf_runner.backends.base import Launch
 from sf_runner.backends.ngc import NgcBackend
-from sf_runner.backends.ngc_commands import CommandSet, load_commands
+from sf_runner.backends.ngc_commands import CommandSet, parse_commands, read_commands
 from sf_runner.backends.ngc_ids import IdFile
 from sf_runner.backends.ngc_template import (
     COMMANDS,
@@ -28,7 +28,7 @@ from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice
 from sf_runner.cores import read_topology
 from sf_runner.devices import GpuSnapshot
-from sf_runner.errors import BackendError, UsageError
+from sf_runner.errors import BackendError, StorageError, UsageError
 from sf_runner.journal import Journal
 from sf_runner.paths import RunPaths, attempt_files
 from sf_runner.plan import Plan
@@ -67,6 +67,7 @@ class NgcKind:
 
     def make(self, context: BackendContext) -> NgcBackend:
         state, commands = context.state, command_set(context.options.ngc)
+        _keep_commands(context)
         renderer = Renderer.create(context, state.run_id)
         return NgcBackend(
             state.run_id,
@@ -77,8 +78,13 @@ class NgcKind:
         )
 
     def reopen(self, paths: RunPaths, state: RunState) -> NgcBackend:
-        """With the command set of the start that is to be ended: its file may be gone, its journal is not."""
-        commands = command_set(_options_of(state))
+        """With the command set of the start that is to be ended, as that start kept it."""
+        kept = paths.ngc_commands
+        try:
+            text = kept.read_text(encoding="utf-8")
+        except OSError as exc:
+            raise StorageError(f"cannot read {kept}: {exc.strerror}; start the run again and cancel it there") from None
+        commands = parse_commands(text, str(kept), os.environ)
         return NgcBackend(
             state.run_id,
             commands,
@@ -152,16 +158,17 @@ def job_template(options: NgcOptions) -> Template:
 
 
 def command_set(options: NgcOptions) -> CommandSet:
-    commands = load_commands(options.commands, os.environ)
+    commands = parse_commands(*read_commands(options.commands), os.environ)
     return commands if options.poll is None else replace(commands, poll_s=options.poll)
 
 
-def _options_of(state: RunState) -> NgcOptions:
-    """The flags with which the run was last started on a cloud."""
-    from sf_runner.cli.options import parse
-
-    command = list(state.opened.command) if state.opened is not None else []
-    return parse(command).ngc
+def _keep_commands(context: BackendContext) -> None:
+    path = context.plan.paths.ngc_commands
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(read_commands(context.options.ngc.commands)[0], encoding="utf-8")
+    except OSError as exc:
+        raise StorageError(f"cannot write {path}: {exc.strerror}; free some space and start again") from exc
 
 
 def _submits_nothing(launch: Launch) -> tuple[str, ...]:
@@ -176,5 +183,3 @@ def _begin_run(plan: Plan) -> str:
     state = RunState()
     state.apply_all(events)
     return state.run_id
-
-
