@@ -135,7 +135,9 @@ class Renderer:
 
     def command(self, launch: Launch) -> list[str]:
         """What the container is to run: the experiment's command, its variables before it."""
-        env = {**launch.env, _PROGRESS_VARIABLE: attempt_files(self.root, launch.job, launch.attempt)[2]}
+        progress = attempt_files(self.root, launch.job, launch.attempt)[2]
+        # Whether output is buffered here says nothing about the container.
+        env = {"PYTHONUNBUFFERED": "1", **launch.env, _PROGRESS_VARIABLE: progress}
         return ["env", *(f"{name}={value}" for name, value in env.items()), *self.argvs[launch.job]]
 
 
