@@ -358,7 +358,7 @@ class RunLoop:
 
     def _leave(self, now: float) -> None:
         """Submit and leave: everything that could be submitted has been."""
-        nothing_more = not self._unsent and self._hold.why in ("nothing_ready", "draining")
+        nothing_more = not self._unsent and (self._state.draining is not None or not self._state.ready())
         if self._leave_when_submitted and nothing_more and self._backend.settled():
             self._detach_now(now)
 

@@ -55,14 +55,16 @@ class NgcBackend:
         self._render = render
         self._ids = ids
         self._calls = Calls(commands.call_timeout_s)
-        self._patience = Patience(commands.name, commands.retry_s)
+        cloud = commands.name
+        self._patience = Patience(f"{cloud} takes no jobs", f"{cloud} takes jobs again", commands.retry_s)
+        self._asking = Patience(f"{cloud} cannot be asked", f"{cloud} answers again", commands.retry_s)
         self._attempts: dict[str, CloudAttempt] = {}
         self._reports: list[Report] = []
         self._submitting = 0
         self._left_behind_at = 0.0
         self._detached = False
         self._watch = CloudWatch(
-            run_id, commands, self._calls, self._patience, self._attempts, self._reports, since=since
+            run_id, commands, self._calls, self._asking, self._attempts, self._reports, since=since
         )
         self._watch.on_found = self._found
         self._watch.on_absent = self._absent
@@ -120,7 +122,7 @@ class NgcBackend:
         self._look_for_left_behind(now)
         self._watch.poll(now)
         self._submit_more(now)
-        self._reports += self._patience.remarks()
+        self._reports += [*self._patience.remarks(), *self._asking.remarks()]
         reports = list(self._reports)
         self._reports.clear()  # in place: the watch has it too
         return reports
@@ -137,7 +139,7 @@ class NgcBackend:
     def next_wake(self) -> float | None:
         now = time.time()
         times = [self._calls.next_wake(), self._watch.next_wake(now)]
-        if self._reports or self._patience.has_remarks:
+        if self._reports or self._patience.has_remarks or self._asking.has_remarks:
             times.append(now)
         phases = {attempt.phase for attempt in self._attempts.values()}
         if "left_behind" in phases:
@@ -209,7 +211,7 @@ class NgcBackend:
 
     def _found(self, attempt: CloudAttempt, job_id: str) -> None:
         """The cloud has it; from now on the list tells of it."""
-        attempt.phase, attempt.id = "known", job_id
+        attempt.phase, attempt.id, attempt.known_since = "known", job_id, time.time()
         self._ids.add(attempt.job, attempt.attempt, job_id, attempt.names[0])
         attempt.note(f"{self._commands.name} job {job_id}, called {attempt.names[0]}")
 

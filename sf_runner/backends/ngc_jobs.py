@@ -37,6 +37,7 @@ class CloudAttempt:
 
     names: those by which it can be found. argv: the command that submits it; None: an earlier runner did.
     unsure_since: from then on no command is left that could still submit it.
+    known_since: when its id became known; an older list need not show it.
     refusal: None: it is submitted (again) when the cloud does not have it.
     ending: it is over, but has to be killed before it may run again.
     """
@@ -50,6 +51,7 @@ class CloudAttempt:
     phase: Phase
     id: str = ""
     unsure_since: float = 0.0
+    known_since: float = 0.0
     refusal: Refusal | None = None
     started: bool = False
     missing_since: float | None = None

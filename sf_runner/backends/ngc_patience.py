@@ -8,10 +8,14 @@ _LONGEST_S = 300.0
 
 
 class Patience:
-    """`until`: unix time before which no command should be started."""
+    """Of one kind of command. `until`: unix time before which none should be started.
 
-    def __init__(self, cloud: str, first_s: float) -> None:
-        self._cloud = cloud
+    failing, again: what is said when it begins to fail and when it succeeds again.
+    """
+
+    def __init__(self, failing: str, again: str, first_s: float) -> None:
+        self._failing = failing
+        self._again = again
         self._first_s = first_s
         self._failures = 0
         self._told = False
@@ -33,15 +37,14 @@ class Patience:
         self._failures += 1
         if not self._told:
             self._told = True
-            self._remarks.append(
-                Remark(text=f"{self._cloud} cannot be asked: {said}; submitted jobs go on, trying again ever later")
-            )
+            text = f"{self._failing}: {said}; submitted jobs go on, trying again ever later"
+            self._remarks.append(Remark(text=text))
 
     def answered(self) -> None:
         self._failures, self.until = 0, 0.0
         if self._told:
             self._told = False
-            self._remarks.append(Remark(text=f"{self._cloud} answers again"))
+            self._remarks.append(Remark(text=self._again))
 
     def remarks(self) -> list[Remark]:
         """What has not been said yet."""

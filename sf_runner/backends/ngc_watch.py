@@ -109,7 +109,7 @@ class CloudWatch:
         for attempt in list(self._attempts.values()):
             if attempt.phase == "lookup" and result.began >= attempt.unsure_since:
                 self._look_up(attempt, by_name, result.began, now)
-            if attempt.phase == "known":
+            if attempt.phase == "known" and (attempt.id in by_id or result.began >= attempt.known_since):
                 self._update(attempt, by_id.get(attempt.id), now)
 
     def _look_up(self, attempt: CloudAttempt, by_name: Mapping[str, CloudJob], began: float, now: float) -> None:
@@ -165,8 +165,11 @@ class CloudWatch:
 
     def _observe(self, attempt: CloudAttempt, job: CloudJob, now: float) -> None:
         """What the list says of a job whose id is known."""
-        attempt.last_seen = job
         state = self._commands.states.get(job.state)
+        if attempt.ending is not None and state == "cancelled":  # by us
+            self._end(attempt, attempt.ending, now)
+            return
+        attempt.last_seen = job
         if state is None:
             self._tell_unmapped(job.state)
         elif state == "running" and not attempt.started:
@@ -174,7 +177,7 @@ class CloudWatch:
         elif state in ENDINGS:
             attempt.ending = attempt.ending or state
         elif state not in ("queued", "running"):
-            self._end(attempt, attempt.ending if attempt.ending is not None and state == "cancelled" else state, now)
+            self._end(attempt, state, now)
 
     def _tell_unmapped(self, state: str) -> None:
         if state not in self._unmapped:

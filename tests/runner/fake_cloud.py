@@ -5,7 +5,8 @@ own). Run as `python -I -S fake_cloud.py FOLDER ngc ARGUMENTS...`; the standard 
 
   calls.jsonl      every call: {"argv": [...], "t": ...}
   jobs/<id>.json   a job as it was submitted;  jobs/<id>.pid, .code: its process, how it ended
-  states/<id>      a state that the cloud insists on, e.g. PREEMPTED, whatever the process does; GONE: not listed
+  states/<id>      a state that the cloud insists on, e.g. PREEMPTED, whatever the process does; GONE: it knows of no
+                   such job; HIDDEN: it is not listed, but known
   queue            when it exists, jobs stay queued
   faults.json      [{"on": "run", "times": 2, "code": 1, "says": "...", "after": true, "sleep_s": 0}]: calls that fail;
                    `after`: only once what was asked for has been done;  `prints`: instead of the answer
@@ -22,8 +23,6 @@ import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-
-RUNNING_STATES = ("CREATED", "QUEUED", "STARTING", "RUNNING", "PENDING_TERMINATION", "PREEMPTED")
 
 
 class Cloud:
@@ -97,12 +96,13 @@ class Cloud:
         """False when there is no such job or it has ended."""
         with self.locked():
             path = self.jobs / f"{number}.json"
-            if not path.exists() or self.state(json.loads(path.read_text()))["status"] not in RUNNING_STATES:
+            if not path.exists() or path.with_suffix(".code").exists():
                 return False
             with contextlib.suppress(OSError, ValueError):
                 os.killpg(int(path.with_suffix(".pid").read_text()), signal.SIGKILL)
             self.write(path.with_suffix(".code"), "killed")
-            (self.states / str(number)).unlink(missing_ok=True)
+            if self.read(self.states / str(number)) == "PREEMPTED":  # all others are final
+                (self.states / str(number)).unlink()
         return True
 
     def all_jobs(self):
@@ -117,7 +117,7 @@ class Cloud:
         code = self.read(path.with_suffix(".code"))
         ended = path.with_suffix(".code").stat().st_mtime if code else None
         started = path.with_suffix(".pid").stat().st_mtime if path.with_suffix(".pid").exists() else None
-        if forced.exists():
+        if forced.exists() and forced.read_text().strip() != "HIDDEN":
             status = forced.read_text().strip()
         elif code == "killed":
             status = "KILLED_BY_USER"
@@ -126,6 +126,8 @@ class Cloud:
         else:
             status = "RUNNING" if started else "QUEUED"
         exit_code = int(code) if code and code != "killed" else None
+        if forced.exists() and forced.read_text().strip() == "HIDDEN":
+            job["hidden"] = True
         return {"status": status, "exit_code": exit_code, "started": started, "ended": ended}
 
     @staticmethod
@@ -225,7 +227,8 @@ def ngc_run(cloud, options):
 
 def ngc_list(cloud, options):
     since = time.time() - options.duration
-    jobs = [ngc_job(*pair) for pair in cloud.all_jobs() if pair[0]["created"] >= since and pair[1]["status"] != "GONE"]
+    known = [pair for pair in cloud.all_jobs() if pair[1]["status"] != "GONE" and "hidden" not in pair[0]]
+    jobs = [ngc_job(*pair) for pair in known if pair[0]["created"] >= since]
     if options.status:
         jobs = [job for job in jobs if job["jobStatus"]["status"] in options.status]
     if options.format_type == "json":
