@@ -201,7 +201,7 @@ class NgcBackend:
                 attempt.refusal = Refusal(error=error, permanent=True)
         elif result.code == _USAGE_ERROR:
             self._refused(attempt, Refusal(error=self._says(result), permanent=True), now)
-        elif result.code is None or self._commands.transient.search(result.said):
+        elif result.code is None or self._commands.transient.search(result.text):
             self._patience.failed(now, result.said)
         else:
             attempt.refusal = Refusal(error=self._says(result), permanent=False)

@@ -35,6 +35,11 @@ class CallResult:
         return self.code == 0
 
     @property
+    def text(self) -> str:
+        """All that it printed."""
+        return f"{self.errors}\n{self.output}"
+
+    @property
     def said(self) -> str:
         """Why it failed, in its own words, on one line."""
         if self.code is None:

@@ -36,7 +36,7 @@ call_timeout_s = 120
 retry_s = 5
 parallel_calls = 4
 transient = timed?.?out|connection|temporar|unavailable|too many requests|rate.?limit|try again|name resolution
-    |network|internal server error|bad gateway|\b(429|500|502|503|504)\b
+    |network|internal server error|bad gateway|(error|http|status|code|response)\W{0,3}(429|500|502|503|504)\b
 
 [submit]
 id = id

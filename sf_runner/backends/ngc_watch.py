@@ -151,7 +151,7 @@ class CloudWatch:
         if job is not None and job.id == attempt.id:
             attempt.misses, attempt.missing_since = 0, None
             self._observe(attempt, job, now)
-        elif result.code is None or (not result.ok and self._commands.transient.search(result.said)):
+        elif result.code is None or (not result.ok and self._commands.transient.search(result.text)):
             self._patience.failed(now, result.said)
         else:
             self._missed(attempt, now)
@@ -219,7 +219,7 @@ class CloudWatch:
         now = time.time()
         self._kills -= 1
         live = [attempt for attempt in group if self._attempts.get(attempt.job) is attempt]
-        if result.code is None or (not result.ok and self._commands.transient.search(result.said)):
+        if result.code is None or (not result.ok and self._commands.transient.search(result.text)):
             self._patience.failed(now, result.said)
             for attempt in live:
                 attempt.killing = False

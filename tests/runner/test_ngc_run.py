@@ -200,7 +200,7 @@ def test_cancelling_with_and_without_a_runner(tmp_path: Path) -> None:
         os.kill(run.runner, signal.SIGKILL)
         assert run.process is not None
         run.process.wait()
-        done = run.tool("cancel")
+        done = run.tool_process("cancel")
         assert done.stdout == "2 running ended, 0 waiting cancelled\n", done.stderr
         run.read()
         assert all(isinstance(run.job(name).state, Cancelled) for name in ("b", "c"))
