@@ -40,7 +40,10 @@ def judge_report(
     state = record.state
     assert isinstance(state, ACTIVE), f"{record.job_id} holds no slot"
     exit_record = report.record if isinstance(report, Ended) else None
-    clean = exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping)
+    fate = report.fate if isinstance(report, Ended) else None
+    clean = (
+        exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping) and not fate
+    )
     paths = None if clean else paths_of(record)
     running = state.running if isinstance(state, Stopping) else state
     started_at = getattr(running, "started_at", running.submitted_at)
@@ -51,7 +54,7 @@ def judge_report(
         exit_record=exit_record,
         cause=cause_of(record, report, paths, policy) if paths else None,
         completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
-        fate=report.fate if isinstance(report, Ended) else None,
+        fate=fate,
         policy=policy,
         permanent=isinstance(report, NotStarted) and report.permanent,
     )
@@ -123,6 +126,7 @@ class RunLoop:
             self._screen.start(self.view())
             self._news.extend(news)
             self._take_reports(adopted)
+            self._go_on_stopping()
             while True:
                 self._step()
                 if self._detach:
@@ -311,6 +315,12 @@ class RunLoop:
         if self._state.draining is None and (why := breaker_tripped(self._state, self._policy)):
             self._note(f"no further experiment is started: {why}", level="error")
             self._emit(ev.RunDraining(t=now, reason="max_failures"))
+
+    def _go_on_stopping(self) -> None:
+        """What an earlier runner was ending: it may have been killed before it could ask for it."""
+        for record in self._state.active.values():
+            if isinstance(record.state, Stopping):
+                self._backend.stop(record.job_id, "terminate", self._policy.grace_s)
 
     # ---- launching -----------------------------------------------------------------------------------------
 

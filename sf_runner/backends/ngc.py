@@ -175,6 +175,7 @@ class NgcBackend:
 
     def _submit_one(self, attempt: CloudAttempt, now: float) -> None:
         assert attempt.argv is not None
+        attempt.make_room()
         # The tag lets a later runner see that the command still runs.
         env = {TAG_VARIABLE: make_tag(self._run_id, attempt.job, attempt.attempt)}
         try:

@@ -76,13 +76,19 @@ class CloudAttempt:
         self.started = True
         return Started(job=self.job, attempt=self.attempt, handle=self.handle(cloud), t=t)
 
+    def make_room(self) -> None:
+        """Its folder, where the job may see it too, without the record of an attempt of a run that was removed."""
+        with contextlib.suppress(OSError):
+            Path(self.log).parent.mkdir(parents=True, exist_ok=True)
+            Path(self.exit_record).unlink(missing_ok=True)
+
     def note(self, text: str) -> None:
         """Append a line to its log: there is nothing else in it unless the job writes there itself."""
-        with contextlib.suppress(OSError):
-            path = Path(self.log)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        try:
+            with Path(self.log).open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text + "\n")
+        except OSError:  # the disk is full: it is only for people
+            pass
 
 
 _KINDS: Mapping[CloudState, CauseKind] = {

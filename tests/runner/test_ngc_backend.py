@@ -257,11 +257,19 @@ def test_the_jobs_own_record_says_best_how_it_ended(rig: NgcRig) -> None:
     run_one(rig)
     own = {"version": 1, "attempt": 1, "exit_code": 9, "signal": None, "started": 1.0, "ended": 2.0}
     path = Path(rig.launch("a").exit_record)
-    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(own))
     rig.cloud.force("", "FAILED")
     report = only(Ended, collect(rig, seen(Ended)))
     assert (report.record, report.fate, report.cause) == (own, None, None)
+
+
+def test_the_record_of_a_run_that_was_removed_is_not_taken_for_its_own(rig: NgcRig) -> None:
+    path = Path(rig.launch("a").exit_record)
+    path.parent.mkdir()
+    path.write_text(json.dumps({"version": 1, "attempt": 1, "exit_code": 0, "ended": 2.0}))
+    run_one(rig)
+    rig.finish("a", 3)
+    assert only(Ended, collect(rig, seen(Ended))).record["exit_code"] == 3
 
 
 # ---- many, and ending them ---------------------------------------------------------------------------------

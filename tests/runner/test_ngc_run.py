@@ -229,6 +229,49 @@ def test_preempted_jobs_run_again_and_terminating_the_runner_ends_them(tmp_path:
         made.each_once()
 
 
+def test_a_job_that_saves_and_exits_when_it_is_preempted_has_not_succeeded(tmp_path: Path) -> None:
+    """Its results folder is shared: progress and its own exit record are used."""
+    with cloud_run(tmp_path) as made:
+        run = made.run
+        program = (
+            "import json, os, pathlib, time\n"
+            "path = pathlib.Path(os.environ['SF_RUNNER_PROGRESS_FILE'])\n"
+            "path.write_text(json.dumps({'version': 1, 'time': time.time(), 'step': 5, 'total': 10}))\n"
+            f"stop = pathlib.Path({str(tmp_path)!r}, 'finish_a')\n"
+            "while not stop.exists(): time.sleep(0.02)\n"
+        )
+        run.describe(python("a", program))
+        run.start(f"--ngc_train_dir={run.paths.train_dir}")
+        run.wait_for("a", Running)
+        paths = run.paths.job(run.job("a").job_id)
+        wait_until("progress", paths.progress.exists)
+        status = json.loads(run.tool("status", "--json").stdout)
+        assert (status["jobs"][0]["progress"]["step"], status["jobs"][0]["handle"]["cloud"]) == (5, "NGC")
+        paths.exit_record.write_text(json.dumps({"version": 1, "attempt": 1, "exit_code": 0, "ended": 5.0}))
+        made.cloud.force("a", "PREEMPTED")
+        run.wait_for("a", Running, attempt=2)
+        made.finish("a")
+        assert run.finish() == 0
+        assert run.job("a").attempts == 2
+
+
+def test_what_a_killed_runner_was_ending_is_ended_by_the_next_one(tmp_path: Path) -> None:
+    with cloud_run(tmp_path) as made:
+        run = made.run
+        run.describe(made.patient("a"))
+        run.start()
+        run.wait_for("a", Running)
+        made.cloud.faults({"on": "kill", "times": 1, "sleep_s": 0.3, "code": 1, "says": "boom"})
+        run.tool("cancel", "a_/00_a")
+        os.kill(run.runner, signal.SIGKILL)
+        assert run.process is not None
+        run.process.wait()
+        run.start()
+        assert run.finish() == 1
+        assert isinstance(run.job("a").state, Cancelled)
+        assert made.cloud.ended("a")
+
+
 FAULTS = [
     ([], "--runner=ngc needs --ngc_job_template=FILE"),
     (["--ngc_job_template=nowhere.txt"], "--ngc_job_template=nowhere.txt: No such file or directory"),
