@@ -22,6 +22,7 @@ from sf_runner.backends.processes import ProcessesBackend
 from sf_runner.placement import ANYWHERE
 from sf_runner.testing.fake_backend import FakeBackend, FakeMachine, FakeProgram
 from sf_runner.testing.fake_clock import FakeClock
+from tests.runner.ngc_rig import NgcRig
 
 PATIENCE_S = 60.0
 RUN_ID = "c0ffee0c0ffee000"
@@ -175,7 +176,12 @@ def known_of(launch: Launch, started: Started) -> Known:
     )
 
 
-RIGS: dict[str, Callable[[Path], Rig]] = {"fake": FakeRig, "processes": ProcessesRig}
+RIGS: dict[str, Callable[[Path], Rig]] = {
+    "fake": FakeRig,
+    "processes": ProcessesRig,
+    "ngc": NgcRig,
+    "ngc_by_name": lambda folder: NgcRig(folder, by_name=True),
+}
 
 
 @pytest.fixture(params=RIGS)
