@@ -15,7 +15,11 @@ _BEGAN = time.monotonic()
 
 def train(invocation: Invocation) -> int:
     """Runs the training that the command line describes; returns the exit code: 0 when it reached its limit,
-    130 or 143 when SIGINT or SIGTERM stopped it (after saving)."""
+    130 or 143 when SIGINT or SIGTERM stopped it (after saving). With --tune it trains nothing and leaves nothing."""
+    if invocation.config.speed.tune:
+        from sf_algo.runtime.tune import run_tuning
+
+        return run_tuning(invocation)
     prepare_threads()
     from sf_algo.runtime.launch import run_training
 

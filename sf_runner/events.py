@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from sf_runner.errors import StorageError
 from sf_runner.job_state import FailureCause, StopReason, Verdict
+from sf_runner.json_line import json_line
 
 FORMAT_VERSION = 1
 """Raised when an older runner could no longer read what a newer one writes."""
@@ -195,7 +196,6 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     RunClosed,
     Note,
 )
-_dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _parse = json.JSONDecoder().raw_decode
 _BY_KIND = {cls.kind: cls for cls in EVENT_TYPES}
 _FIELDS = {cls: {f.name for f in fields(cls)} for cls in EVENT_TYPES}
@@ -213,7 +213,7 @@ def encode(event: Event) -> str:
             body[name] = value
     if "cause" in body:
         body["cause"] = asdict(body["cause"])
-    return _dumps(body)
+    return json_line(body)
 
 
 def decode(line: str) -> Event:

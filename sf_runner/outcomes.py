@@ -79,7 +79,10 @@ def judge_report(
     state = record.state
     assert isinstance(state, ACTIVE), f"{record.job_id} holds no slot"
     exit_record = report.record if isinstance(report, Ended) else None
-    clean = exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping)
+    fate = report.fate if isinstance(report, Ended) else None
+    clean = (
+        exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping) and not fate
+    )
     paths = None if clean else paths_of(record)
     running = state.running if isinstance(state, Stopping) else state
     started_at = getattr(running, "started_at", running.submitted_at)
@@ -90,7 +93,7 @@ def judge_report(
         exit_record=exit_record,
         cause=cause_of(record, report, paths, policy) if paths else None,
         completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
-        fate=report.fate if isinstance(report, Ended) else None,
+        fate=fate,
         policy=policy,
         permanent=isinstance(report, NotStarted) and report.permanent,
     )

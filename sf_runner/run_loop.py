@@ -72,6 +72,8 @@ class RunLoop:
         self._synced_at = self._supervised_at = self._ticked_at = 0.0
         self._interrupts = 0
         self._detach = False
+        self._line_rang = True
+        """Whether the lifeline may have something to say; it is not asked at every step."""
         self.interrupted_by: int | None = None
 
     def run(self, adopted: Sequence[Report], news: Sequence[ev.Event] = ()) -> Ending:
@@ -86,6 +88,7 @@ class RunLoop:
             self._screen.start(self.view())
             self._news.extend(news)
             self._take_reports(adopted)
+            self._go_on_stopping()
             while True:
                 self._step()
                 if self._detach:
@@ -95,12 +98,13 @@ class RunLoop:
                         return "finished"
                     if self._state.draining is not None:
                         return "drained"
-                selector.select(self._timeout())
+                ready = selector.select(self._timeout())
+                self._line_rang = any(key.fd in lifeline for key, _ in ready)
 
     def _step(self) -> None:
         now = time.time()
         self._take_signals(now)
-        if self._lifeline is not None and self._lifeline.is_cut():
+        if self._line_rang and self._lifeline is not None and self._lifeline.is_cut():
             self._detach_now(now)
         self._take_reports(self._backend.poll(now))
         self._look_at_slots(now)
@@ -275,6 +279,12 @@ class RunLoop:
             self._note(f"no further experiment is started: {why}", level="error")
             self._emit(ev.RunDraining(t=now, reason="max_failures"))
 
+    def _go_on_stopping(self) -> None:
+        """What an earlier runner was ending: it may have been killed before it could ask for it."""
+        for record in self._state.active.values():
+            if isinstance(record.state, Stopping):
+                self._backend.stop(record.job_id, "terminate", self._policy.grace_s)
+
     # ---- launching -----------------------------------------------------------------------------------------
 
     def _choose_starts(self, now: float) -> None:
@@ -321,7 +331,7 @@ class RunLoop:
 
     def _leave(self, now: float) -> None:
         """Submit and leave: everything that could be submitted has been."""
-        nothing_more = not self._unsent and self._hold.why in ("nothing_ready", "draining")
+        nothing_more = not self._unsent and (self._state.draining is not None or not self._state.ready())
         if self._leave_when_submitted and nothing_more and self._backend.settled():
             self._detach_now(now)
 

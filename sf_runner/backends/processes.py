@@ -69,7 +69,9 @@ class ProcessesBackend:
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
         self._selector.register(self._wake_r, selectors.EVENT_READ)
-        self._old_handler = signal.signal(signal.SIGCHLD, self._child_ended)
+        self._old_handler = signal.signal(signal.SIGCHLD, _do_nothing)
+        # The interpreter itself writes to the pipe: with a handler of ours, each end of a job would pay for its call.
+        self._old_wakeup_fd = signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
 
     def adopt(self, known: Sequence[Known]) -> list[Report]:
         return self._orphans.adopt(known)
@@ -89,7 +91,6 @@ class ProcessesBackend:
             pid = self._parent.spawn(request)
         except OSError as exc:
             self._reports.append(_not_started(launch, exc))
-            self._child_ended()
             return
         self._launches[launch.job] = launch
         self._pids[launch.job] = pid
@@ -138,6 +139,7 @@ class ProcessesBackend:
     def close(self, *, detach: bool) -> None:
         self._orphans.close()
         if not detach or not self._parent.busy:
+            signal.set_wakeup_fd(self._old_wakeup_fd)
             signal.signal(signal.SIGCHLD, self._old_handler)
             self._selector.close()
             os.close(self._wake_r)
@@ -153,9 +155,9 @@ class ProcessesBackend:
         """Pid of each live main process -> job, for telling our own GPU processes from other people's."""
         return {**{pid: job for job, pid in self._pids.items()}, **self._orphans.sessions()}
 
-    def _child_ended(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._wake_w, b"!")
+
+def _do_nothing(*_: object) -> None:
+    """A signal that nobody handles wakes nobody."""
 
 
 def _not_started(launch: Launch, exc: OSError) -> NotStarted:

@@ -64,4 +64,8 @@ def kind_of(name: str) -> BackendKind:
         from sf_runner.cli.slurm_kind import SlurmKind
 
         return SlurmKind()
+    if name == "ngc":
+        from sf_runner.cli.ngc_kind import NgcKind
+
+        return NgcKind()
     raise UsageError(f"--runner={name} is not available in this version; use --runner=processes")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
+from sf_runner.cli.ngc_options import NgcOptions, add_ngc_flags
 from sf_runner.cli.parser import (
     Parser,
     device_list,
@@ -79,6 +80,7 @@ class RunOptions:
     notify_on: tuple[NotifyEvent, ...]
     detach: bool
     slurm: SlurmOptions
+    ngc: NgcOptions
 
     @property
     def guarded(self) -> bool:
@@ -88,7 +90,7 @@ class RunOptions:
     @property
     def print_only(self) -> bool:
         """Whether to show what would be submitted, and to submit nothing."""
-        return self.backend == "slurm" and self.slurm.print_only
+        return (self.backend == "slurm" and self.slurm.print_only) or (self.backend == "ngc" and self.ngc.print_only)
 
     @property
     def retry(self) -> tuple[Literal["failed", "cancelled"], ...]:
@@ -107,6 +109,7 @@ def make_parser() -> Parser:
     _add_failures(parser, parser.add_argument_group("failures, retries, limits"))
     _add_notifications(parser, parser.add_argument_group("notifications"))
     add_slurm_flags(parser, parser.add_argument_group("Slurm (--runner=slurm)"))
+    add_ngc_flags(parser, parser.add_argument_group("NGC and other clouds (--runner=ngc)"))
     return parser
 
 
@@ -200,7 +203,8 @@ def parse(argv: Sequence[str]) -> RunOptions:
     namespace.notify_on = _notify_on(namespace.notify_on, namespace.notify_command)
     values = vars(namespace)
     values["slurm_args"] = tuple(chain.from_iterable(values["slurm_args"] or ()))
-    options = RunOptions(slurm=section(SlurmOptions, values, "slurm_"), **values)
+    slurm, ngc = section(SlurmOptions, values, "slurm_"), section(NgcOptions, values, "ngc_")
+    options = RunOptions(slurm=slurm, ngc=ngc, **values)
     _check_backend(options)
     return options
 
@@ -212,6 +216,9 @@ def _check_backend(options: RunOptions) -> None:
             f"--detach: experiments of --runner={options.backend} need their runner; close the terminal instead, "
             "they go on without it"
         )
-    for name, given in (("slurm", given_flags(options.slurm, SlurmOptions(), "slurm_")),):
+    for name, given in (
+        ("slurm", given_flags(options.slurm, SlurmOptions(), "slurm_")),
+        ("ngc", given_flags(options.ngc, NgcOptions(), "ngc_")),
+    ):
         if given and options.backend != name:
             raise UsageError(f"{given[0]} is a flag of --runner={name}, not of --runner={options.backend}")

@@ -56,7 +56,12 @@ class Prepared:
 def prepare(options: RunOptions) -> Prepared:
     """Load and check; touches nothing. UsageError or DescriptionError in one line."""
     description = load_description(options.run)
-    plan = make_plan(description, options.train_dir, experiment_suffix=options.experiment_suffix)
+    plan = make_plan(
+        description,
+        options.train_dir,
+        experiment_suffix=options.experiment_suffix,
+        train_dir_of_jobs=options.ngc.train_dir,
+    )
     kind = kind_of(options.backend)
     kind.check(options, plan)
     pause = options.pause_between if options.pause_between is not None else plan.defaults.pause_between_s or 0.0

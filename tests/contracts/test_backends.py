@@ -27,6 +27,7 @@ from sf_runner.backends.slurm.script import JobShape, ScriptSettings
 from sf_runner.placement import ANYWHERE
 from sf_runner.testing.fake_backend import FakeBackend, FakeMachine, FakeProgram
 from sf_runner.testing.fake_clock import FakeClock
+from tests.runner.ngc_rig import NgcRig
 from tests.runner.slurm_cluster import SlurmCluster
 
 PATIENCE_S = 60.0
@@ -214,7 +215,12 @@ def known_of(launch: Launch, started: Started) -> Known:
     )
 
 
-RIGS: dict[str, Callable[[Path], Rig]] = {"fake": FakeRig, "processes": ProcessesRig}
+RIGS: dict[str, Callable[[Path], Rig]] = {
+    "fake": FakeRig,
+    "processes": ProcessesRig,
+    "ngc": NgcRig,
+    "ngc_by_name": lambda folder: NgcRig(folder, by_name=True),
+}
 
 
 @pytest.fixture(params=[*RIGS, pytest.param("slurm", marks=pytest.mark.slurm)])
