@@ -12,11 +12,15 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+if __name__ == "__main__":  # started by its path
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from sf_runner.backends.kernel import process_stat
 
@@ -143,6 +147,10 @@ class SlurmCluster:
         }
 
     def __enter__(self) -> SlurmCluster:
+        # Whatever becomes of this process, nothing of the cluster outlives it: its end closes the pipe.
+        self._undertaker = subprocess.Popen(
+            [sys.executable, __file__, str(self.folder)], stdin=subprocess.PIPE, start_new_session=True
+        )
         try:
             self._bring_up()
         except BaseException:
@@ -159,8 +167,7 @@ class SlurmCluster:
             "munged",
         ):
             self._stop(name)
-        _end_strays(self.folder)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._undertaker.communicate()
 
     # ---- daemons -------------------------------------------------------------------------------------------
 
@@ -335,9 +342,15 @@ def _stepds_of(pids: Sequence[int]) -> list[int]:
     return sorted(found)
 
 
-def _end_strays(folder: Path) -> None:
-    """Whatever belongs to this cluster and outlived its daemons."""
-    pids = _pids_with("SLURM_JOB_NAME=", folder)
+def _bury(folder: Path) -> None:
+    """End what belongs to this cluster and is still there, and remove its folder."""
+    pids = _pids_with("SLURM_CONF=", folder)
     for pid in [*_stepds_of(pids), *pids]:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    _bury(Path(sys.argv[1]))
