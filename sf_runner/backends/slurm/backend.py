@@ -20,8 +20,9 @@ from sf_runner.backends.slurm.array import Array, Order, make_array
 from sf_runner.backends.slurm.batches import BatchPaths, list_batches, next_batches, read_batch, write_batch
 from sf_runner.backends.slurm.client import Limits, Refused, SlurmClient, SlurmDownError, Submitted, complaint
 from sf_runner.backends.slurm.desk import Desk
-from sf_runner.backends.slurm.fold import Unit
+from sf_runner.backends.slurm.fold import Unit, may_hold
 from sf_runner.backends.slurm.packing import Draft, SubmitSettings, make_drafts
+from sf_runner.backends.slurm.task_records import read_history
 from sf_runner.backends.slurm.watch import Watch
 
 _RETRY_SETTLE_S = 5.0
@@ -125,10 +126,9 @@ class SlurmBackend:
     def close(self, *, detach: bool) -> None:
         if detach:
             self._flush()  # what is on its way goes on
-        self._clerk.close()
-        self._watch.close()
-        os.close(self._wake_r)
-        os.close(self._wake_w)
+        if self._clerk.close() and self._watch.close():
+            os.close(self._wake_r)
+            os.close(self._wake_w)
 
     def outlive_jobs(self) -> None:
         """They need nobody."""
@@ -230,7 +230,10 @@ class SlurmBackend:
         for task in array.tasks.values():
             for job in task.jobs.values():
                 known = wanted.get(job.job)
-                if known is not None and job.attempt <= known.attempt:
+                if known is None or job.attempt > known.attempt:
+                    continue
+                read_history(paths.records(task.index), task.history)
+                if may_hold(task.history.jobs.get(job.job), job.attempt, known.attempt):
                     del wanted[job.job]
                     task.units[job.job] = Unit(job=job.job, attempt=known.attempt, started=known.handle is not None)
         return array
