@@ -41,8 +41,8 @@ _SELECTED = {
     "": "white", "dim": "grey78", "bold": "bold white", "title": "bold white", "key": "bold bright_cyan",
     "rule": "grey78", "track": "grey62", "head": "bold white", "spark": "#87ffff", "running": "#87ffff",
     "starting": "#afd7ff", "ending": "#ffff87", "retrying": "#ffff87", "waiting": "grey78", "queued": "grey78",
-    "succeeded": "#afff87", "failed": "bold #ffafaf", "cause": "#ffafaf", "cancelled": "#ffafff", "warning": "bold #ffff87",
-    "note": "#ffff87", "good": "#afff87", "busy": "#ffff87", "full": "#ffafaf",
+    "succeeded": "#afff87", "failed": "bold #ffafaf", "cause": "#ffafaf", "cancelled": "#ffafff",
+    "warning": "bold #ffff87", "note": "#ffff87", "good": "#afff87", "busy": "#ffff87", "full": "#ffafaf",
 }  # fmt: skip
 """The same on the dark blue of the selected row, whose background is ours and so are its colours."""
 
