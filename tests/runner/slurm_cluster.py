@@ -243,12 +243,13 @@ class SlurmCluster:
         self._start(f"slurmd-n{number}", ["slurmd", "-D", "-N", f"n{number}", "-f", f"{self.folder}/slurm.conf"])
 
     def kill_node(self, number: int) -> None:
-        """As when the power fails: its daemon and everything that runs on it."""
+        """As when the power fails: its daemon and everything that runs on it; and the controller has noticed."""
         self._stop(f"slurmd-n{number}", signal.SIGKILL)
         pids = _pids_with(f"SLURMD_NODENAME=n{number}", self.folder)
         for pid in [*_stepds_of(pids), *pids]:  # the helpers first: they would tell how the jobs ended
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+        self.run("scontrol", "update", f"NodeName=n{number}", "State=DOWN", "Reason=power")
 
     def _start(self, name: str, argv: Sequence[str]) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:
