@@ -136,6 +136,10 @@ class NgcBackend:
     def settled(self) -> bool:
         return all(attempt.phase == "known" for attempt in self._attempts.values())
 
+    def certain(self) -> bool:
+        """Whether of every adopted attempt it is known if it is over: the cloud has told its state since."""
+        return all(a.phase == "known" and a.last_seen is not None for a in self._attempts.values())
+
     def next_wake(self) -> float | None:
         now = time.time()
         times = [self._calls.next_wake(), self._watch.next_wake(now)]
