@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import socket
@@ -82,11 +83,23 @@ def execute(prepared: Prepared, command: list[str], lifeline: Lifeline | None = 
     elif session.state is not None:
         rerun = shlex.join(["python", "-m", "sf_runner.run", *command])
         elapsed_s = time.time() - started
-        summary = summary_lines(session.state, prepared.plan.paths, elapsed_s=elapsed_s, rerun=rerun)
+        results = _results(session.state, prepared.plan.paths)
+        summary = summary_lines(session.state, prepared.plan.paths, elapsed_s=elapsed_s, rerun=rerun, results=results)
         _print_lines(summary)
         if session.notifier is not None:
             _print_lines(f"warning: {text}" for text in session.notifier.ended(session.state, code, summary))
     return code
+
+
+def _results(state: RunState, paths: RunPaths) -> list[str] | None:
+    """The table of results; None where it cannot be made: numpy is not installed, files hold what nobody expected. It
+    must not fail a run that has ended well."""
+    try:
+        from sf_runner.results.closing import closing_lines  # not before there are results
+
+        return closing_lines(state, paths)
+    except Exception:
+        return None
 
 
 class _Session:
@@ -120,6 +133,7 @@ class _Session:
             try:
                 slots.restore(state.active)
                 adopted = self.backend.adopt(known_attempts(state, plan.paths))
+                gc.freeze()  # the plan stays to the end: no collection has to look through it again
                 self.ending = loop.run(adopted, news=notes)
             finally:
                 loop.stop_screen()

@@ -126,16 +126,16 @@ def test_a_curve_is_dotted_where_fewer_experiments_reach_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "seed", "left"),
+    ("params", "seed", "seed_param", "left"),
     [
-        ([{"seed": 1, "lr": 1}, {"seed": 2, "lr": 1}], ["1", "2"], ["lr"]),
-        ([{"rng_seed": 1, "x": 1}], ["1"], ["x"]),
-        ([{"number": 5, "lr": 1}, {"number": 6, "lr": 6}], ["5", "6"], ["lr"]),
-        ([{"lr": 1}], [None], ["lr"]),
+        ([{"seed": 1, "lr": 1}, {"seed": 2, "lr": 1}], ["1", "2"], None, ["lr"]),
+        ([{"env.rng": 1, "seed": 1}], ["1"], "env.rng", ["seed"]),
+        ([{"number": 5, "lr": 5}], ["5"], "lr", ["number"]),
+        ([{"lr": 1}], [None], None, ["lr"]),
     ],
 )
-def test_the_seed_is_known_by_its_value(
-    params: list[dict[str, object]], seed: list[str | None], left: list[str]
+def test_the_journal_tells_which_parameter_is_the_seed(
+    params: list[dict[str, object]], seed: list[str | None], seed_param: str | None, left: list[str]
 ) -> None:
     jobs = []
     for index, (values, text) in enumerate(zip(params, seed, strict=True)):
@@ -147,7 +147,8 @@ def test_the_seed_is_known_by_its_value(
             "params": values,
             "argv": ["x", "--env=e1", "--z=2"],
         }
-        jobs.append(job if text is None else {**job, "seed": text})
+        named = {"seed_param": seed_param} if seed_param is not None else {}
+        jobs.append(job if text is None else {**job, "seed": text, **named})
     state = RunState()
     state.apply(JobsPlanned(t=0.0, jobs=jobs))
     found = experiments_of(state, RunPaths(train_dir=Path("td"), run_name="r"), now=0.0)
