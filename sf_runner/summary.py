@@ -71,7 +71,7 @@ def headline(state: RunState) -> str:
     if state.count("Succeeded") == state.total:
         return f"all {state.total} experiments succeeded"
     parts = [f"{state.count('Succeeded')} of {state.total} experiments succeeded"]
-    waiting = [record.attempts > 0 for record in state.jobs.values() if record.planned and type(record.state) is Waiting]
+    waiting = [r.attempts > 0 for r in state.jobs.values() if r.planned and isinstance(r.state, Waiting)]
     for count, text in (
         (state.count("Failed"), "failed"),
         (state.count("Cancelled"), "cancelled"),
