@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.options import RunOptions, parse
-from sf_runner.guardian import Lifeline, run_guarded
+from sf_runner.guardian import run_guarded
+from sf_runner.lifeline import Lifeline
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,11 +23,11 @@ from sf_runner.backends.processes import ProcessesBackend
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice, choose_slots
 from sf_runner.errors import SfRunnerError, StorageError, UsageError
-from sf_runner.guardian import Lifeline
 from sf_runner.history import History, load_history, save_history
 from sf_runner.job_state import Running, Stopping
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder
+from sf_runner.lifeline import Lifeline
 from sf_runner.loading import load_description
 from sf_runner.notify import Notifier
 from sf_runner.paths import RunPaths
