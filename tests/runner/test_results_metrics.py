@@ -13,7 +13,7 @@ from sf_runner.errors import UsageError
 from sf_runner.events import JobsPlanned
 from sf_runner.paths import RunPaths
 from sf_runner.results.experiments import experiments_of
-from sf_runner.results.formatting import decimals, number, short_number
+from sf_runner.results.formatting import decimals, number, short_number, tick_labels
 from sf_runner.results.metrics import choose, fps_name, lower_is_better, resolve
 from sf_runner.results.plot import Line, ticks
 from sf_runner.results.statistics import Band
@@ -102,6 +102,9 @@ def test_numbers_of_a_column_share_their_decimals(values: list[float | None], sh
 
 
 def test_numbers_on_axes_are_short() -> None:
+    assert tick_labels([40_958.0, 40_960.0]) == ["40.958k", "40.96k"]
+    assert tick_labels([0.0, 1500.0]) == ["0", "1.5k"]
+    assert tick_labels([3.0]) == ["3"]
     assert [short_number(value) for value in (0, 0.25, 1500, 2.5e6, -3e9)] == ["0", "0.25", "1.5k", "2.5M", "-3B"]
 
 
