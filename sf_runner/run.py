@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +27,7 @@ def _run(argv: Sequence[str]) -> int:
 def _execute(options: RunOptions, argv: Sequence[str], lifeline: Lifeline) -> int:
     from sf_runner.cli.session import execute, prepare
 
+    gc.disable()  # until the run begins: what is made before that is there to stay
     return execute(prepare(options), list(argv), lifeline)
 
 

@@ -133,7 +133,8 @@ class _Session:
             try:
                 slots.restore(state.active)
                 adopted = self.backend.adopt(known_attempts(state, plan.paths))
-                gc.freeze()  # the plan stays to the end: no collection has to look through it again
+                gc.freeze()  # the plan stays to the end: no collection has to look through it
+                gc.enable()
                 self.ending = loop.run(adopted, news=notes)
             finally:
                 loop.stop_screen()
