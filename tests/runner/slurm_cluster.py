@@ -12,11 +12,15 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+if __name__ == "__main__":  # started by its path
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from sf_runner.backends.kernel import process_stat
 
@@ -51,7 +55,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 MaxArraySize={max_array_size}
 MaxJobCount={max_job_count}
-MinJobAge=300
+MinJobAge={min_job_age}
 KillWait=2
 SlurmdTimeout={slurmd_timeout}
 MessageTimeout=10
@@ -104,6 +108,7 @@ class SlurmCluster:
         max_array_size: int = 1001,
         max_job_count: int = 20000,
         slurmd_timeout_s: int = 10,
+        min_job_age_s: int = 300,
         accounting: bool = False,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm_test_"))
@@ -131,6 +136,7 @@ class SlurmCluster:
             max_array_size=max_array_size,
             max_job_count=max_job_count,
             slurmd_timeout=slurmd_timeout_s,
+            min_job_age=min_job_age_s,
             accounting=accounting_lines,
         )
         self._gpus = gpus
@@ -141,6 +147,10 @@ class SlurmCluster:
         }
 
     def __enter__(self) -> SlurmCluster:
+        # Whatever becomes of this process, nothing of the cluster outlives it: its end closes the pipe.
+        self._undertaker = subprocess.Popen(
+            [sys.executable, __file__, str(self.folder)], stdin=subprocess.PIPE, start_new_session=True
+        )
         try:
             self._bring_up()
         except BaseException:
@@ -157,8 +167,7 @@ class SlurmCluster:
             "munged",
         ):
             self._stop(name)
-        _end_strays(self.folder)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._undertaker.communicate()
 
     # ---- daemons -------------------------------------------------------------------------------------------
 
@@ -324,17 +333,24 @@ def _stepds_of(pids: Sequence[int]) -> list[int]:
     """The helpers of slurmd under which these processes run."""
     found: set[int] = set()
     for pid in pids:
-        while pid > 1 and (status := process_stat(pid)) is not None:
+        ancestor = pid
+        while ancestor > 1 and (status := process_stat(ancestor)) is not None:
             with suppress(OSError):
-                if Path(f"/proc/{pid}/comm").read_text().strip() == "slurmstepd":
-                    found.add(pid)
-            pid = status.parent
+                if Path(f"/proc/{ancestor}/comm").read_text().strip() == "slurmstepd":
+                    found.add(ancestor)
+            ancestor = status.parent
     return sorted(found)
 
 
-def _end_strays(folder: Path) -> None:
-    """Whatever belongs to this cluster and outlived its daemons."""
-    pids = _pids_with("SLURM_JOB_NAME=", folder)
+def _bury(folder: Path) -> None:
+    """End what belongs to this cluster and is still there, and remove its folder."""
+    pids = _pids_with("SLURM_CONF=", folder)
     for pid in [*_stepds_of(pids), *pids]:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    _bury(Path(sys.argv[1]))

@@ -18,13 +18,15 @@ from typing import Any
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Remark, Report, StopLevel
 from sf_runner.backends.slurm.array import Array, Order, make_array
 from sf_runner.backends.slurm.batches import BatchPaths, list_batches, next_batches, read_batch, write_batch
-from sf_runner.backends.slurm.client import Limits, Refused, SlurmClient, SlurmDownError, Submitted
+from sf_runner.backends.slurm.client import Limits, Refused, SlurmClient, SlurmDownError, Submitted, complaint
 from sf_runner.backends.slurm.desk import Desk
-from sf_runner.backends.slurm.fold import Unit
+from sf_runner.backends.slurm.fold import Unit, may_hold
 from sf_runner.backends.slurm.packing import Draft, SubmitSettings, make_drafts
+from sf_runner.backends.slurm.task_records import read_history
 from sf_runner.backends.slurm.watch import Watch
 
 _RETRY_SETTLE_S = 5.0
+_PATIENCE_S = 10.0
 _RETRY_SUBMIT_S = (5.0, 10.0, 20.0, 40.0, 60.0)
 
 
@@ -45,6 +47,7 @@ class SlurmBackend:
         self._submitting: dict[str, Array] = {}
         self._retries: list[tuple[float, Array, int]] = []
         self._unsettled: list[tuple[float, Array]] = []
+        self._waits = (time.time(), False)
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
@@ -96,6 +99,7 @@ class SlurmBackend:
         self._clerk.collect()
         self._flush()
         self._submit_again(now)
+        self._tell_waiting(now)
         reports, self._reports = self._reports, []
         return [*reports, *self._watch.poll(now)]
 
@@ -122,10 +126,9 @@ class SlurmBackend:
     def close(self, *, detach: bool) -> None:
         if detach:
             self._flush()  # what is on its way goes on
-        self._clerk.close()
-        self._watch.close()
-        os.close(self._wake_r)
-        os.close(self._wake_w)
+        if self._clerk.close() and self._watch.close():
+            os.close(self._wake_r)
+            os.close(self._wake_w)
 
     def outlive_jobs(self) -> None:
         """They need nobody."""
@@ -194,6 +197,18 @@ class SlurmBackend:
             else:
                 self._unsettled.append((at, array))
 
+    def _tell_waiting(self, now: float) -> None:
+        """sbatch itself waits where a cluster is full."""
+        since, told = self._waits
+        if not self._submitting or self._retries:
+            self._waits = (now, False)
+        elif not told and now - since > _PATIENCE_S:
+            first = next(iter(self._submitting.values()))
+            why = first.paths.complained()
+            self._waits = (since, True)
+            if why:
+                self._reports.append(Remark(text=f"Slurm does not take the experiments yet: {complaint(why)}"))
+
     def _refuse(self, draft: Draft, error: str, *, permanent: bool) -> None:
         for jobs in draft.tasks:
             for job in jobs:
@@ -215,7 +230,10 @@ class SlurmBackend:
         for task in array.tasks.values():
             for job in task.jobs.values():
                 known = wanted.get(job.job)
-                if known is not None and job.attempt <= known.attempt:
+                if known is None or job.attempt > known.attempt:
+                    continue
+                read_history(paths.records(task.index), task.history)
+                if may_hold(task.history.jobs.get(job.job), job.attempt, known.attempt):
                     del wanted[job.job]
                     task.units[job.job] = Unit(job=job.job, attempt=known.attempt, started=known.handle is not None)
         return array

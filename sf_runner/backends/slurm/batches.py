@@ -103,6 +103,13 @@ class BatchPaths:
             return ""
         return words[0].strip() if words[0].strip().isdigit() else ""
 
+    def complained(self) -> str:
+        """What sbatch said on standard error so far."""
+        try:
+            return self.complaint.read_text(errors="replace")
+        except OSError:
+            return ""
+
     def is_abandoned(self) -> bool:
         try:
             return self.answer.read_text().strip() == ABANDONED

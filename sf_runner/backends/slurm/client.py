@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sf_runner.backends.slurm.batches import BatchPaths, list_batches
+from sf_runner.backends.slurm.batches import BatchPaths
 from sf_runner.backends.slurm.script import comment_of
 from sf_runner.backends.slurm.task_records import TaskHistory, read_history
 from sf_runner.errors import BackendError
@@ -195,7 +195,7 @@ class SlurmClient:
                     return Refused(error=f"sbatch: {exc.strerror}", passing=False)
             if array := batch.array_id():
                 return Submitted(array_id=array)
-            text = complaint(batch.complaint.read_text(errors="replace"))
+            text = complaint(batch.complained())
             return Refused(error=text, passing=bool(_TRANSIENT.search(text)))
 
     def find(self, batch: BatchPaths) -> str:
@@ -295,6 +295,3 @@ def _array_by_records(batch: BatchPaths) -> str:
 def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for at in range(0, len(ids), _MANY):
         yield ids[at : at + _MANY]
-
-
-__all__ = ["Entry", "Limits", "Queue", "Refused", "SlurmClient", "SlurmDownError", "Submitted", "list_batches"]

@@ -12,9 +12,7 @@ from typing import Any
 
 
 class Desk:
-    """Takes errands and hands their results back in `results`, waking whoever waits for `wake_fd`.
-
-    `name` also tells the results of several desks apart."""
+    """Takes errands and hands their results back in `collect`, after waking whoever waits for `wake_fd`."""
 
     def __init__(self, wake_fd: int) -> None:
         self._wake_fd = wake_fd
@@ -49,10 +47,11 @@ class Desk:
             self._open -= 1
             deliver()
 
-    def close(self) -> None:
-        """Finish what was asked for; blocks until then."""
+    def close(self, patience_s: float | None = None) -> bool:
+        """Finish what was asked for; blocks until then, or for so long. Whether all is done."""
         self._errands.put(None)
-        self._thread.join()
+        self._thread.join(patience_s)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         while (errand := self._errands.get()) is not None:

@@ -14,6 +14,7 @@ from sf_runner.job_state import FailureCause
 from sf_runner.placement import Placement
 
 _NOTHING = JobHistory()
+_AGAIN = ("limit", "term", "lost")
 
 
 @dataclass(kw_only=True)
@@ -43,6 +44,16 @@ class Sight:
     handle: Mapping[str, Any]
     record: Mapping[str, Any] | None = None
     words: str = ""
+
+
+def may_hold(history: JobHistory | None, first: int, attempt: int) -> bool:
+    """Whether a task whose first attempt of a job was `first` can be the one in which `attempt` queues or runs."""
+    if history is None or not history.last:
+        return attempt == first
+    if attempt <= history.last:
+        return True
+    end = history.ends.get(history.last)
+    return attempt == history.last + 1 and (end is None or end.told in _AGAIN)
 
 
 def advance(unit: Unit, sight: Sight) -> tuple[list[Report], bool]:
@@ -95,11 +106,10 @@ def _told_and_over(unit: Unit, end: AttemptEnd, sight: Sight) -> Ended:
         if error.startswith("--"):
             return _ended(unit, sight, "failed", make_cause("timeout", f"its time was over; {error}", "timeout"), end)
         return _ended(unit, sight, "requeue", _why_told(end), end)
-    fate: Fate = sight.slurm.fate
-    if sight.slurm.words == "" or sight.slurm.kind == "spawn" or sight.slurm.phase != "over":
-        fate = "requeue"
-    words = sight.slurm.words if fate != "requeue" or sight.slurm.kind != "lost" else "ended from outside (TERM)"
-    return _ended(unit, sight, fate, make_cause(sight.slurm.kind, words or "ended from outside", sight.slurm.kind), end)
+    kind, fate, words = sight.slurm.kind, sight.slurm.fate, sight.slurm.words
+    if kind in ("lost", "spawn"):  # Slurm has no better word for it than we have
+        kind, fate, words = "lost", "requeue", "ended from outside (TERM)"
+    return _ended(unit, sight, fate, make_cause(kind, words, kind), end)
 
 
 def _without_record(unit: Unit, sight: Sight) -> Ended | None:

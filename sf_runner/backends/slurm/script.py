@@ -38,6 +38,7 @@ OURS = {
 """Options of sbatch that cannot be passed through, and why."""
 _OWN_FLAGS = ("account", "constraint", "mem", "partition", "qos", "time")
 _PLAIN = re.compile(r"[\w@%+=:,./*\[\]&|()-]*\Z")
+_OPTION_LINE = re.compile(r"#SBATCH (--\S+)\s*(.*)")
 _HEADER_LINE = re.compile(r"\s*(#|$)")
 
 
@@ -147,8 +148,9 @@ def _header(options: Mapping[str, Any], further: Mapping[str, Any]) -> str:
         except (SystemExit, ValueError):
             why = complaint.getvalue().strip().rpartition("error: ")[2]
             raise UsageError(f"sbatch option '{name.replace('_', '-')}={value}' is not valid: {why}") from None
-    lines = [line.rstrip() for line in slurm.script(convert=False).splitlines() if line.startswith("#SBATCH")]
-    return "\n".join(lines)
+    lines = [_OPTION_LINE.match(line) for line in slurm.script(convert=False).splitlines()]
+    # sbatch reads `--nice 5` and other options with an optional value only with `=`.
+    return "\n".join(f"#SBATCH {line[1]}" + (f"={line[2]}" if line[2] else "") for line in lines if line)
 
 
 def _slurm() -> Any:

@@ -17,7 +17,9 @@ from sf_runner.backends.slurm.packing import throttles
 from sf_runner.backends.slurm.states import STUCK_REASONS, meaning
 from sf_runner.backends.slurm.task_records import read_history
 
+_SOONEST_S = 0.5
 _SOON_S = 2.0
+_LAST_WORD_S = 5.0
 _SETTLE_S = 4.0
 """Between Slurm's word that a task is over and ours: so late may a shared file system show what was written."""
 _DOWN_MAX_S = 60.0
@@ -31,7 +33,7 @@ class Watch:
     def __init__(self, client: SlurmClient, desk: Desk, *, poll_s: float) -> None:
         self._client = client
         self._desk = desk
-        self._poll_s = poll_s
+        self._poll_s = max(_SOONEST_S, poll_s)
         self._arrays: dict[str, Array] = {}
         self._where: dict[str, tuple[Array, Task]] = {}
         self._reports: list[Report] = []
@@ -87,8 +89,9 @@ class Watch:
         """Whether Slurm was heard, and no task is over of which not all is reported."""
         return not self._where or (self._heard and all(task.settled_at is None for _, task in self._tasks()))
 
-    def close(self) -> None:
-        self._desk.close()
+    def close(self) -> bool:
+        """Whether nothing is being asked any more."""
+        return self._desk.close(_LAST_WORD_S)
 
     # ---- asking --------------------------------------------------------------------------------------------
 
