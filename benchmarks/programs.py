@@ -160,23 +160,32 @@ class Running:
         if self.process.poll() is not None:
             raise SystemExit(f"ended with {self.process.returncode}:\n" + "\n".join(self.log[-20:]))
 
-    def run_for(self, *, warm_up_s: float, seconds: float, start_limit_s: float = 90.0) -> Conditions:
-        """Returns `warm_up_s` + `seconds` after the first frames were reported; conditions are those of the latter."""
-        until = time.time() + start_limit_s
-        began = False
-        before: CoreUse | None = None
-        while time.time() < until:
-            time.sleep(_LOOK_S)
-            self.look()
-            self.fail_if_ended()
-            if not began and self.points:
-                began, until = True, time.time() + warm_up_s + seconds
-            if began and before is None and time.time() >= until - seconds:
-                before = self.core_use()
-        if not began:
-            raise SystemExit(f"no frames after {start_limit_s:g} s:\n" + "\n".join(self.log[-20:]))
+    def wait_for_frames(self, limit_s: float = 90.0) -> None:
+        """Returns when the program has reported frames for the first time."""
+        until = time.time() + limit_s
+        while not self.points:
+            if time.time() > until:
+                raise SystemExit(f"no frames after {limit_s:g} s:\n" + "\n".join(self.log[-20:]))
+            self._pause()
 
-        assert before is not None
+    def _pause(self) -> None:
+        time.sleep(_LOOK_S)
+        self.look()
+        self.fail_if_ended()
+
+    def run_for(self, *, warm_up_s: float, seconds: float, others: Sequence[Running] = ()) -> Conditions:
+        """Lets it run that long after its first frames; the conditions are those of `seconds`. `others` run as well and
+        are read from time to time."""
+        self.wait_for_frames()
+        until = time.time() + warm_up_s
+        before: CoreUse | None = None
+        while time.time() < until or before is None:
+            self._pause()
+            for other in others:
+                other.look()
+                other.fail_if_ended()
+            if before is None and time.time() >= until:
+                before, until = self.core_use(), until + seconds
         return Conditions.between(before, self.core_use())
 
     def frames_per_s(self, warm_up_s: float) -> float:

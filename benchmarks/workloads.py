@@ -55,7 +55,7 @@ DOOM = Workload(
     flags=(
         "--rollout=32",
         "--recurrence=32",
-        "--batch_size=2048",
+        "--batch_size=1024",
         "--use_rnn=True",
         "--normalize_input=False",
         "--normalize_returns=False",
@@ -68,7 +68,18 @@ DOOM = Workload(
     peer=_PEER_DOOM_BATCH,
     peer_module="sf_examples.vizdoom.train_vizdoom",
     settings={
-        "ours": (topology(2, 16), topology(2, 32), topology(1, 32), topology(2, 8)),
+        "ours": (
+            topology(2, 16),
+            topology(2, 16, "--set_workers_cpu_affinity=False", name="2x16 not pinned"),
+            topology(
+                2,
+                16,
+                "--set_workers_cpu_affinity=False",
+                "--worker_num_splits=1",
+                "--learner_main_loop_num_cores=2",
+                name="2x16 not pinned, 1 split, 2 threads",
+            ),
+        ),
         "peer": (
             topology(2, 16, "--worker_num_splits=2"),
             topology(2, 32, "--worker_num_splits=2"),
@@ -101,17 +112,22 @@ CARTPOLE = Workload(
     peer=("--num_epochs=1", "--num_batches_per_epoch=1"),
     peer_module="sf_examples.train_gym_env",
     settings={
-        "ours": (serial(32), serial(32, "--async_rl=True", name="pipelined")),
+        "ours": (
+            serial(64, "--async_rl=True", name="pipelined"),
+            serial(32, "--async_rl=True", name="pipelined"),
+            serial(32),
+        ),
         "peer": (
+            serial(32, "--async_rl=True", name="serial, learner beside"),
+            serial(64, "--async_rl=True", name="serial, learner beside"),
+            serial(32, "--async_rl=False"),
+            serial(32, "--async_rl=False", name="serial, 1 thread", OMP_NUM_THREADS="1"),
             topology(2, 16, "--worker_num_splits=2"),
             topology(2, 16, "--worker_num_splits=2", name="2x16, 1 thread", OMP_NUM_THREADS="1"),
-            serial(32, "--async_rl=True", name="serial, learner beside"),
-            serial(32, "--async_rl=False", OMP_NUM_THREADS="1"),
-            serial(32, "--async_rl=False"),
         ),
         "sb3": (
-            Setting(name="32 envs, 2 threads", flags=("--threads=2",)),
             Setting(name="32 envs, 1 thread", flags=("--threads=1",)),
+            Setting(name="32 envs, 2 threads", flags=("--threads=2",)),
         ),
     },
 )
@@ -160,6 +176,8 @@ def command(side: Side, load: Workload, setting: Setting, python: Path, seconds:
         script = str(Path(__file__).resolve().parent / "sb3_ppo.py")
         return [str(python), script, f"--env={load.env}", f"--seconds={seconds}", *setting.flags]
     common = [f"--env={load.env}", "--algo=APPO", "--seed=1", "--device=cpu", "--train_dir={folder}"]
+    # Episodes need not be moved apart here, which takes both programs up to 10 s.
+    common += ["--decorrelate_experience_max_seconds=1", "--decorrelate_envs_on_one_worker=False"]
     common += ["--experiment=run", f"--train_for_seconds={seconds:g}", *load.flags, *setting.flags]
     if side == "ours":
         return [sys.executable, "-m", "sf_algo.train_appo", *common, "--status_interval=0.5", *load.ours]

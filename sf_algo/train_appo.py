@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sf_algo.config.entry import run_command
 from sf_algo.config.resolve import Command, Invocation
-from sf_algo.runtime.threads import prepare_threads
+from sf_algo.runtime.threads import keep_freed_memory, prepare_threads
 
 _BEGAN = time.monotonic()
 
@@ -21,6 +21,7 @@ def train(invocation: Invocation) -> int:
 
         return run_tuning(invocation)
     prepare_threads()
+    keep_freed_memory()
     from sf_algo.runtime.launch import run_training
 
     return run_training(invocation.config, began=_BEGAN)

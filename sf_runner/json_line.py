@@ -21,5 +21,8 @@ def _make() -> Callable[[Any], str]:
     return lambda value: "".join(parts(value, 0))
 
 
+quoted: Callable[[str], str] = _encoder.encode_basestring_ascii
+"""The text of a string, in quotes."""
+
 json_line: Callable[[Any], str] = _make()
 """The text of a value; TypeError for what JSON does not have."""

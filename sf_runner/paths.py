@@ -1,7 +1,8 @@
 """Where everything of a run lies on disk. The only module that knows a file name.
 
 <train_dir>/<run_name>/
-  .runner/journal.jsonl  .runner/lock  .runner/history.json  .runner/requests/  .runner/ngc/
+  .runner/journal.jsonl  .runner/lock  .runner/runner.json  .runner/history.json  .runner/requests/  .runner/*.log
+  .runner/slurm/  .runner/ngc/
   <base_name>_<suffix>/<experiment_name>/
     job/attempt_<k>.log  job/exit.json  job/progress.json  job/progress_history.jsonl
     ...                          everything else in there belongs to the program that runs

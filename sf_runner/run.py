@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.options import RunOptions, parse
-from sf_runner.guardian import Lifeline, run_guarded
+from sf_runner.guardian import run_guarded
+from sf_runner.lifeline import Lifeline
 from sf_runner.terminal_guard import run_with_guard
 
 
@@ -30,6 +32,7 @@ def _run(argv: Sequence[str]) -> int:
 def _execute(options: RunOptions, argv: Sequence[str], lifeline: Lifeline | None) -> int:
     from sf_runner.cli.session import execute, prepare
 
+    gc.disable()  # until the run begins: what is made before that is there to stay
     return execute(prepare(options), list(argv), lifeline)
 
 

@@ -10,10 +10,10 @@ from typing import Literal
 
 from sf_runner import events as ev
 from sf_runner.backends.base import Backend, Ended, NotStarted, Remark, Report, Started
-from sf_runner.guardian import Lifeline
 from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Stopping, StopReason, Waiting
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder
+from sf_runner.lifeline import Lifeline
 from sf_runner.notify import Notifier
 from sf_runner.outcomes import judge_report, last_sign_of_life, started_event, submitted_again
 from sf_runner.plan import Job

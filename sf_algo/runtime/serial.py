@@ -34,18 +34,18 @@ class SerialWatch:
     def __init__(self, stop: StopCondition) -> None:
         self._stop = stop
         self.starting = True
-        self.activity = Activity(-1, False, time.monotonic())
+        self.activity: Activity = (-1, False, time.monotonic())
 
     def resetting(self, env_index: int) -> None:
         if self.starting:
             self._stop.check()
-        self.activity = Activity(env_index, True, time.monotonic())
+        self.activity = (env_index, True, time.monotonic())
 
     def stepping(self, env_index: int) -> None:
-        self.activity = Activity(env_index, False, time.monotonic())
+        self.activity = (env_index, False, time.monotonic())
 
     def idle(self) -> None:
-        self.activity = Activity(-1, False, time.monotonic())
+        self.activity = (-1, False, time.monotonic())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TextIO, TypeAlias
 
 from sf_algo.config import Config
+from sf_algo.config.families import family_of, understands
 from sf_algo.config.flags import FlagValue
 from sf_algo.config.resolve import Invocation
 from sf_algo.config.rounds import fills_rounds
@@ -62,14 +63,14 @@ def candidates(config: Config, typed: frozenset[str], cores: int) -> list[Choice
     fixed = typed | {"async_rl"} if "serial_mode" in typed else typed
     now: dict[str, FlagValue] = {name: getattr(config.sampling, name) for name in TUNED}
     found: list[Choice] = [now]
-    for proposal in _proposals(cores):
+    for proposal in _proposals(cores, serial_first=config.sampling.serial_mode):
         choice = {**now, **{name: value for name, value in proposal.items() if name not in fixed}}
         if choice not in found and _is_possible(config, choice):
             found.append(choice)
     return found
 
 
-def _proposals(cores: int) -> list[Choice]:
+def _proposals(cores: int, *, serial_first: bool) -> list[Choice]:
     """Ways of different kinds first: time may run out."""
     serial: list[Choice] = []
     parallel: list[Choice] = []
@@ -87,7 +88,8 @@ def _proposals(cores: int) -> list[Choice]:
                 parallel.append(
                     {**shape, "serial_mode": False, "async_rl": True, "learner_main_loop_num_cores": threads}
                 )
-    return [*parallel[:2], *serial[:2], *parallel[2:], *serial[2:]]
+    first, second = (serial, parallel) if serial_first else (parallel, serial)
+    return [*first[:2], *second[:2], *first[2:], *second[2:]]
 
 
 def _is_possible(config: Config, choice: Choice) -> bool:
@@ -108,7 +110,10 @@ def trial_words(invocation: Invocation, choice: Choice) -> list[str]:
     """The command of one trial: all that decides what is learned as it stands, whatever else was typed, and the
     choice."""
     words: list[str] = []
+    family = family_of(invocation.config.run.env)
     for (section, name), value in config_values(invocation.config).items():
+        if not understands(family, section):
+            continue
         kept = section in _WHAT_IS_LEARNED or name in invocation.typed or (section, name) == ("run", "env")
         if kept and name not in choice and name not in _NOT_OF_A_TRIAL:
             items = [format_value(item) for item in value] if isinstance(value, tuple) else [format_value(value)]

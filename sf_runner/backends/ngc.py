@@ -28,6 +28,7 @@ from sf_runner.backends.process_tools import boot_id, is_alive, make_tag, tagged
 from sf_runner.errors import BackendError
 
 _LEFT_BEHIND_POLL_S = 0.5
+_LOOKS = 2
 _USAGE_ERROR = 2
 """What command lines exit with when an option of theirs is wrong."""
 
@@ -137,10 +138,8 @@ class NgcBackend:
         return all(attempt.phase == "known" for attempt in self._attempts.values())
 
     def certain(self) -> bool:
-        return all(
-            attempt.phase == "known" and attempt.last_seen is not None and attempt.missing_since is None
-            for attempt in self._attempts.values()
-        )
+        """Whether of every adopted attempt it is known if it is over: the cloud has told its state since."""
+        return all(a.phase == "known" and a.last_seen is not None for a in self._attempts.values())
 
     def next_wake(self) -> float | None:
         now = time.time()
@@ -270,5 +269,7 @@ class NgcBackend:
         tags = {make_tag(self._run_id, attempt.job, attempt.attempt): attempt for attempt in left}
         alive = tagged_processes(tags)
         for tag, attempt in tags.items():
-            if tag not in alive:
+            # A process that is just becoming another program has no environment for a moment: one look is not enough.
+            attempt.unseen = 0 if tag in alive else attempt.unseen + 1
+            if attempt.unseen == _LOOKS:
                 attempt.phase, attempt.unsure_since = "lookup", now

@@ -36,6 +36,7 @@ class CloudAttempt:
     """One attempt. Times are unix seconds.
 
     names: those by which it can be found. argv: the command that submits it; None: an earlier runner did.
+    unseen: looks in a row that found no command of an earlier runner.
     unsure_since: from then on no command is left that could still submit it.
     known_since: when its id became known; an older list need not show it.
     refusal: None: it is submitted (again) when the cloud does not have it.
@@ -50,6 +51,7 @@ class CloudAttempt:
     exit_record: str
     phase: Phase
     id: str = ""
+    unseen: int = 0
     unsure_since: float = 0.0
     known_since: float = 0.0
     refusal: Refusal | None = None

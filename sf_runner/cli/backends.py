@@ -10,7 +10,7 @@ from sf_runner.backends.base import Backend, Launch
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice
 from sf_runner.errors import UsageError
-from sf_runner.guardian import Lifeline
+from sf_runner.lifeline import Lifeline
 from sf_runner.paths import RunPaths
 from sf_runner.plan import Plan
 from sf_runner.run_state import RunState

@@ -37,6 +37,10 @@ from sf_runner.run_lock import run_lock
 from sf_runner.run_state import RunState
 from sf_runner.slots import SlotPolicy, SlotRequest, SlotSetup
 
+_HERE_ONLY = (
+    "num_gpus", "experiments_per_gpu", "gpus", "gpu_exclude_busy", "gpu_memory_per_experiment", "cpus_per_experiment",
+)  # fmt: skip
+"""Flags about the GPUs and cores of this machine."""
 _PROGRESS_VARIABLE = "SF_RUNNER_PROGRESS_FILE"
 
 
@@ -45,6 +49,9 @@ class NgcKind:
     queueing = False  # the cloud queues, but only the runner counts how many are submitted
 
     def check(self, options: RunOptions, plan: Plan) -> None:
+        for name in _HERE_ONLY:
+            if getattr(options, name):
+                raise UsageError(f"--{name} is about this machine; what a job gets is said in --ngc_job_template")
         template, commands = job_template(options.ngc), command_set(options.ngc)
         if options.dry_run or options.print_only:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import socket
@@ -23,12 +24,13 @@ from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice
 from sf_runner.cli.switching import is_elsewhere, settle_elsewhere
 from sf_runner.errors import SfRunnerError, StorageError
-from sf_runner.guardian import Lifeline
 from sf_runner.history import History, load_history, save_history
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder, known_attempts
+from sf_runner.lifeline import Lifeline
 from sf_runner.loading import load_description
 from sf_runner.notify import Notifier
+from sf_runner.paths import RunPaths
 from sf_runner.plan import Plan, make_plan
 from sf_runner.reconcile import ranks, reconcile
 from sf_runner.run_lock import run_lock
@@ -90,11 +92,23 @@ def execute(prepared: Prepared, command: list[str], lifeline: Lifeline | None = 
     elif session.state is not None:
         rerun = shlex.join(["python", "-m", "sf_runner.run", *command])
         elapsed_s = time.time() - started
-        summary = summary_lines(session.state, prepared.plan.paths, elapsed_s=elapsed_s, rerun=rerun)
+        results = _results(session.state, prepared.plan.paths)
+        summary = summary_lines(session.state, prepared.plan.paths, elapsed_s=elapsed_s, rerun=rerun, results=results)
         _print_lines(summary)
         if session.notifier is not None:
             _print_lines(f"warning: {text}" for text in session.notifier.ended(session.state, code, summary))
     return code
+
+
+def _results(state: RunState, paths: RunPaths) -> list[str] | None:
+    """The table of results; None where it cannot be made: numpy is not installed, files hold what nobody expected. It
+    must not fail a run that has ended well."""
+    try:
+        from sf_runner.results.closing import closing_lines  # not before there are results
+
+        return closing_lines(state, paths)
+    except Exception:
+        return None
 
 
 class _Session:
@@ -130,6 +144,8 @@ class _Session:
             try:
                 slots.restore(state.active)
                 adopted = self.backend.adopt(known_attempts(state, plan.paths))
+                gc.freeze()  # the plan stays to the end: no collection has to look through it
+                gc.enable()
                 self.ending = loop.run(adopted, news=notes)
             finally:
                 loop.stop_screen()

@@ -80,7 +80,8 @@ class Cloud:
             job = json.loads(path.read_text())
             node = f"{job['command']}\n"
             code = path.with_suffix(".code")
-            script = 'sh -c "$1"; c=$?; echo $c > "$2.tmp"; mv "$2.tmp" "$2"'
+            # Even if the test that started it is killed, a job does not run for ever.
+            script = 'timeout --foreground 600 sh -c "$1"; c=$?; echo $c > "$2.tmp"; mv "$2.tmp" "$2"'
             process = subprocess.Popen(
                 ["sh", "-c", script, "node", node, str(code)],
                 stdin=subprocess.DEVNULL,

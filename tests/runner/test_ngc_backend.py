@@ -16,6 +16,7 @@ from sf_runner.backends.kernel import TAG_VARIABLE, started_up_s
 from sf_runner.backends.process_tools import boot_id, make_tag
 from sf_runner.errors import BackendError
 from tests.runner.cloud import FAST
+from tests.runner.harness import wait_until
 from tests.runner.ngc_rig import RUN_ID, NgcRig
 
 
@@ -164,6 +165,17 @@ def test_what_was_never_submitted_is_told_only_when_that_is_certain(rig: NgcRig)
     assert report.record is None
     assert report.fate is None
     assert len(rig.cloud.calls("ngc", "batch", "list")) >= 2, "one list may have been too early"
+
+
+def test_whether_adopted_jobs_are_over_is_certain_once_the_cloud_has_told(rig: NgcRig) -> None:
+    launches = [rig.launch(job) for job in ("lives", "ended")]
+    found = rig.elsewhere(*launches)
+    rig.finish("ended", 0)
+    wait_until("its end", lambda: rig.cloud.ended("ended"))
+    assert rig.backend.adopt(found) == []
+    assert not rig.backend.certain()  # type: ignore[attr-defined]
+    reports = collect(rig, lambda _: rig.backend.certain())  # type: ignore[attr-defined]
+    assert only(Ended, reports).job == "ended"
 
 
 def test_what_another_backend_may_still_run_is_not_touched(rig: NgcRig) -> None:

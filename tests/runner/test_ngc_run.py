@@ -277,6 +277,7 @@ FAULTS = [
     (["--ngc_job_template=nowhere.txt"], "--ngc_job_template=nowhere.txt: No such file or directory"),
     (["--ngc_job_template=no_cmd.txt"], "--ngc_job_template=no_cmd.txt has no {{ experiment_cmd }}; put it where"),
     (["--ngc_job_template=no_name.txt"], "--ngc_job_template=no_name.txt has no {{ name }}; put it where"),
+    (["--ngc_job_template=good.txt", "--num_gpus=2"], "--num_gpus is about this machine; what a job gets is said in"),
     (["--ngc_job_template=good.txt"], "--runner=ngc needs the program 'ngc' (--ngc_job_template=good.txt), which is"),
     (["--ngc_job_template=good.txt", "--ngc_commands=bad.ini"], "--ngc_commands=bad.ini: unknown section [sumbit]."),
 ]
