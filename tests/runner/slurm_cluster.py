@@ -147,10 +147,9 @@ class SlurmCluster:
         }
 
     def __enter__(self) -> SlurmCluster:
-        # Whatever becomes of this process, nothing of the cluster outlives it: its end closes the pipe.
-        self._undertaker = subprocess.Popen(
-            [sys.executable, __file__, str(self.folder)], stdin=subprocess.PIPE, start_new_session=True
-        )
+        # Whatever becomes of this process, nothing of the cluster outlives it: its end closes the pipe. Neither it nor
+        # a daemon gets a session of its own: a backend under test in this process would take them for its jobs.
+        self._undertaker = subprocess.Popen([sys.executable, __file__, str(self.folder)], stdin=subprocess.PIPE)
         try:
             self._bring_up()
         except BaseException:
@@ -255,7 +254,7 @@ class SlurmCluster:
     def _start(self, name: str, argv: Sequence[str]) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:
             self._processes[name] = subprocess.Popen(
-                argv, env=self.environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                argv, env=self.environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
 
     def _stop(self, name: str, signum: int = signal.SIGTERM) -> None:
@@ -356,5 +355,6 @@ def _bury(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdin.read()
     _bury(Path(sys.argv[1]))
