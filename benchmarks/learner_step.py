@@ -1,23 +1,22 @@
 """What one inference sample and one training sample cost, for the sizes of doom_benchmark and CartPole-v1.
 
-    python benchmarks/learner_step.py [--threads=1] [--repeats=3] [--only=doom|cartpole]
+    python benchmarks/learner_step.py [--threads=1] [--repeats=5] [--rounds=2] [--only=doom|cartpole]
 
-Variants are measured in turn, again and again, so that a machine whose speed drifts treats all of them alike;
-the best of all rounds is printed. With one thread the processor time of this process is measured, else wall
-time.
-
-Results, Intel Xeon (AVX-512, 2 cores), torch 2.13, one thread, us per sample; other work went on beside:
-see `docs/performance.md`.
+Every figure is the best of several calls in processes of its own. With one thread the processor time of the
+process is measured, else wall time. FIGURES
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -68,6 +67,9 @@ CARTPOLE = Workload(
     inference_batches=(8, 16, 32),
     batch_sizes=(1024, 2048),
 )
+
+
+WORKLOADS = {"doom": DOOM, "cartpole": CARTPOLE}
 
 
 def make_model(load: Workload) -> ActorCritic:
@@ -187,57 +189,84 @@ def clock(threads: int) -> float:
     return time.process_time() if threads == 1 else time.perf_counter()
 
 
-def measure(tasks: dict[str, tuple[Task, int]], threads: int, repeats: int) -> dict[str, float]:
-    """us per sample of every task (with its samples per call), the best of all rounds."""
-    best = dict.fromkeys(tasks, float("inf"))
+@dataclass(frozen=True)
+class Case:
+    """One figure: `size` agents acting, or a batch of `size` samples trained on."""
+
+    workload: str
+    kind: Literal["inference", "training"]
+    size: int
+    variant: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}, {self.size} {'agents' if self.kind == 'inference' else 'samples'}, {self.variant}"
+
+
+def measure(case: Case, threads: int, repeats: int) -> float:
+    """us per sample, the best of all repetitions. Runs in a process of its own: memory that an earlier
+    variant left behind would make a later one look better than it is."""
+    torch.set_num_threads(threads)
+    load = WORKLOADS[case.workload]
+    model = make_model(load)
+    task = (inference_task if case.kind == "inference" else training_task)(load, model, case.size)
+    (VARIANTS | IMAGE_VARIANTS)[case.variant](model)
+    calls = max(1, 512 // case.size)
+    best = float("inf")
     for round_ in range(repeats + 1):
-        for name, (task, samples) in tasks.items():
-            calls = max(1, 512 // samples)
-            began = clock(threads)
-            for _ in range(calls):
-                task()
-            spent = (clock(threads) - began) / calls / samples * 1e6
-            if round_:  # the first one warms up
-                best[name] = min(best[name], spent)
+        began = clock(threads)
+        for _ in range(calls):
+            task()
+        if round_:  # the first one warms up
+            best = min(best, (clock(threads) - began) / calls / case.size * 1e6)
     return best
 
 
-def tasks_of(load: Workload) -> dict[str, tuple[Task, int]]:
-    tasks: dict[str, tuple[Task, int]] = {}
+def measure_apart(case: Case, threads: int, repeats: int) -> float:
+    """As `measure`, in a new process."""
+    question = json.dumps([asdict(case), threads, repeats])
+    command = [sys.executable, __file__, "--case", question]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(answer.stdout)
+
+
+def cases_of(key: str) -> list[Case]:
+    load = WORKLOADS[key]
     is_image = load.spec.obs["obs"].is_image
-    for agents in load.inference_batches:
-        for name in ("default", "row-major weights", *(("bf16",) if is_image else ())):
-            model = make_model(load)
-            task = inference_task(load, model, agents)
-            (VARIANTS | IMAGE_VARIANTS)[name](model)
-            tasks[f"inference, {agents} agents, {name}"] = (task, agents)
+    acting = ("default", "row-major weights", *(("bf16",) if is_image else ()))
+    training = VARIANTS | (IMAGE_VARIANTS if is_image else {})
     size = load.batch_sizes[0]
-    for name, change in (VARIANTS | (IMAGE_VARIANTS if is_image else {})).items():
-        model = make_model(load)
-        task = training_task(load, model, size)
-        change(model)
-        tasks[f"training, batch {size}, {name}"] = (task, size)
-    for size in load.batch_sizes[1:]:
-        tasks[f"training, batch {size}, default"] = (training_task(load, make_model(load), size), size)
-    return tasks
+    return [
+        *(Case(key, "inference", agents, name) for agents in load.inference_batches for name in acting),
+        *(Case(key, "training", size, name) for name in training),
+        *(Case(key, "training", size, "default") for size in load.batch_sizes[1:]),
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", choices=("doom", "cartpole"))
+    parser.add_argument("--repeats", type=int, default=5, help="calls in each process")
+    parser.add_argument("--rounds", type=int, default=2, help="processes for each figure")
+    parser.add_argument("--only", choices=sorted(WORKLOADS))
     parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--case", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    figures: dict[str, dict[str, float]] = {}
-    for key, load in (("doom", DOOM), ("cartpole", CARTPOLE)):
-        if args.only in (None, key):
-            figures[load.name] = measure(tasks_of(load), args.threads, args.repeats)
-            print(f"{load.name}, {args.threads} thread(s), us per sample")
-            for name, value in figures[load.name].items():
-                print(f"  {name:55s} {value:8.1f}")
+    if args.case:
+        fields, threads, repeats = json.loads(args.case)
+        print(measure(Case(**fields), threads, repeats))
+        return
+    cases = [case for key in WORKLOADS if args.only in (None, key) for case in cases_of(key)]
+    best = dict.fromkeys(cases, float("inf"))
+    for _ in range(args.rounds):
+        for case in cases:
+            best[case] = min(best[case], measure_apart(case, args.threads, args.repeats))
+    print(f"us per sample, {args.threads} thread(s), torch {torch.__version__}")
+    for case, figure in best.items():
+        print(f"  {case.workload:9s} {case.name:70s} {figure:8.1f}")
     if args.json:
+        figures = {f"{case.workload}: {case.name}": figure for case, figure in best.items()}
         Path(args.json).write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 

@@ -8,15 +8,20 @@ from collections.abc import Sequence
 
 from sf_algo.config.entry import run_command
 from sf_algo.config.resolve import Command, Invocation
-from sf_algo.runtime.threads import prepare_threads
+from sf_algo.runtime.threads import keep_freed_memory, prepare_threads
 
 _BEGAN = time.monotonic()
 
 
 def train(invocation: Invocation) -> int:
     """Runs the training that the command line describes; returns the exit code: 0 when it reached its limit,
-    130 or 143 when SIGINT or SIGTERM stopped it (after saving)."""
+    130 or 143 when SIGINT or SIGTERM stopped it (after saving). With --tune it trains nothing and leaves nothing."""
+    if invocation.config.speed.tune:
+        from sf_algo.runtime.tune import run_tuning
+
+        return run_tuning(invocation)
     prepare_threads()
+    keep_freed_memory()
     from sf_algo.runtime.launch import run_training
 
     return run_training(invocation.config, began=_BEGAN)

@@ -90,10 +90,13 @@ class AttemptSubmitted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptStarted(Event):
+    """`placement`: where it runs, when that was not known as it was submitted."""
+
     kind: ClassVar[str] = "started"
     job: str
     attempt: int
     handle: Mapping[str, Any]
+    placement: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

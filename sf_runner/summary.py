@@ -143,3 +143,13 @@ def exit_code(state: RunState, interrupted_by: int | None) -> int:
     if state.count("Succeeded") == state.total:
         return 0
     return 128 + interrupted_by if interrupted_by is not None else 1
+
+
+def detached_lines(state: RunState, run_paths: RunPaths) -> list[str]:
+    """What a person is told who submits and leaves."""
+    where = f"{run_paths.run_name} --train_dir={run_paths.train_dir}"
+    return [
+        f"{len(state.active)} experiments are submitted and go on without this command; to come back:",
+        f"  python -m sf_runner.status {where} --watch",
+        "or start the same command again, without --detach to stay with it",
+    ]

@@ -73,3 +73,15 @@ class DummySamplerConfig:
     sample_env_frames: int | None = flag(None, "stop after this many frames over all workers", at_least=1)
     sample_env_frames_per_worker: int | None = flag(None, "stop each worker after this many frames", at_least=1)
     timeout_seconds: float | None = flag(None, "stop after this time (s)", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedConfig:
+    """Questions about speed; asked for one start at a time, so never stored."""
+
+    profile: bool = flag(False, "at the end, tell where the time of a frame went, process by process")
+    tune: bool = flag(
+        False,
+        "do not train, but try for about a minute how this training is best spread over this machine, and print "
+        "the flags of the fastest way",
+    )

@@ -21,6 +21,7 @@ TITLES = {
     "model": "Network",
     "pbt": "Population-based training",
     "wandb": "Weights & Biases",
+    "speed": "Speed of the training",
     "evaluation": "Watching and evaluating",
     "dummy": "Speed test (--algo=DUMMY_SAMPLER)",
 }

@@ -31,7 +31,7 @@ class Command(Enum):
 
 COMMON_SECTIONS = ("run", "env", "doom", "dmlab")
 COMMAND_SECTIONS: Mapping[Command, tuple[str, ...]] = {
-    Command.TRAIN: (*COMMON_SECTIONS, "sampling", "rl", "model", "pbt", "wandb"),
+    Command.TRAIN: (*COMMON_SECTIONS, "sampling", "rl", "model", "pbt", "wandb", "speed"),
     Command.ENJOY: (*COMMON_SECTIONS, "evaluation"),
     Command.RUN_ALGORITHM: (*COMMON_SECTIONS, "sampling", "dummy"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sf_algo.config.env import DmlabConfig, DoomConfig, EnvConfig
-from sf_algo.config.extras import DummySamplerConfig, EvaluationConfig, PbtConfig, WandbConfig
+from sf_algo.config.extras import DummySamplerConfig, EvaluationConfig, PbtConfig, SpeedConfig, WandbConfig
 from sf_algo.config.learner import LearnerConfig
 from sf_algo.config.model import ModelConfig
 from sf_algo.config.run import RunConfig
@@ -25,5 +25,6 @@ class Config:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     pbt: PbtConfig = field(default_factory=PbtConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dummy: DummySamplerConfig = field(default_factory=DummySamplerConfig)

@@ -15,7 +15,7 @@ from sf_algo.files import write_bytes_atomically
 
 CONFIG_FILE_NAME = "cfg.json"
 FORMAT_VERSION = 1
-TRANSIENT_SECTIONS = frozenset({"evaluation", "dummy"})
+TRANSIENT_SECTIONS = frozenset({"speed", "evaluation", "dummy"})
 """Sections about one invocation, not about the experiment: never stored."""
 
 ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {}

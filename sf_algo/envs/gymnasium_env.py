@@ -49,6 +49,7 @@ class GymnasiumEnv:
         self._active = np.ones(1, np.bool_)
         self._result = StepResult(self._rewards, self._terminated, self._truncated, self._active, None)
         self._closed = False
+        self._write = self._writer.step_writer()
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
         obs, _ = self._env.reset(seed=seed)
@@ -57,12 +58,13 @@ class GymnasiumEnv:
     def step(self, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
         action = self._decode(actions[0])
         obs, reward, terminated, truncated, info = self._env.step(action)
-        for _ in range(self._frameskip - 1):
-            if terminated or truncated:
-                break
-            obs, more, terminated, truncated, info = self._env.step(action)
-            reward = float(reward) + float(more)
-        self._writer.write(obs, out[0])
+        if self._frameskip > 1:
+            for _ in range(self._frameskip - 1):
+                if terminated or truncated:
+                    break
+                obs, more, terminated, truncated, info = self._env.step(action)
+                reward = float(reward) + float(more)
+        self._write(obs, out[0])
         self._rewards[0] = reward
         self._terminated[0] = terminated
         self._truncated[0] = truncated

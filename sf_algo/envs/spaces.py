@@ -47,6 +47,11 @@ class _Leaf:
                 f"says {self._source_shape}; correct the environment"
             )
 
+    @property
+    def is_copied(self) -> bool:
+        """Written as it is, without anything to remember."""
+        return self._convert is _copy
+
     def write(self, value: Any, dest: NDArray[Any], first: bool) -> None:
         del first
         self._convert(value, dest)
@@ -60,6 +65,10 @@ class _StackedLeaf(_Leaf):
         self._channels = leaf.spec.shape[0]
         self.spec = ObsSpec(shape=(self._channels * depth, *leaf.spec.shape[1:]), dtype=leaf.spec.dtype)
         self._frames = self.spec.zeros()
+
+    @property
+    def is_copied(self) -> bool:
+        return False
 
     def write(self, value: Any, dest: NDArray[Any], first: bool) -> None:
         frames, channels = self._frames, self._channels
@@ -102,6 +111,11 @@ class ObsWriter:
         for name, leaf in self._leaves.items():
             leaf.write(_at(obs, leaf.path), row[name], first)
 
+    def step_writer(self) -> Callable[[Any, ObsRow], None]:
+        """A function that writes an observation which is not the first of its episode; the fastest for the space."""
+        plain = self._plain
+        return _write_copy if plain is not None and plain.is_copied else self.write
+
 
 def _at(obs: Any, path: tuple[str | int, ...]) -> Any:
     for key in path:
@@ -120,6 +134,10 @@ def _leaves(space: Space, path: tuple[str | int, ...], pixel_format: PixelFormat
     name = "/".join(str(key) for key in path) or PLAIN_OBS
     spec, convert = _mask_leaf(space) if name == ACTION_MASK else _array_leaf(space, pixel_format, name)
     return [(name, _Leaf(path=path, spec=spec, source=space, convert=convert))]
+
+
+def _write_copy(obs: Any, row: ObsRow) -> None:
+    row[PLAIN_OBS][...] = obs
 
 
 def _copy(value: Any, dest: NDArray[Any]) -> None:

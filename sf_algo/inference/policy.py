@@ -6,6 +6,7 @@ Shape letters: N agents of one split, M agents of one forward pass, S numbers of
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,12 @@ class PolicyInference:
         self.device = device
         self._version = policy_version
         self._lock = threading.Lock()
+        self.transport_s = 0.0
+        """Time spent gathering observations and handing out results."""
+        self.forward_s = 0.0
+        """Time spent in the network and drawing actions."""
+        self.taking_s = 0.0
+        """Time spent taking over weights."""
         pinned = device.type == "cuda"
         self._names = [(name, OBS_PREFIX + name) for name in spec.obs]
         self._obs = {
@@ -76,11 +83,13 @@ class PolicyInference:
     @torch.no_grad()
     def take_weights(self, source: ActorCritic, version: int) -> None:
         """Copy the learner's weights and normalizers; later actions carry `version`."""
+        began = time.monotonic()
         with self._lock:
             if source is not self._model:
                 own, new = self._model.state_dict(), source.state_dict()
                 torch._foreach_copy_(list(own.values()), list(new.values()))
             self._version = version
+        self.taking_s += time.monotonic() - began
 
     @torch.no_grad()
     def take_arrays(self, weights: SharedWeights) -> None:
@@ -91,15 +100,19 @@ class PolicyInference:
             for name, tensor in own.items():
                 tensor.copy_(torch.from_numpy(arrays[name]))
 
+        began = time.monotonic()
         with self._lock:
             self._version = weights.take(read)
+        self.taking_s += time.monotonic() - began
 
     def serve(self, requests: Sequence[ActionRequest]) -> int:
         """Writes actions, log-probs, values, next recurrent states and the version into the slots. Returns
         M."""
+        began = time.monotonic()
         with self._lock:
             whole = len(requests) == 1 and requests[0].columns is None and self.device.type == "cpu"
             obs, states = self._borrow(requests[0]) if whole else self._gather(requests)
+            gathered = time.monotonic()
             acted = self.actor.step(obs, states)
             fields = {
                 "actions": acted.actions.cpu().numpy(),
@@ -108,6 +121,7 @@ class PolicyInference:
             }
             next_states = acted.rnn_states.cpu().numpy()
             version = self._version
+        done = time.monotonic()
         start = 0
         for request in requests:
             stop = start + request.num_agents
@@ -118,6 +132,8 @@ class PolicyInference:
             slot["rnn_states"][row + 1][columns] = next_states[start:stop]
             slot["policy_version"][row][columns] = version
             start = stop
+        self.forward_s += done - gathered
+        self.transport_s += gathered - began + time.monotonic() - done
         return start
 
     def _borrow(self, request: ActionRequest) -> tuple[dict[str, Tensor], Tensor]:

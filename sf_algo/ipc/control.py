@@ -15,7 +15,7 @@ from sf_algo.buffers.slots import SlotRing
 from sf_algo.ipc.mailbox import Mailbox
 
 _PER_SPLIT = ("filled", "freed", "requested", "served", "row")
-_PER_WORKER = ("phase", "since_ns", "env_index", "steps")
+_PER_WORKER = ("phase", "since_ns", "env_index", "stepping_ns", "waiting_ns", "loop_ns")
 _INT64 = np.dtype(np.int64)
 
 
@@ -41,7 +41,9 @@ class WorkerStatus:
     phases: memoryview[int]
     since: memoryview[int]
     env_indices: memoryview[int]
-    steps: memoryview[int]
+    stepping_ns: memoryview[int]
+    waiting_ns: memoryview[int]
+    loop_ns: memoryview[int]
     worker: int
 
     def set_phase(self, phase: WorkerPhase, env_index: int = -1) -> None:
@@ -57,6 +59,19 @@ class WorkerStatus:
     def age_s(self) -> float:
         """Since the last sign of life; meaningless while WAITING."""
         return (time.monotonic_ns() - self.since[self.worker]) / 1e9
+
+    def add_times(self, *, stepping_ns: int, waiting_ns: int, loop_ns: int) -> None:
+        """Worker: time spent stepping environments, waiting, and altogether since the last call."""
+        self.stepping_ns[self.worker] += stepping_ns
+        self.waiting_ns[self.worker] += waiting_ns
+        self.loop_ns[self.worker] += loop_ns
+
+    @property
+    def times_s(self) -> tuple[float, float]:
+        """Stepping environments, and all else but waiting, since the workers began."""
+        stepping = self.stepping_ns[self.worker]
+        other = self.loop_ns[self.worker] - self.waiting_ns[self.worker] - stepping
+        return stepping / 1e9, max(0, other) / 1e9
 
     @property
     def env_index(self) -> int:
@@ -101,7 +116,15 @@ class ControlBlock:
 
     def status(self, worker: int) -> WorkerStatus:
         words = self._words
-        return WorkerStatus(words["phase"], words["since_ns"], words["env_index"], words["steps"], worker)
+        return WorkerStatus(
+            words["phase"],
+            words["since_ns"],
+            words["env_index"],
+            words["stepping_ns"],
+            words["waiting_ns"],
+            words["loop_ns"],
+            worker,
+        )
 
     @property
     def stopping(self) -> bool:

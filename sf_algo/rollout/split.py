@@ -128,20 +128,21 @@ class EnvSplit:
         slot["reset_after"][t] = slot["terminated"][t] = slot["truncated"][t] = False
         if self._log:
             self._log.append(actions)
-        several = self.num_agents > 1
+        several, try_step, awaiting_reset = self.num_agents > 1, self._envs.try_step, self._awaiting_reset
         actions = actions.reshape(len(self._columns), self.num_agents, -1)
         for e, (env_actions, env_rows) in enumerate(zip(actions, self._rows(t + 1), strict=True)):
-            result = None if self._awaiting_reset[e] else self._envs.try_step(e, env_actions, env_rows)
+            result = None if awaiting_reset[e] else try_step(e, env_actions, env_rows)
             if result is None:
                 self._skip_row(e, t, env_rows)
                 continue
+            step_rewards, terminated, truncated, active, _ = result
             if several:
-                rewards[self._columns[e]] = result.rewards
-                valid[self._columns[e]] = result.active
+                rewards[self._columns[e]] = step_rewards
+                valid[self._columns[e]] = active
             else:
-                rewards[e] = result.rewards[0]
-                valid[e] = result.active[0]
-            if result.terminated[0] or result.truncated[0]:
+                rewards[e] = step_rewards[0]
+                valid[e] = active[0]
+            if terminated[0] or truncated[0]:
                 self._end_episode(e, t, result, env_rows)
         self._totals.rewards += rewards
         self._totals.steps += valid

@@ -69,6 +69,12 @@ class SplitRunner:
         self._ring = control.ring(worker, index)
         self._mailbox = control.mailbox(worker, index)
         self._needs_slot = False
+        self._stepping_ns = 0
+
+    def take_stepping_ns(self) -> int:
+        """Time spent stepping the environments since the last call."""
+        spent, self._stepping_ns = self._stepping_ns, 0
+        return spent
 
     def open(self, warm_up: WarmUp) -> None:
         while self._mailbox.pending:  # a predecessor's request; inference answers it within moments
@@ -85,7 +91,10 @@ class SplitRunner:
             return True
         if self._mailbox.pending:
             return False
-        if not self._split.step():
+        began = time.monotonic_ns()
+        full = self._split.step()
+        self._stepping_ns += time.monotonic_ns() - began
+        if not full:
             self._mailbox.request(self._split.row)
             return True
         self._ring.publish()
@@ -181,6 +190,8 @@ class RolloutWorker:
         )
 
     def _loop(self, runners: list[SplitRunner]) -> None:
+        clock = time.monotonic_ns
+        began = clock()
         while not self._control.stopping:
             advanced = False
             for runner, split in zip(runners, self._splits, strict=True):
@@ -189,9 +200,16 @@ class RolloutWorker:
                     self._hub.ring()
                 if split.finished:
                     self._report_episodes(split)
+            waiting_ns = 0
             if not advanced:
                 self._status.set_phase(WorkerPhase.WAITING)
+                paused = clock()
                 self._inbox.wait()
+                waiting_ns = clock() - paused
+            now = clock()
+            stepping_ns = sum(runner.take_stepping_ns() for runner in runners)
+            self._status.add_times(stepping_ns=stepping_ns, waiting_ns=waiting_ns, loop_ns=now - began)
+            began = now
 
     def _report_episodes(self, split: EnvSplit) -> None:
         items = [[r.policy_id, r.reward, r.num_steps, r.stats] for r in split.finished]

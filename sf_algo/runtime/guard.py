@@ -7,19 +7,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol, TypeAlias
 
 _CHECK_S = 0.5
 
 
-class Activity(NamedTuple):
-    """What the main thread does with environments."""
-
-    env_index: int
-    """The environment that runs; -1 for none."""
-    is_resetting: bool
-    since: float
-    """Monotonic clock."""
+Activity: TypeAlias = tuple[int, bool, float]
+"""What the main thread does with environments: the environment that runs (-1 for none), whether it is being reset, and
+since when (monotonic clock). A plain tuple, since one is made for every step."""
 
 
 class Watched(Protocol):

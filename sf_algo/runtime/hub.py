@@ -17,7 +17,8 @@ from sf_algo.inference.policy import ActionRequest, requests_by_policy
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.mailbox import Mailbox
 from sf_algo.runtime.plan import SamplerPlan
-from sf_algo.runtime.team import PolicyTeam
+from sf_algo.runtime.team import PolicyTeam, acting_times
+from sf_algo.runtime.time_profile import Stage
 
 MAX_BATCHING_WAIT_S = 0.02
 """How long a request waits for company while no worker is idle because of it."""
@@ -63,6 +64,16 @@ class SamplingHub:
     def stage_seconds(self) -> Mapping[str, float]:
         """Seconds that acting took, and that there was nothing to act for."""
         return {"inference": self.times.serving, "environments": self.times.waiting}
+
+    def busy_s(self) -> Mapping[Stage, float]:
+        """What the thread of the hub has been busy with."""
+        acting = acting_times(self.teams)
+        rest = self.times.serving - sum(acting.values())
+        return {
+            Stage.TRANSPORT: acting[Stage.TRANSPORT] + max(0.0, rest),
+            Stage.INFERENCE: acting[Stage.INFERENCE],
+            Stage.BATCHING: self.times.collecting,
+        }
 
     def turn(self, timeout_s: float) -> None:
         """Collects what is full and serves what is due, or waits for that at most `timeout_s`."""

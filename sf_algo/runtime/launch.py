@@ -161,7 +161,11 @@ class _Run:
         reporter = self._open_reporter()
         self._stack.callback(reporter.close)
         loop = TrainingLoop(
-            stop=self._stop, ledger=self._ledger, reporter=reporter, frameskip=self._basis.spec.frameskip
+            stop=self._stop,
+            ledger=self._ledger,
+            reporter=reporter,
+            frameskip=self._basis.spec.frameskip,
+            profile=self._basis.config.speed.profile,
         )
         outcome: Outcome | None = None
         why = ""

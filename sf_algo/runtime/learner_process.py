@@ -34,6 +34,7 @@ from sf_algo.runtime.build import build_policy_learner
 from sf_algo.runtime.learner_settings import LearnerSettings
 from sf_algo.runtime.plain import cloned
 from sf_algo.runtime.remote_memory import SharedBatches, batch_specs, weight_specs, write_weights
+from sf_algo.runtime.threads import keep_freed_memory
 
 
 class LearnerProcess:
@@ -160,6 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     settings = LearnerSettings.from_json(read_all(int(words[0])))
     die_with_parent(settings.lifeline_fd)
+    keep_freed_memory()
     prepare_process(inherited_fds=settings.inherited_fds(), trace_fd=settings.trace_fd, niceness=settings.niceness)
     return LearnerProcess(settings).run()
 

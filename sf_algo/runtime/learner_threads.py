@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from sf_algo.runtime.learners import LocalLearners
 from sf_algo.runtime.team import PolicyTeam
+from sf_algo.runtime.time_profile import ProcessTimes
 
 T = TypeVar("T")
 
@@ -120,6 +121,9 @@ class ThreadLearners:
 
     def load(self, policy_id: int, state: Mapping[str, Any]) -> int:
         return self._threads[policy_id].call(lambda: self._local.load(policy_id, state))
+
+    def process_times(self) -> Sequence[ProcessTimes]:
+        return self._local.process_times()
 
     @property
     def training_s(self) -> float:

@@ -5,6 +5,7 @@ All offer the same few methods, so the samplers need not know which.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from sf_algo.runtime.batcher import FullBatch
 from sf_algo.runtime.plain import cloned
 from sf_algo.runtime.priorities import Priorities
 from sf_algo.runtime.team import PolicyTeam
+from sf_algo.runtime.time_profile import ProcessTimes, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,9 @@ class Learners(Protocol):
         Raises:
             CheckpointMismatchError: it belongs to another network.
         """
+
+    def process_times(self) -> Sequence[ProcessTimes]:
+        """See `Timed`."""
 
     @property
     def training_s(self) -> float:
@@ -118,6 +123,9 @@ class LocalLearners:
 
     def poll(self, timeout_s: float) -> None:
         pass
+
+    def process_times(self) -> Sequence[ProcessTimes]:
+        return [ProcessTimes(name="main process", pid=os.getpid(), busy_s={Stage.LEARNING: self.training_s})]
 
     def state(self, policy_id: int) -> Mapping[str, Any]:
         state: Mapping[str, Any] = cloned(self._learners[policy_id].state_dict())

@@ -26,6 +26,7 @@ from sf_algo.runtime.learner_settings import LearnerSettings
 from sf_algo.runtime.learners import TrainedBatch, TrainedSink
 from sf_algo.runtime.remote_memory import LearnerMemory
 from sf_algo.runtime.team import PolicyTeam
+from sf_algo.runtime.time_profile import ProcessTimes, Stage
 
 _MODULE = "sf_algo.runtime.learner_process"
 _STOP_GRACE_S = 5.0
@@ -83,6 +84,13 @@ class RemoteLearners:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def process_times(self) -> Sequence[ProcessTimes]:
+        taking = sum(team.inference.taking_s for team in self._teams)
+        return [
+            ProcessTimes(name="main process", pid=os.getpid(), busy_s={Stage.LEARNING: taking}),
+            ProcessTimes(name="learner", pid=self.pid, busy_s={Stage.LEARNING: self.training_s}),
+        ]
 
     def train_ready(self) -> None:
         for team in self._teams:

@@ -4,15 +4,17 @@ same time).
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from sf_algo.errors import WorkerError
 from sf_algo.runtime.hub import SamplingHub
 from sf_algo.runtime.learners import Learners, LocalLearners
 from sf_algo.runtime.stopping import StopCondition
+from sf_algo.runtime.time_profile import ProcessTimes
 from sf_algo.runtime.transport import Transport
 from sf_algo.runtime.worker_pool import WorkerPool
 
@@ -32,6 +34,9 @@ class Sampler(Protocol):
 
     def stage_seconds(self) -> Mapping[str, float]:
         """Seconds that each stage beside the learners has been busy since the start, by its name."""
+
+    def process_times(self) -> Sequence[ProcessTimes]:
+        """See `Timed`."""
 
     def close(self) -> None:
         """Ends everything; may be called twice, and after an error."""
@@ -70,6 +75,12 @@ class SyncSampler:
 
     def stage_seconds(self) -> Mapping[str, float]:
         return self._hub.stage_seconds()
+
+    def process_times(self) -> Sequence[ProcessTimes]:
+        return [
+            ProcessTimes(name="main process", pid=os.getpid(), busy_s=self._hub.busy_s()),
+            *self._pool.process_times(),
+        ]
 
     def close(self) -> None:
         self._pool.stop()
@@ -110,9 +121,20 @@ class AsyncSampler:
     def stage_seconds(self) -> Mapping[str, float]:
         return self._hub.stage_seconds()
 
+    def process_times(self) -> Sequence[ProcessTimes]:
+        return [
+            ProcessTimes(name="main process", pid=os.getpid(), busy_s=self._hub.busy_s()),
+            *self._pool.process_times(),
+        ]
+
     def close(self) -> None:
         self._stopping = True
         self._hub.bell.ring()
         self._thread.join(_JOIN_S)
         self._pool.stop()
         self._transport.close()
+
+
+def main_process_times(hub: SamplingHub) -> ProcessTimes:
+    """What the hub has done in this process."""
+    return ProcessTimes(name="main process", pid=os.getpid(), busy_s=hub.busy_s())

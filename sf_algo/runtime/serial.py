@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from sf_algo.runtime.learners import Learners
 from sf_algo.runtime.plain import to_arrays
 from sf_algo.runtime.plan import SamplerPlan
 from sf_algo.runtime.stopping import StopCondition
-from sf_algo.runtime.team import PolicyTeam
+from sf_algo.runtime.team import PolicyTeam, acting_times
+from sf_algo.runtime.time_profile import ProcessTimes, Stage
 
 MAX_WARM_UP_STEPS = 128
 _ROOM_POLL_S = 0.05
@@ -32,18 +34,18 @@ class SerialWatch:
     def __init__(self, stop: StopCondition) -> None:
         self._stop = stop
         self.starting = True
-        self.activity = Activity(-1, False, time.monotonic())
+        self.activity: Activity = (-1, False, time.monotonic())
 
     def resetting(self, env_index: int) -> None:
         if self.starting:
             self._stop.check()
-        self.activity = Activity(env_index, True, time.monotonic())
+        self.activity = (env_index, True, time.monotonic())
 
     def stepping(self, env_index: int) -> None:
-        self.activity = Activity(env_index, False, time.monotonic())
+        self.activity = (env_index, False, time.monotonic())
 
     def idle(self) -> None:
-        self.activity = Activity(-1, False, time.monotonic())
+        self.activity = (-1, False, time.monotonic())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,7 @@ class SerialSampler:
         )
         self._inference_s = 0.0
         self._stepping_s = 0.0
+        self._batching_s = 0.0
 
     def open(self, state: SerialState | None = None) -> None:
         """Starts the environments, or brings them back to where a checkpoint left them.
@@ -148,15 +151,21 @@ class SerialSampler:
             if self._stop.reason is not None:
                 return False
             self._learners.poll(_ROOM_POLL_S)
+        began = time.monotonic()
         for team in self._teams:
             self._on_collected(team.policy_id, team.batcher.add(self._split.slot))
         self._split.begin_slot(0)
+        self._batching_s += time.monotonic() - began
         self._learners.train_ready()
         self._learners.poll(0.0)
         return True
 
     def stage_seconds(self) -> Mapping[str, float]:
         return {"environments": self._stepping_s, "inference": self._inference_s}
+
+    def process_times(self) -> Sequence[ProcessTimes]:
+        busy = {Stage.ENVIRONMENT: self._stepping_s, Stage.BATCHING: self._batching_s} | acting_times(self._teams)
+        return [ProcessTimes(name="main process", pid=os.getpid(), busy_s=busy)]
 
     def state(self) -> SerialState:
         """To be saved with the learners, between two calls of `work`."""

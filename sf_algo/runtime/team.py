@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sf_algo.inference.policy import PolicyInference
 from sf_algo.runtime.batcher import Batcher
+from sf_algo.runtime.time_profile import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,3 +17,11 @@ class PolicyTeam:
     policy_id: int
     inference: PolicyInference
     batcher: Batcher
+
+
+def acting_times(teams: Sequence[PolicyTeam]) -> dict[Stage, float]:
+    """Seconds that acting has taken so far, for all policies together."""
+    return {
+        Stage.TRANSPORT: sum(team.inference.transport_s for team in teams),
+        Stage.INFERENCE: sum(team.inference.forward_s for team in teams),
+    }

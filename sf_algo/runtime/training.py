@@ -12,6 +12,7 @@ from sf_algo.runtime.ledger import Ledger
 from sf_algo.runtime.samplers import Sampler
 from sf_algo.runtime.saving import Saver
 from sf_algo.runtime.stopping import StopCondition, StopReason
+from sf_algo.runtime.time_profile import Profiler
 from sf_algo.summaries.reporter import Reporter
 from sf_algo.summaries.status_line import Snapshot
 
@@ -52,11 +53,15 @@ class TrainingLoop:
         ledger: Ledger,
         reporter: Reporter,
         frameskip: int,
+        profile: bool = False,
     ) -> None:
+        """`profile`: measure where the time goes once the first iteration has been trained."""
         self._stop = stop
         self._ledger = ledger
         self._reporter = reporter
         self._frameskip = frameskip
+        self._wants_profile = profile
+        self._profiler: Profiler | None = None
         self._meter = StageMeter()
         self._shares: Mapping[str, float] = {}
 
@@ -71,6 +76,8 @@ class TrainingLoop:
 
     def run(self, sampler: Sampler, learners: Learners, saver: Saver | None) -> StopReason:
         """`saver` is None where nothing is saved."""
+        if self._wants_profile:
+            self._profiler = Profiler([sampler, learners], lambda: self._ledger.trained_frames)
         self._reporter.announce("train", self.snapshot())
         while (reason := self._stop.reason) is None:
             sampler.work(min(time.monotonic() + _TICK_S, self._stop.deadline))
@@ -78,8 +85,12 @@ class TrainingLoop:
                 seconds = {**sampler.stage_seconds(), "learner": learners.training_s}
                 self._shares = self._meter.shares(seconds)
                 self._reporter.update(self.snapshot())
+            if self._profiler is not None and not self._profiler.has_begun and self._ledger.training_s > 0:
+                self._profiler.begin()
             if saver is not None:
                 saver.save_due()
+        if self._profiler is not None:
+            log.info("%s", self._profiler.report())
         return reason
 
     def snapshot(self, *, final: bool = False) -> Snapshot:

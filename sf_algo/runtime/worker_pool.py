@@ -15,6 +15,7 @@ from sf_algo.ipc.messages import Message
 from sf_algo.rollout.episodes import EpisodeReport
 from sf_algo.rollout.settings import WorkerSettings
 from sf_algo.runtime.faults import FaultLog
+from sf_algo.runtime.time_profile import ProcessTimes
 from sf_algo.runtime.transport import Transport
 from sf_algo.runtime.worker_process import WorkerFailure, WorkerProcess
 
@@ -74,6 +75,9 @@ class WorkerPool:
     @property
     def pids(self) -> list[int]:
         return [worker.pid for worker in self._workers]
+
+    def process_times(self) -> list[ProcessTimes]:
+        return [worker.times for worker in self._workers]
 
     def listen(self, timeout_s: float) -> None:
         """Takes messages and looks after the workers, waiting at most `timeout_s` for something to happen.

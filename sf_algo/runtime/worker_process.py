@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from sf_algo.ipc.control import WorkerPhase, WorkerStatus
 from sf_algo.rollout.settings import WorkerSettings
 from sf_algo.runtime.child_process import ChildProcess
+from sf_algo.runtime.time_profile import ProcessTimes, Stage
 
 _MODULE = "sf_algo.rollout.worker"
 _DOING = {
@@ -44,6 +45,13 @@ class WorkerProcess(ChildProcess):
         last = first + self.settings.num_envs - 1
         envs = f"environment {first}" if first == last else f"environments {first}-{last}"
         return f"rollout worker {self.settings.worker_index} ({envs})"
+
+    @property
+    def times(self) -> ProcessTimes:
+        """How this worker (and its predecessors in the same place) have spent their time."""
+        stepping, other = self.status.times_s
+        busy = {Stage.ENVIRONMENT: stepping, Stage.TRANSPORT: other}
+        return ProcessTimes(name=f"worker {self.settings.worker_index}", pid=self.pid, busy_s=busy)
 
     def failure(self, *, step_timeout_s: float, reset_timeout_s: float) -> WorkerFailure | None:
         """What is wrong with the worker now, if anything."""

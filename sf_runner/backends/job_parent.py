@@ -206,6 +206,10 @@ class JobParent:
         self._jobs[pid] = _Job(note, pid)
         return pid
 
+    def spare(self, pid: int) -> None:
+        """That child is none of its business."""
+        self._spared = frozenset((*self._spared, pid))
+
     def inherit(self, pid: int, note: JobNote) -> None:
         """Take over a job of a parent that was killed, if it became our child. It may have ended already."""
         if pid not in self._jobs and pid not in self._spared and is_child(pid):
