@@ -176,8 +176,6 @@ def command(side: Side, load: Workload, setting: Setting, python: Path, seconds:
         script = str(Path(__file__).resolve().parent / "sb3_ppo.py")
         return [str(python), script, f"--env={load.env}", f"--seconds={seconds}", *setting.flags]
     common = [f"--env={load.env}", "--algo=APPO", "--seed=1", "--device=cpu", "--train_dir={folder}"]
-    # Episodes need not be moved apart here, which takes both programs up to 10 s.
-    common += ["--decorrelate_experience_max_seconds=1", "--decorrelate_envs_on_one_worker=False"]
     common += ["--experiment=run", f"--train_for_seconds={seconds:g}", *load.flags, *setting.flags]
     if side == "ours":
         return [sys.executable, "-m", "sf_algo.train_appo", *common, "--status_interval=0.5", *load.ours]
