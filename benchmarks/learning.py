@@ -41,12 +41,21 @@ class Task:
 
 
 _DOOM = (
-    "--num_workers=2", "--num_envs_per_worker=16", "--rollout=32", "--recurrence=32", "--batch_size=1024",
-    "--use_rnn=True", "--normalize_input=False", "--normalize_returns=False", "--with_vtrace=True",
-    "--learning_rate=0.0001", "--exploration_loss_coeff=0.001", "--gamma=0.99", "--env_frameskip=4",
-    "--wide_aspect_ratio=False", "--nonlinearity=elu",
+    "--res_w=64", "--res_h=36", "--rollout=32", "--batch_size=512", "--use_rnn=False", "--recurrence=1",
+    "--normalize_input=False", "--normalize_returns=False", "--with_vtrace=True", "--learning_rate=0.001",
+    "--exploration_loss_coeff=0.001", "--gamma=0.99", "--env_frameskip=4", "--wide_aspect_ratio=False",
+    "--nonlinearity=elu",
 )  # fmt: skip
-_PEER_DOOM = ("--num_epochs=1", "--num_batches_per_epoch=1", "--max_grad_norm=4.0", "--ppo_clip_ratio=0.1")
+"""A small picture and network, and no policy lag on either side: what is compared is what a frame teaches."""
+_OUR_DOOM = (
+    "--encoder_subtype=convnet_impala", "--hidden_size=128", "--ppo_epochs=2", "--serial_mode=True",
+    "--num_envs_per_worker=16",
+)  # fmt: skip
+_PEER_DOOM = (
+    "--encoder_conv_architecture=convnet_impala", "--encoder_conv_mlp_layers", "128", "--rnn_size=128",
+    "--num_epochs=2", "--num_batches_per_epoch=1", "--max_grad_norm=4.0", "--ppo_clip_ratio=0.1",
+    "--async_rl=False", "--num_workers=2", "--num_envs_per_worker=8",
+)  # fmt: skip
 _GYM = (
     "--num_workers=2", "--num_envs_per_worker=8", "--rollout=32", "--recurrence=1", "--use_rnn=False",
     "--batch_size=512", "--normalize_input=True", "--normalize_returns=True", "--learning_rate=0.001",
@@ -55,8 +64,9 @@ _GYM = (
 )  # fmt: skip
 
 
-def _doom(env: str, threshold: float, frames: int) -> Task:
-    return Task(env=env, threshold=threshold, frames=frames, flags=_DOOM, ours=("--ppo_epochs=1",), peer=_PEER_DOOM)
+def _doom(env: str, threshold: float, frames: int, *more: str) -> Task:
+    flags = (*_DOOM, *more)
+    return Task(env=env, threshold=threshold, frames=frames, flags=flags, ours=_OUR_DOOM, peer=_PEER_DOOM)
 
 
 TASKS = {
@@ -69,10 +79,12 @@ TASKS = {
         peer=("--num_epochs=1",),
         peer_module="sf_examples.train_gym_env",
     ),
-    "doom_basic": _doom("doom_basic", 80.0, 500_000),
-    "doom_defend_the_center": _doom("doom_defend_the_center", 5.0, 1_500_000),
-    "doom_health_gathering": _doom("doom_health_gathering", 10.0, 1_000_000),
-    "doom_my_way_home": _doom("doom_my_way_home", 0.3, 1_500_000),
+    "doom_basic": _doom("doom_basic", 75.0, 300_000),
+    "doom_defend_the_center": _doom("doom_defend_the_center", 5.0, 1_000_000),
+    "doom_health_gathering": _doom("doom_health_gathering", 15.0, 600_000),
+    "doom_my_way_home": _doom(
+        "doom_my_way_home", 0.3, 2_000_000, "--use_rnn=True", "--recurrence=32", "--learning_rate=0.0007"
+    ),
 }
 
 
@@ -178,10 +190,14 @@ def main() -> None:
                 f"{seed:5} {side:6} {score:>8} {result.frames_per_s:9,.0f} {at:>18} {after:>7} {result.wall_s:7.0f}",
                 flush=True,
             )
-    if options.json:
-        machine = {"platform": platform.platform(), "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
-        body = {"task": options.task, "frames": frames, **machine, "outcomes": [asdict(o) for o in found]}
-        options.json.write_text(json.dumps(body))
+            if options.json:
+                write_json(options.json, options.task, frames, found)
+
+
+def write_json(path: Path, task: str, frames: int, found: list[Outcome]) -> None:
+    machine = {"platform": platform.platform(), "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
+    body = {"task": task, "frames": frames, **machine, "outcomes": [asdict(o) for o in found]}
+    path.write_text(json.dumps(body))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python benchmarks/runner_overhead.py --jobs=10000 --parallel=2 --rounds=3
 
-Prints the wall time of each contender as a ratio to `xargs -P`, its CPU seconds, the runner's peak memory (guardian and
-runner together), and how long a slot stays empty between two jobs, from the journal. Everybody runs the same `true`;
-the runner also writes a log, an exit record and the journal for each job.
+Prints the wall time of each contender as a ratio to `xargs -P`, its CPU seconds, the runner's peak memory (guardians
+and runner together), how long a slot stays empty between two jobs, from the journal, and how long that journal takes to
+read. Everybody runs the same `true`; the runner also makes two folders and writes a log, an exit record and the journal
+for each job. What that costs depends on the file system: `--folder=/dev/shm` leaves its cost out.
 """
 
 from __future__ import annotations
@@ -67,7 +68,11 @@ def environment() -> dict[str, str]:
 
 
 class _RssWatch:
-    """Samples the proportional set size of matching processes; shared pages count once."""
+    """Samples the proportional set size of matching processes; shared pages count once.
+
+    A process counts from the second sample on: for an instant, between vfork and exec, every job is a process with the
+    runner's command line and all of the runner's memory.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text.encode()
@@ -77,16 +82,19 @@ class _RssWatch:
         self._thread.start()
 
     def _watch(self) -> None:
+        before: set[str] = set()
         while not self._done.wait(0.2):
-            total = 0
+            found: dict[str, int] = {}
             for entry in Path("/proc").iterdir():
                 try:
                     if entry.name.isdigit() and self._text in (entry / "cmdline").read_bytes():
                         rollup = (entry / "smaps_rollup").read_text()
-                        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+                        pss = next(line for line in rollup.splitlines() if line.startswith("Pss:"))
+                        found[entry.name] = int(pss.split()[1])
                 except (OSError, StopIteration, ValueError):
                     continue
-            self._peak_kb = max(self._peak_kb, total)
+            self._peak_kb = max(self._peak_kb, sum(kb for pid, kb in found.items() if pid in before))
+            before = set(found)
 
     def stop(self) -> float:
         self._done.set()
@@ -94,11 +102,11 @@ class _RssWatch:
         return self._peak_kb / 1024
 
 
-def contenders(jobs: int, parallel: int) -> dict[str, Callable[[Path], Sample]]:
+def contenders(jobs: int, parallel: int, ui: str) -> dict[str, Callable[[Path], Sample]]:
     numbers = "".join(f"{i}\n" for i in range(jobs))
     found: dict[str, Callable[[Path], Sample]] = {
         "xargs": lambda cwd: measure(["xargs", f"-P{parallel}", "-n1", "true"], cwd=cwd, stdin=numbers),
-        "runner": lambda cwd: measure(runner_command(parallel), cwd=cwd, rss_of="--run=overhead_description.py"),
+        "runner": lambda cwd: measure(runner_command(parallel, ui), cwd=cwd, rss_of="--run=overhead_description.py"),
     }
     if shutil.which("parallel"):
         found["GNU parallel"] = lambda cwd: measure(["parallel", f"-j{parallel}", "true"], cwd=cwd, stdin=numbers)
@@ -108,10 +116,10 @@ def contenders(jobs: int, parallel: int) -> dict[str, Callable[[Path], Sample]]:
     return found
 
 
-def runner_command(parallel: int) -> list[str]:
+def runner_command(parallel: int, ui: str) -> list[str]:
     return [
         sys.executable, "-m", "sf_runner.run", "--run=overhead_description.py", f"--max_parallel={parallel}",
-        "--num_gpus=0", "--ui=none",
+        "--num_gpus=0", f"--ui={ui}",
     ]  # fmt: skip
 
 
@@ -128,24 +136,56 @@ def gaps_ms(journal: Path) -> list[float]:
     return gaps
 
 
+REPLAY = """\
+import sys, time
+from pathlib import Path
+from sf_runner.journal import read_journal
+from sf_runner.run_state import replay
+started = time.perf_counter()
+replay(read_journal(Path(sys.argv[1]))[0], "")
+print(time.perf_counter() - started)
+"""
+
+
+def replay_s(journal: Path) -> float:
+    """Seconds to read the journal and fold it to the state of the run, in a fresh process."""
+    command = [sys.executable, "-c", REPLAY, str(journal)]
+    return float(subprocess.run(command, env=environment(), check=True, capture_output=True, text=True).stdout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where runs are put; default: a temporary folder")
+    parser.add_argument("--only", help="names of the contenders, comma-separated; default: all that are installed")
+    parser.add_argument("--ui", default="none", choices=("none", "plain"), help="what the runner shows (to nobody)")
     parser.add_argument("--json", type=Path, help="write the samples here")
     options = parser.parse_args()
-    everyone = contenders(options.jobs, options.parallel)
+    everyone = contenders(options.jobs, options.parallel, options.ui)
+    if options.only:
+        wanted = {"xargs", *options.only.split(",")}
+        everyone = {name: run for name, run in everyone.items() if name in wanted}
     samples: dict[str, list[Sample]] = {name: [] for name in everyone}
     gaps: list[float] = []
-    for _ in range(options.rounds):
-        for name, run in everyone.items():
-            with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / "overhead_description.py").write_text(DESCRIPTION.format(jobs=options.jobs))
-                samples[name].append(run(Path(folder)))
+    replays: list[float] = []
+    # Nothing is deleted before the end: ext4 hands out an inode again only minutes after its file was deleted. Until
+    # then it looks through all of those for a free one, which makes a new file ten to twenty times as expensive.
+    with tempfile.TemporaryDirectory(dir=options.folder) as root:
+        for number in range(options.rounds):
+            for name, run in everyone.items():
+                folder = Path(root) / f"{name} {number}"
+                folder.mkdir()
+                (folder / "overhead_description.py").write_text(DESCRIPTION.format(jobs=options.jobs))
+                samples[name].append(run(folder))
                 if name == "runner":
-                    gaps += gaps_ms(Path(folder) / "train_dir/overhead/.runner/journal.jsonl")
+                    journal = folder / "train_dir/overhead/.runner/journal.jsonl"
+                    gaps += gaps_ms(journal)
+                    replays.append(replay_s(journal))
     report(samples, gaps, options)
+    if replays:
+        print(f"replay of the journal: {statistics.median(replays):.2f} s")
     if options.json:
         body = {"machine": platform.platform(), "cores": os.cpu_count(), "jobs": options.jobs}
         kept = {name: [asdict(sample) for sample in found] for name, found in samples.items()}

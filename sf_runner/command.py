@@ -18,6 +18,7 @@ _QUOTED_OR_ESCAPED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
 _SHELL_OPERATORS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>>", "2>&1", "&>"})
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _ADDRESS = re.compile(r"<.* at 0x[0-9a-fA-F]+>", re.DOTALL)
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _INTERPRETERS = frozenset({"python", "python3"})
 
 
@@ -71,6 +72,8 @@ def value_text(value: object) -> str:
     Raises:
         DescriptionError: the text would not be the same at the next start (sets, objects shown by address).
     """
+    if type(value) in _PLAIN:  # nearly all there are, of which a large grid has many
+        return str(value)
     if isinstance(value, str) and not isinstance(value, Enum):
         return str(value)
     text = format(_checked(value, nested=False))

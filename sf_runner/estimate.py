@@ -13,6 +13,10 @@ from sf_runner.run_state import RunState
 _SURE = 1.96  # standard deviations of a 95 % interval of a normal distribution
 
 
+LEAST_DOUBT_S = 1.0
+"""Less than this is not worth telling, and experiments that took equally long so far promise nothing that exact."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
     """Seconds left, and half the width of a 95 % interval around it (None: nothing to judge that by)."""
@@ -26,6 +30,8 @@ class Estimate:
         text = f"about {format_duration(self.left_s)} left"
         if self.plus_minus_s is None:
             return text + " (a rough guess)"
+        if self.plus_minus_s < LEAST_DOUBT_S:
+            return text
         return f"{text} (+- {format_duration(self.plus_minus_s)})"
 
 

@@ -24,24 +24,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
-from sf_runner.backends.job_parent import JobParent, read_record
-from sf_runner.backends.job_table import JobNote, JobTable
-from sf_runner.backends.kernel import (
-    TAG_VARIABLE,
-    ChildWatch,
-    EndedChild,
-    make_subreaper,
-    process_stat,
-    read_environ,
-    read_tag,
-    reap,
-    session_of,
-    started_up_s,
-    uptime_s,
-)
+from sf_runner.backends.inheritance import inherit
+from sf_runner.backends.job_parent import JobParent
+from sf_runner.backends.job_table import JobTable
+from sf_runner.backends.kernel import ChildWatch, EndedChild, make_subreaper, reap
+from sf_runner.lifeline import Lifeline, detach_output, flush_output
 from sf_runner.terminal_state import SavedTerminal
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
@@ -49,71 +38,12 @@ _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_RESTARTS = 25
 _LEFTOVER_GRACE_S = 5.0
 _TICK_S = 0.05
-_CLOCK_TOLERANCE_S = 0.05
-_PROGRESS_VARIABLE = "SF_RUNNER_PROGRESS_FILE"
-_ATTEMPT_VARIABLE = "SF_RUNNER_ATTEMPT"
-_JOB_VARIABLE = "SF_RUNNER_JOB"
-
-
-@dataclass(kw_only=True)
-class Lifeline:
-    """The guarded process's end. `fd` becomes readable when its guardian is gone."""
-
-    fd: int
-    guardians: Sequence[int]
-    """Pids, the front one, which people know as the runner, first."""
-    restarted: bool = False
-    """Whether a guardian had to start it again."""
-    held: Mapping[str, int] = field(default_factory=dict)
-    """Attempts (their tags) of killed runners whose parent a guardian is now -> pid of the main process."""
-    table: JobTable | None = None
-    """Where the guardian will look for our jobs if we are killed."""
-    _sock: socket.socket | None = field(default=None, repr=False)
-
-    def let_go(self, code: int) -> None:
-        """Have the command end with `code` now; this process goes on in the background, without the terminal."""
-        if self._sock is not None:
-            try:
-                self._sock.send(f"{code}\n".encode())
-            except OSError:
-                pass
-        detach_output()
-
-    def is_cut(self) -> bool:
-        """Whether the guardian is gone."""
-        if self._sock is None:
-            return False
-        try:
-            return self._sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
-        except OSError:
-            return False
-
-    def close(self) -> None:
-        if self._sock is not None:
-            self._sock.close()
 
 
 def run_guarded(body: Callable[[Lifeline], int]) -> int:
     """Call `body` in the runner process; returns in all three processes, with the exit code."""
     terminal = SavedTerminal.save()
     return _guard(lambda front: _guard(body, front, terminal), None, terminal)
-
-
-def detach_output() -> None:
-    """Let go of the terminal, or of the pipe somebody reads: what they wait for is over."""
-    _flush_output()
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    os.close(null)
-
-
-def _flush_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            pass
 
 
 def _guard(body: Callable[[Lifeline], int], above: Lifeline | None, terminal: SavedTerminal | None) -> int:
@@ -129,7 +59,7 @@ def _guard(body: Callable[[Lifeline], int], above: Lifeline | None, terminal: Sa
             tables.append(JobTable())
         ours, theirs = socket.socketpair()
         signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-        _flush_output()
+        flush_output()
         restarted = restarts > 0 or (above is not None and above.restarted)
         pid = os.fork()
         if pid == 0:
@@ -286,23 +216,8 @@ class _Guardian:
         return None
 
     def _inherit(self) -> None:
-        """Take over the jobs of whoever was killed: they are our children now."""
-        being_started: list[JobNote] = []
-        for table in self._tables:
-            live, unclear = table.read()
-            for pid, note in live.items():
-                self._heir.inherit(pid, note)
-            if started_up_s(table.writer) is None:
-                being_started += [unclear] if unclear is not None else []
-                if self._above is not None:  # the next runner will write to it
-                    table.clear()
-        others = self._heir.others()
-        for pid in others:
-            if session_of(pid) == pid and (known := _note_of(pid)) and known.tag not in self._heir.live:
-                self._heir.inherit(pid, known)
-        for note in being_started:
-            if note.tag not in self._heir.live and (found := [pid for pid in others if _just_started(pid, note)]):
-                self._heir.inherit(found[0], note)
+        # The next runner will write to the back guardian's table: what a dead one left in it is taken over and gone.
+        inherit(self._heir, self._tables, clear=self._above is not None)
 
     def _end_strays(self) -> None:
         """What jobs left behind that nobody could attribute to one of them."""
@@ -347,38 +262,6 @@ class _Guardian:
         os.close(self._wake_w)
         if self._sock is not None:
             self._sock.close()
-
-
-def _note_of(pid: int) -> JobNote | None:
-    """What the environment of a process tells of its attempt; None when it is no job's main process."""
-    env = read_environ(pid)
-    try:
-        directory, attempt = os.path.dirname(env[_PROGRESS_VARIABLE]), int(env[_ATTEMPT_VARIABLE])  # noqa: PTH120
-        note = JobNote(
-            job=env[_JOB_VARIABLE],
-            attempt=attempt,
-            tag=env[TAG_VARIABLE],
-            log=f"{directory}/attempt_{attempt}.log",
-            exit_record=f"{directory}/exit.json",
-            started=time.time(),
-        )
-    except (KeyError, ValueError):
-        return None
-    # A runner that runs as a job has that job's variables; and a daemon has those of a job that ended before it.
-    own = note.tag == os.environ.get(TAG_VARIABLE)
-    return None if own or read_record(note.exit_record, attempt) is not None else note
-
-
-def _just_started(pid: int, note: JobNote) -> bool:
-    """Whether a child is the job that was being started when the runner was killed: it may have ended since, or not
-    even have become that program yet."""
-    stat = process_stat(pid)
-    if stat is None or read_record(note.exit_record, note.attempt) is not None:
-        return False
-    if read_tag(pid) not in ("", note.tag, os.environ.get(TAG_VARIABLE)):
-        return False
-    age_s = uptime_s() - stat.started_up_s
-    return age_s - _CLOCK_TOLERANCE_S <= time.time() - note.started
 
 
 def _wanted(signum: int) -> bool:

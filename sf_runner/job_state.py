@@ -13,7 +13,10 @@ Verdict = Literal["succeeded", "retry", "requeue", "failed", "cancelled"]
 """What follows from an ended attempt. `retry` counts against --max_retries, `requeue` does not (the machine or the
 runner was to blame, not the job)."""
 
-CauseKind = Literal["exit", "signal", "exception", "gpu_oom", "host_oom", "timeout", "stalled", "lost", "spawn"]
+CauseKind = Literal[
+    "exit", "signal", "exception", "gpu_oom", "host_oom", "timeout", "stalled", "lost", "spawn",
+    "preempted", "node_failed", "cancelled",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

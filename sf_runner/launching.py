@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from sf_runner.backends.base import Launch
+from sf_runner.backends.base import Known, Launch
 from sf_runner.command import runtime_argv
-from sf_runner.job_state import JobRecord
+from sf_runner.job_state import JobRecord, Running, Stopping
 from sf_runner.paths import JobPaths, RunPaths, attempt_files
 from sf_runner.placement import Placement
 from sf_runner.plan import Job
+from sf_runner.run_state import RunState
 
 
 class LaunchBuilder:
@@ -50,3 +51,20 @@ class LaunchBuilder:
             "SF_RUNNER_ATTEMPT": str(attempt),
             "SF_RUNNER_PROGRESS_FILE": attempt_files(self._root, job.job_id, attempt)[2],
         }
+
+
+def known_attempts(state: RunState, paths: RunPaths) -> list[Known]:
+    """Attempts that the journal believes to hold a slot."""
+    known = []
+    for job, record in state.active.items():
+        running = record.state.running if isinstance(record.state, Stopping) else record.state
+        known.append(
+            Known(
+                job=job,
+                attempt=record.attempts,
+                handle=running.handle if isinstance(running, Running) else None,
+                log=str(paths.job(job).attempt_log(record.attempts).absolute()),
+                exit_record=str(paths.job(job).exit_record.absolute()),
+            )
+        )
+    return known

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from sf_runner.cli.common import add_run_arguments, jobs_of, run_paths
 from sf_runner.cli.errors import run_command
-from sf_runner.cli.options import Parser, whole
+from sf_runner.cli.parser import Parser, whole
 from sf_runner.errors import StorageError, UsageError
 from sf_runner.job_state import ACTIVE, Waiting
 from sf_runner.paths import RunPaths

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from sf_runner.backends.base import Ended, NotStarted
+from sf_runner import events as ev
+from sf_runner.backends.base import Ended, NotStarted, Started
 from sf_runner.failures import explain, make_cause
-from sf_runner.job_state import FailureCause, JobRecord, Stopping
+from sf_runner.job_state import ACTIVE, FailureCause, JobRecord, Stopping
 from sf_runner.paths import JobPaths
 from sf_runner.progress import Progress, read_progress
-from sf_runner.scheduler import Policy
+from sf_runner.scheduler import Policy, judge
 
-_DONE_PHASES = ("done", "finished", "completed")
 _CLOCK_SKEW_S = 1.0
 """Between the machine that runs the job and this one."""
 
@@ -25,11 +26,7 @@ def attempt_progress(path: str | Path, since: float) -> Progress | None:
 def is_completed(paths: JobPaths, since: float) -> bool:
     """Whether the attempt started at `since` says in its progress file that it did everything it was to do."""
     progress = attempt_progress(paths.progress, since)
-    if progress is None:
-        return False
-    if progress.phase in _DONE_PHASES:
-        return True
-    return progress.step is not None and progress.total is not None and progress.step >= progress.total > 0
+    return progress is not None and progress.done
 
 
 def cause_of(record: JobRecord, report: Ended | NotStarted, paths: JobPaths, policy: Policy) -> FailureCause | None:
@@ -38,6 +35,8 @@ def cause_of(record: JobRecord, report: Ended | NotStarted, paths: JobPaths, pol
         return make_cause("spawn", report.error, report.error)
     if isinstance(record.state, Stopping) and record.state.reason in ("timeout", "stalled"):
         return _too_long(record, record.state.reason == "stalled", policy)
+    if report.cause is not None:
+        return report.cause
     if report.record is None:
         if not paths.attempt_log(report.attempt).exists():
             return make_cause("lost", "the runner was killed before it could start it", "not started")
@@ -71,3 +70,42 @@ def last_sign_of_life(paths: JobPaths, attempt: int) -> float | None:
     except OSError:
         pass
     return max(times, default=None)
+
+
+def judge_report(
+    record: JobRecord, report: Ended | NotStarted, paths_of: Callable[[JobRecord], JobPaths], policy: Policy
+) -> ev.AttemptEnded:
+    """What the end of an attempt means for its job. Its files are looked at unless it simply succeeded."""
+    state = record.state
+    assert isinstance(state, ACTIVE), f"{record.job_id} holds no slot"
+    exit_record = report.record if isinstance(report, Ended) else None
+    fate = report.fate if isinstance(report, Ended) else None
+    clean = (
+        exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping) and not fate
+    )
+    paths = None if clean else paths_of(record)
+    running = state.running if isinstance(state, Stopping) else state
+    started_at = getattr(running, "started_at", running.submitted_at)
+    return judge(
+        record,
+        t=report.t,
+        duration_s=max(0.0, report.t - started_at),
+        exit_record=exit_record,
+        cause=cause_of(record, report, paths, policy) if paths else None,
+        completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
+        fate=fate,
+        policy=policy,
+        permanent=isinstance(report, NotStarted) and report.permanent,
+    )
+
+
+def started_event(report: Started) -> ev.AttemptStarted:
+    where = report.placement.to_json() if report.placement is not None else None
+    return ev.AttemptStarted(t=report.t, job=report.job, attempt=report.attempt, handle=report.handle, placement=where)
+
+
+def submitted_again(report: Ended, event: ev.AttemptEnded) -> ev.AttemptSubmitted | None:
+    """The next attempt, where the backend has queued it already."""
+    if report.fate != "requeued" or event.verdict != "requeue":
+        return None
+    return ev.AttemptSubmitted(t=report.t, job=report.job, attempt=report.attempt + 1, placement={})

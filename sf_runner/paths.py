@@ -1,7 +1,8 @@
 """Where everything of a run lies on disk. The only module that knows a file name.
 
 <train_dir>/<run_name>/
-  .runner/journal.jsonl  .runner/lock  .runner/history.json  .runner/requests/
+  .runner/journal.jsonl  .runner/lock  .runner/runner.json  .runner/history.json  .runner/requests/  .runner/*.log
+  .runner/slurm/  .runner/ngc/
   <base_name>_<suffix>/<experiment_name>/
     job/attempt_<k>.log  job/exit.json  job/progress.json  job/progress_history.jsonl
     ...                          everything else in there belongs to the program that runs
@@ -130,6 +131,21 @@ class RunPaths:
     def requests_dir(self) -> Path:
         """Other terminals drop one file per request here; the live runner takes them in name order."""
         return self.runner_dir / "requests"
+
+    @property
+    def slurm_dir(self) -> Path:
+        """One folder per array of Slurm jobs."""
+        return self.runner_dir / "slurm"
+
+    @property
+    def ngc_ids(self) -> Path:
+        """Ids of jobs in a cloud, one JSON object a line."""
+        return self.runner_dir / "ngc" / "ids.jsonl"
+
+    @property
+    def ngc_commands(self) -> Path:
+        """The command set of the cloud on which the run was last started."""
+        return self.runner_dir / "ngc" / "commands.ini"
 
     def job(self, job_id: str) -> JobPaths:
         """Paths of the job with this id (its folder relative to the run's)."""

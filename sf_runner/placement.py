@@ -11,6 +11,8 @@ from typing import Any
 class Placement:
     """What an attempt was given. Journaled as JSON and read back when its job is re-adopted."""
 
+    node: str = ""
+    """Machine of a cluster; empty: this one."""
     gpu_uuids: tuple[str, ...] = ()
     gpu_indices: tuple[int, ...] = ()
     """PCI bus order, for people; a MIG instance carries the index of its GPU."""
@@ -37,6 +39,8 @@ class Placement:
             data["env"] = dict(self.env)
         if self.memory_mb:
             data["memory_mb"] = self.memory_mb
+        if self.node:
+            data["node"] = self.node
         for name in ("mig_index", "room_mb"):
             if getattr(self, name) is not None:
                 data[name] = getattr(self, name)
@@ -48,6 +52,7 @@ class Placement:
         if not data:
             return ANYWHERE
         return cls(
+            node=data.get("node", ""),
             gpu_uuids=tuple(data.get("gpu_uuids", ())),
             gpu_indices=tuple(data.get("gpu_indices", ())),
             mig_index=data.get("mig_index"),
@@ -61,7 +66,7 @@ class Placement:
     @property
     def label(self) -> str:
         """For people: `GPU 2, cores 0-3`; empty where nothing was assigned."""
-        parts = []
+        parts = [self.node] if self.node else []
         if self.gpu_indices:
             mig = "" if self.mig_index is None else f" MIG {self.mig_index}"
             parts.append(f"GPU{'s' if len(self.gpu_indices) > 1 else ''} {ranges(self.gpu_indices)}{mig}")

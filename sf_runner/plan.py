@@ -79,18 +79,24 @@ class Plan:
         return {job.job_id: job for job in self.jobs}
 
 
-def make_plan(description: RunDescription, train_dir: str | Path, *, experiment_suffix: str | None = None) -> Plan:
+def make_plan(
+    description: RunDescription,
+    train_dir: str | Path,
+    *,
+    experiment_suffix: str | None = None,
+    train_dir_of_jobs: str | None = None,
+) -> Plan:
     """Expand a description. Touches no disk.
 
     `experiment_suffix` (`--experiment_suffix`) is appended to the experiments' folders; None: the
-    description's own.
+    description's own. `train_dir_of_jobs`: what `train_dir` is called where the jobs run, in their arguments.
 
     Raises:
         DescriptionError: a value cannot become an argument, or two jobs would share a folder.
     """
     paths = RunPaths(train_dir=Path(train_dir), run_name=description.run_name)
     suffix = description.experiment_suffix if experiment_suffix is None else experiment_suffix
-    builder = _Builder(description, str(train_dir), suffix, paths)
+    builder = _Builder(description, str(train_dir) if train_dir_of_jobs is None else train_dir_of_jobs, suffix, paths)
     jobs = tuple(builder.job(index, expansion) for index, expansion in enumerate(description.expand()))
     return Plan(
         run_name=description.run_name,

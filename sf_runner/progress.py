@@ -212,6 +212,16 @@ class Progress:
             return None
         return min(max(self.step / self.total, 0.0), 1.0)
 
+    @property
+    def done(self) -> bool:
+        """Whether it says that it did everything it was to do."""
+        if self.phase in _DONE_PHASES:
+            return True
+        return self.step is not None and self.total is not None and self.step >= self.total > 0
+
+
+_DONE_PHASES = ("done", "finished", "completed")
+
 
 def read_progress(path: str | Path) -> Progress | None:
     """The progress in a file, whoever wrote it; None when there is none or it is torn or not in the

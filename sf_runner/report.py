@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sf_runner.cli.errors import run_command
-from sf_runner.cli.options import Parser, whole
+from sf_runner.cli.parser import Parser, whole
 from sf_runner.errors import StorageError, UsageError, did_you_mean
 from sf_runner.naming import safe_name
 from sf_runner.paths import RunPaths, find_run

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.options import RunOptions, parse
-from sf_runner.guardian import Lifeline, run_guarded
+from sf_runner.guardian import run_guarded
+from sf_runner.lifeline import Lifeline
+from sf_runner.terminal_guard import run_with_guard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,13 +21,18 @@ def _run(argv: Sequence[str]) -> int:
     options = parse(argv)
     if options.dry_run:
         return _dry_run(options)
+    if options.print_only:
+        return _print_only(options)
+    if not options.guarded:
+        return run_with_guard(lambda _: run_command(lambda args: _execute(options, args, None), argv))
     # The guardian forks here, before anything big is imported: it stays tiny.
     return run_guarded(lambda lifeline: run_command(lambda args: _execute(options, args, lifeline), argv))
 
 
-def _execute(options: RunOptions, argv: Sequence[str], lifeline: Lifeline) -> int:
+def _execute(options: RunOptions, argv: Sequence[str], lifeline: Lifeline | None) -> int:
     from sf_runner.cli.session import execute, prepare
 
+    gc.disable()  # until the run begins: what is made before that is there to stay
     return execute(prepare(options), list(argv), lifeline)
 
 
@@ -34,6 +42,18 @@ def _dry_run(options: RunOptions) -> int:
 
     for line in dry_run_lines(prepare(options)):
         print(line)
+    return 0
+
+
+def _print_only(options: RunOptions) -> int:
+    """What would be submitted on standard output, byte for byte; what it is on standard error."""
+    from sf_runner.cli.dry_run import preview_parts
+    from sf_runner.cli.session import prepare
+
+    for what, text in preview_parts(prepare(options)):
+        print(f"# {what}", file=sys.stderr, flush=True)
+        sys.stdout.write(text)
+        sys.stdout.flush()
     return 0
 
 

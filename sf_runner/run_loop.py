@@ -5,23 +5,22 @@ from __future__ import annotations
 import selectors
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sf_runner import events as ev
 from sf_runner.backends.base import Backend, Ended, NotStarted, Remark, Report, Started
-from sf_runner.guardian import Lifeline
 from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Stopping, StopReason, Waiting
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder
+from sf_runner.lifeline import Lifeline
 from sf_runner.notify import Notifier
-from sf_runner.outcomes import cause_of, is_completed, last_sign_of_life
-from sf_runner.paths import JobPaths
+from sf_runner.outcomes import judge_report, last_sign_of_life, started_event, submitted_again
 from sf_runner.plan import Job
 from sf_runner.requests import Request, answer, take
 from sf_runner.run_state import RunState
 from sf_runner.run_view import RunView, Screen
-from sf_runner.scheduler import Hold, LaunchMemory, Policy, Start, breaker_tripped, decide, judge, overdue
+from sf_runner.scheduler import Hold, LaunchMemory, Policy, Start, breaker_tripped, decide, overdue
 from sf_runner.signals import SignalInbox
 from sf_runner.slot_manager import SlotManager
 from sf_runner.slots import SlotRequest
@@ -31,29 +30,6 @@ _SYNC_S = 1.0
 _SUPERVISE_S = 1.0
 
 Ending = Literal["finished", "drained", "detached"]
-
-
-def judge_report(
-    record: JobRecord, report: Ended | NotStarted, paths_of: Callable[[JobRecord], JobPaths], policy: Policy
-) -> ev.AttemptEnded:
-    """What the end of an attempt means for its job. Its files are looked at unless it simply succeeded."""
-    state = record.state
-    assert isinstance(state, ACTIVE), f"{record.job_id} holds no slot"
-    exit_record = report.record if isinstance(report, Ended) else None
-    clean = exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping)
-    paths = None if clean else paths_of(record)
-    running = state.running if isinstance(state, Stopping) else state
-    started_at = getattr(running, "started_at", running.submitted_at)
-    return judge(
-        record,
-        t=report.t,
-        duration_s=max(0.0, report.t - started_at),
-        exit_record=exit_record,
-        cause=cause_of(record, report, paths, policy) if paths else None,
-        completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
-        policy=policy,
-        permanent=isinstance(report, NotStarted) and report.permanent,
-    )
 
 
 class RunLoop:
@@ -74,6 +50,7 @@ class RunLoop:
         signals: SignalInbox,
         lifeline: Lifeline | None = None,
         notifier: Notifier | None = None,
+        leave_when_submitted: bool = False,
     ) -> None:
         self._jobs = jobs
         self._state = state
@@ -87,6 +64,7 @@ class RunLoop:
         self._signals = signals
         self._lifeline = lifeline
         self._notifier = notifier
+        self._leave_when_submitted = leave_when_submitted
         self._memory = LaunchMemory()
         self._news: list[ev.Event] = []
         self._unsent: list[Start] = []
@@ -94,6 +72,8 @@ class RunLoop:
         self._synced_at = self._supervised_at = self._ticked_at = 0.0
         self._interrupts = 0
         self._detach = False
+        self._line_rang = True
+        """Whether the lifeline may have something to say; it is not asked at every step."""
         self.interrupted_by: int | None = None
 
     def run(self, adopted: Sequence[Report], news: Sequence[ev.Event] = ()) -> Ending:
@@ -108,6 +88,7 @@ class RunLoop:
             self._screen.start(self.view())
             self._news.extend(news)
             self._take_reports(adopted)
+            self._go_on_stopping()
             while True:
                 self._step()
                 if self._detach:
@@ -117,12 +98,13 @@ class RunLoop:
                         return "finished"
                     if self._state.draining is not None:
                         return "drained"
-                selector.select(self._timeout())
+                ready = selector.select(self._timeout())
+                self._line_rang = any(key.fd in lifeline for key, _ in ready)
 
     def _step(self) -> None:
         now = time.time()
         self._take_signals(now)
-        if self._lifeline is not None and self._lifeline.is_cut():
+        if self._line_rang and self._lifeline is not None and self._lifeline.is_cut():
             self._detach_now(now)
         self._take_reports(self._backend.poll(now))
         self._look_at_slots(now)
@@ -132,6 +114,7 @@ class RunLoop:
         self._choose_starts(now)
         self._notify()
         self._commit(now)
+        self._leave(now)
         news, self._news = self._news, []
         self._screen.update(news, self.view())
 
@@ -161,7 +144,7 @@ class RunLoop:
     def _take_reports(self, reports: Sequence[Report]) -> None:
         for report in reports:
             if isinstance(report, Started):
-                self._emit(ev.AttemptStarted(t=report.t, job=report.job, attempt=report.attempt, handle=report.handle))
+                self._emit(started_event(report))
             elif isinstance(report, Ended | NotStarted):
                 self._attempt_over(report)
             elif isinstance(report, Remark):
@@ -174,6 +157,8 @@ class RunLoop:
         if peak is not None:
             event = ev.AttemptEnded(**{**vars(event), "gpu_peak_mb": peak})
         self._emit(event)
+        if isinstance(report, Ended) and (again := submitted_again(report, event)) is not None:
+            self._emit(again)
 
     def _take_signals(self, now: float) -> None:
         for signum in self._signals.take():
@@ -236,6 +221,7 @@ class RunLoop:
         if request.action == "parallel":
             number = max(1, request.number)
             self._emit(ev.LaunchingChanged(t=now, max_parallel=number))
+            self._backend.set_parallel(number)
             return f"at most {number} side by side"
         if request.action == "detach":
             self._detach_now(now)
@@ -293,6 +279,12 @@ class RunLoop:
             self._note(f"no further experiment is started: {why}", level="error")
             self._emit(ev.RunDraining(t=now, reason="max_failures"))
 
+    def _go_on_stopping(self) -> None:
+        """What an earlier runner was ending: it may have been killed before it could ask for it."""
+        for record in self._state.active.values():
+            if isinstance(record.state, Stopping):
+                self._backend.stop(record.job_id, "terminate", self._policy.grace_s)
+
     # ---- launching -----------------------------------------------------------------------------------------
 
     def _choose_starts(self, now: float) -> None:
@@ -336,6 +328,12 @@ class RunLoop:
         if now - self._synced_at >= _SYNC_S:
             self._synced_at = now
             self._journal.sync_soon()
+
+    def _leave(self, now: float) -> None:
+        """Submit and leave: everything that could be submitted has been."""
+        nothing_more = not self._unsent and (self._state.draining is not None or not self._state.ready())
+        if self._leave_when_submitted and nothing_more and self._backend.settled():
+            self._detach_now(now)
 
     def _timeout(self) -> float:
         now = time.time()

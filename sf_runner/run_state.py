@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sf_runner import events as ev
@@ -118,6 +119,22 @@ class RunState:
 
     def failures(self) -> list[JobRecord]:
         return [r for r in self.jobs.values() if r.planned and isinstance(r.state, Failed)]
+
+    def branch(self) -> RunState:
+        """A copy that can be changed without this one, as far as active jobs go; the others are shared."""
+        jobs, active = dict(self.jobs), {job: copy(record) for job, record in self.active.items()}
+        jobs.update(active)
+        return replace(
+            self,
+            jobs=jobs,
+            active=active,
+            counts=dict(self.counts),
+            failing_this_session=set(self.failing_this_session),
+            durations=replace(self.durations),
+            notes=list(self.notes),
+            _ready={queue: list(heap) for queue, heap in self._ready.items()},
+            _delayed=list(self._delayed),
+        )
 
     # ---- changing ------------------------------------------------------------------------------------------
 
@@ -305,7 +322,7 @@ def _running(state: Active, event: ev.AttemptStarted) -> Running:
         attempt=state.attempt,
         submitted_at=state.submitted_at,
         started_at=event.t,
-        placement=state.placement,
+        placement=event.placement or state.placement,
         handle=event.handle,
     )
 

@@ -27,6 +27,8 @@ _AUTO_BREAKER = 10
 class Policy:
     """How a run is run; one field per command line flag."""
 
+    queueing: bool = False
+    """The backend queues by itself and keeps to the number side by side: everything ready is handed to it at once."""
     pause_between_s: float = 0.0
     max_retries: int = 0
     retry_delay_s: float = 5.0
@@ -119,7 +121,7 @@ def _held(state: RunState, policy: Policy, memory: LaunchMemory, now: float) -> 
         return _DRAINING
     if state.paused:
         return _PAUSED
-    if len(state.active) >= state.max_parallel:
+    if not policy.queueing and len(state.active) >= state.max_parallel:
         return _MAX_PARALLEL
     memory.last_start = min(memory.last_start, now)  # the clock may have been set back
     if now < memory.last_start + policy.pause_between_s:
@@ -157,6 +159,7 @@ def judge(
     completed: bool,
     policy: Policy,
     permanent: bool = False,
+    fate: str | None = None,
 ) -> AttemptEnded:
     """What an ended attempt means for its job.
 
@@ -164,19 +167,21 @@ def judge(
     was done (`completed`): a program that saves and exits with 0 on TERM has not finished. That file also decides
     where nobody saw the end (`exit_record` None): what is done is not repeated.
 
-    `cause` explains a failure; `permanent`: a retry cannot help.
+    `cause` explains a failure; `permanent`: a retry cannot help; `fate`: what the backend says, see `backends.base`.
     """
     code = exit_record.get("exit_code") if exit_record else None
     stop = record.state.reason if isinstance(record.state, Stopping) else None
-    nobody_saw = exit_record is None and stop is None and not permanent
+    nobody_saw = exit_record is None and stop is None and not permanent and fate is None
     verdict: Verdict
-    if (completed and (exit_record is None or code == 0)) or (code == 0 and stop is None):
+    if (completed and (exit_record is None or code == 0)) or (code == 0 and stop is None and fate is None):
         verdict, cause = "succeeded", None
     elif stop == "cancelled":
         verdict, cause = "cancelled", None
+    elif fate == "cancelled":
+        verdict = "cancelled"
     elif stop in ("shutdown", "slot_lost", "preempted"):
         verdict, cause = "requeue", None
-    elif nobody_saw and record.start_failures < MAX_START_FAILURES:
+    elif fate in ("requeued", "requeue") or (nobody_saw and record.start_failures < MAX_START_FAILURES):
         verdict = "requeue"
     else:
         assert cause is not None, "a failed attempt has a cause"

@@ -19,6 +19,7 @@ class SignalInbox:
 
     def __init__(self) -> None:
         self._pending: list[int] = []
+        self._rung = False
         self._old: dict[int, object] = {}
 
     def __enter__(self) -> SignalInbox:
@@ -42,11 +43,15 @@ class SignalInbox:
 
     def _arrived(self, signum: int, frame: FrameType | None) -> None:
         self._pending.append(signum)
+        self._rung = True
         with contextlib.suppress(OSError):
             os.write(self._write_fd, b"!")
 
     def take(self) -> list[int]:
         """Signals that arrived since, in order."""
+        if not self._rung:
+            return []
+        self._rung = False  # before the pipe is emptied: what arrives meanwhile rings again
         with contextlib.suppress(OSError):
             while os.read(self.fd, 1024):
                 pass

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sf_runner.detached import DetachedRun
 from sf_runner.errors import StorageError
 from sf_runner.estimate import Estimate, estimate, etas
 from sf_runner.events import Event
@@ -65,8 +67,9 @@ class RunReader:
 
     def snapshot(self) -> RunSnapshot:
         self.events()
-        progress = running_progress(self.state, self.paths)
-        return RunSnapshot(paths=self.paths, state=self.state, live=is_held(self.paths), progress=progress)
+        live = is_held(self.paths)
+        state = self.state if live else DetachedRun(self.paths).state(self.state, time.time())
+        return RunSnapshot(paths=self.paths, state=state, live=live, progress=running_progress(state, self.paths))
 
 
 def read_run(paths: RunPaths) -> RunSnapshot:

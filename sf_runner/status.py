@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sf_runner.cli.common import add_run_arguments, run_paths
 from sf_runner.cli.errors import run_command
-from sf_runner.cli.options import Parser, one_of
+from sf_runner.cli.parser import Parser, one_of
 from sf_runner.errors import SfRunnerError, UsageError
 from sf_runner.estimate import format_duration
 from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
@@ -87,7 +87,12 @@ def headline(snapshot: RunSnapshot, now: float) -> str:
         if state.count(name):
             parts.append(f"{state.count(name)} {STATE_NAMES[name]}")
     if state.active:
-        parts.append(f"{len(state.active)} running" if snapshot.live else f"{len(state.active)} left running")
+        queued = state.count("Submitted") if state.opened and state.opened.backend != "processes" else 0
+        running = len(state.active) - queued
+        if running or not queued:
+            parts.append(f"{running} running" if snapshot.live else f"{running} left running")
+        if queued:
+            parts.append(f"{queued} queued")
     if state.count("Waiting"):
         parts.append(f"{state.count('Waiting')} waiting")
     guess = snapshot.estimate(now)
@@ -96,7 +101,9 @@ def headline(snapshot: RunSnapshot, now: float) -> str:
     if snapshot.live:
         parts.append(f"run by pid {state.opened.pid} on {state.opened.host}" if state.opened else "being run")
     elif not state.finished:
-        parts.append("no runner is at work on it: start the same command again to go on")
+        alone = state.active and state.opened is not None and state.opened.backend != "processes"
+        doing = "they go on without a runner" if alone else "no runner is at work on it"
+        parts.append(f"{doing}: start the same command again to go on")
     return ", ".join(parts)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sf_runner.estimate import format_duration
-from sf_runner.job_state import Failed, JobRecord, Succeeded
+from sf_runner.job_state import Failed, JobRecord, Succeeded, Waiting
 from sf_runner.paths import RunPaths, attempt_files
 from sf_runner.progress import read_progress
 from sf_runner.run_state import RunState
@@ -37,8 +37,11 @@ def failure_groups(state: RunState) -> list[FailureGroup]:
     return sorted(found, key=lambda group: -len(group.jobs))
 
 
-def summary_lines(state: RunState, run_paths: RunPaths, *, elapsed_s: float, rerun: str) -> list[str]:
-    """The closing words. `rerun`: the command that goes on with the run."""
+def summary_lines(
+    state: RunState, run_paths: RunPaths, *, elapsed_s: float, rerun: str, results: Sequence[str] | None = None
+) -> list[str]:
+    """The closing words. `rerun`: the command that goes on with the run; `results`: what is told of the results, None:
+    `results_lines`."""
     lines = [f"run {state.run_name}: {headline(state)} in {format_duration(elapsed_s)}"]
     for group in failure_groups(state):
         lines.append(f"  {len(group.jobs)} x {group.summary}")
@@ -48,7 +51,7 @@ def summary_lines(state: RunState, run_paths: RunPaths, *, elapsed_s: float, rer
             lines.append(f"      {log}{attempts}")
         if len(group.jobs) > _LOGS_PER_GROUP:
             lines.append(f"      and {len(group.jobs) - _LOGS_PER_GROUP} more")
-    lines.extend(results_lines(state, run_paths))
+    lines.extend(results_lines(state, run_paths) if results is None else results)
     left = state.count("Waiting") + len(state.active)
     if left:
         lines.append(f"{left} experiments are not done; the same command goes on with them: {rerun}")
@@ -68,13 +71,15 @@ def headline(state: RunState) -> str:
     if state.count("Succeeded") == state.total:
         return f"all {state.total} experiments succeeded"
     parts = [f"{state.count('Succeeded')} of {state.total} experiments succeeded"]
-    for names, text in (
-        (("Failed",), "failed"),
-        (("Cancelled",), "cancelled"),
-        (("Waiting",), "did not run"),
+    waiting = [r.attempts > 0 for r in state.jobs.values() if r.planned and isinstance(r.state, Waiting)]
+    for count, text in (
+        (state.count("Failed"), "failed"),
+        (state.count("Cancelled"), "cancelled"),
+        (sum(waiting), "unfinished"),
+        (len(waiting) - sum(waiting), "did not run"),
     ):
-        if state.count(*names):
-            parts.append(f"{state.count(*names)} {text}")
+        if count:
+            parts.append(f"{count} {text}")
     if state.active:
         parts.append(f"{len(state.active)} still running")
     return ", ".join(parts)
@@ -138,3 +143,13 @@ def exit_code(state: RunState, interrupted_by: int | None) -> int:
     if state.count("Succeeded") == state.total:
         return 0
     return 128 + interrupted_by if interrupted_by is not None else 1
+
+
+def detached_lines(state: RunState, run_paths: RunPaths) -> list[str]:
+    """What a person is told who submits and leaves."""
+    where = f"{run_paths.run_name} --train_dir={run_paths.train_dir}"
+    return [
+        f"{len(state.active)} experiments are submitted and go on without this command; to come back:",
+        f"  python -m sf_runner.status {where} --watch",
+        "or start the same command again, without --detach to stay with it",
+    ]

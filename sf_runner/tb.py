@@ -15,7 +15,7 @@ from sf_runner.board.find import FoundExperiment, Scan, nearest, normalize, scan
 from sf_runner.board.find import select as select_experiments
 from sf_runner.board.server import ServerOptions, Tensorboard, forwarding_hint
 from sf_runner.cli.errors import run_command
-from sf_runner.cli.options import Parser, duration_s, whole
+from sf_runner.cli.parser import Parser, duration_s, whole
 from sf_runner.errors import UsageError
 from sf_runner.signals import SignalInbox
 

@@ -1,10 +1,30 @@
-"""Settings of the whole test suite."""
+"""Settings of the whole test suite, and the Slurm that its parts share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from tests.runner.slurm_cluster import SlurmCluster, why_not
 
 # No deadline: how long an example takes says something about the machine, not about the code. The same examples at
 # every run, so that a failure is about the change that was tested.
 settings.register_profile("project", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("project")
+
+
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[SlurmCluster]:
+    if why := why_not():
+        pytest.skip(why)
+    with SlurmCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(shared_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
+    """Two nodes with 32 cores and 2 GPUs each; empty."""
+    yield shared_cluster
+    shared_cluster.clear()

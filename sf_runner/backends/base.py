@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from sf_runner.job_state import FailureCause
 from sf_runner.placement import Placement
 
 StopLevel = Literal["terminate", "kill"]
@@ -45,16 +46,29 @@ class Started:
     attempt: int
     handle: Mapping[str, Any]
     t: float
+    placement: Placement | None = None
+    """Where it runs, when only the backend knows; None: as was decided when it was submitted."""
+
+
+Fate = Literal["requeued", "requeue", "failed", "cancelled"]
+"""What the place where it ran says of the end of an attempt, beyond its exit record: `requeued`: it was ended there and
+queued again as the next attempt, which counts as submitted from now on; `requeue`: the machine was to blame, it has to
+be submitted again; `failed`: it failed, record or not; `cancelled`: somebody ended it from outside the runner."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The attempt is over and nothing of it is left. `record` is its exit record; None: nobody saw how it ended."""
+    """The attempt is over and nothing of it is left. `record` is its exit record; None: nobody saw how it ended.
+
+    `cause`: the backend's own words for why it ended, in place of what its log says. An attempt that the runner told
+    to end is never reported `requeued`."""
 
     job: str
     attempt: int
     t: float
     record: Mapping[str, Any] | None
+    fate: Fate | None = None
+    cause: FailureCause | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +121,23 @@ class Backend(Protocol):
     def fds(self) -> Sequence[int]:
         """File descriptors that become readable when `poll` has something to say."""
 
+    def set_parallel(self, number: int) -> None:
+        """So many may run side by side from now on. For backends that queue by themselves; others need not care."""
+
+    def settled(self) -> bool:
+        """Whether everything submitted has been handed on to where it queues or runs."""
+
+    def certain(self) -> bool:
+        """Whether of every adopted attempt it is known if it is over, and reported if it is."""
+
     def next_wake(self) -> float | None:
         """Unix time at which `poll` wants to be called even when nothing becomes readable."""
 
     def close(self, *, detach: bool) -> None:
         """Let go. With `detach` running attempts go on; without, none is running any more."""
+
+    def outlive_jobs(self) -> None:
+        """After `close(detach=True)`: stay for as long as attempts need this process. Blocks."""
+
+    def sessions(self) -> Mapping[int, str]:
+        """Pid of each attempt's main process on this machine -> job."""

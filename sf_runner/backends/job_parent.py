@@ -32,6 +32,7 @@ from sf_runner.backends.kernel import (
     session_of,
     writes_to,
 )
+from sf_runner.json_line import json_line
 
 _TICK_S = 0.05
 _RETRY_RECORD_S = 1.0
@@ -62,7 +63,7 @@ class JobEnd:
 
 def write_record(path: str, record: Mapping[str, Any]) -> None:
     """Replace `path` atomically by the record as JSON. OSError when the disk is full or read-only."""
-    tmp, data = f"{path}.tmp", json.dumps(record).encode()
+    tmp, data = f"{path}.tmp", json_line(record).encode()
     try:
         fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
@@ -205,6 +206,10 @@ class JobParent:
         self._jobs[pid] = _Job(note, pid)
         return pid
 
+    def spare(self, pid: int) -> None:
+        """That child is none of its business."""
+        self._spared = frozenset((*self._spared, pid))
+
     def inherit(self, pid: int, note: JobNote) -> None:
         """Take over a job of a parent that was killed, if it became our child. It may have ended already."""
         if pid not in self._jobs and pid not in self._spared and is_child(pid):
@@ -320,14 +325,19 @@ class JobParent:
 
 
 def _make_directory(request: SpawnRequest) -> None:
-    directory = os.path.dirname(request.log)  # noqa: PTH120
+    directory = request.log.rpartition("/")[0]
+    try:
+        os.mkdir(directory.rpartition("/")[0])  # noqa: PTH102  the experiment's: nearly always all that is missing
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        os.makedirs(directory, exist_ok=True)  # noqa: PTH103
+        return
     try:
         os.mkdir(directory)  # noqa: PTH102
     except FileExistsError:
         # Another attempt's, or of a run whose journal was removed: it must not be taken for this one's.
         _quietly(os.unlink, request.exit_record)
-    except FileNotFoundError:
-        os.makedirs(directory, exist_ok=True)  # noqa: PTH103
 
 
 def _quietly(call: Callable[..., Any], *args: Any) -> None:

@@ -30,6 +30,7 @@ _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 _YOUNG_S = 2.0
 """Process ids cannot have gone once around in less."""
 _FEW_PIDS = 64
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +65,16 @@ class ChildWatch:
         self._number = number
         self._info = ctypes.create_string_buffer(128)
         self._usage = ctypes.create_string_buffer(256)
+        self._rest = (ctypes.byref(self._info), _PEEK, ctypes.byref(self._usage))
 
     def ended(self, pid: int = 0) -> EndedChild | None:
         """This child, or (0) any child, if it has ended; None when it runs on or is no child of ours."""
         if self._syscall is None:
             return _ended_without_usage(pid)
-        ctypes.memset(self._info, 0, _SIGINFO.size)
-        which = os.P_PID if pid else os.P_ALL
-        if self._syscall(self._number, which, pid, self._info, _PEEK, self._usage) != 0:
+        if self._syscall(self._number, os.P_PID if pid else os.P_ALL, pid, *self._rest) != 0:
             return None
         _, _, code, _, found, _, status = _SIGINFO.unpack_from(self._info)
-        if not found:
+        if not found:  # the kernel fills all of it in, with zeros when no child has ended
             return None
         user_s, user_us, system_s, system_us, rss_kb = _RUSAGE.unpack_from(self._usage)
         exited = code == os.CLD_EXITED
@@ -290,4 +290,4 @@ def writes_to(pid: int, path: str) -> bool:
 
 def uptime_s() -> float:
     """Seconds since boot, suspended time included: the clock of process start times. Immune to clock adjustments."""
-    return round(time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)), 2)
+    return round(time.clock_gettime(_BOOT_CLOCK), 2)

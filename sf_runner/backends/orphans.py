@@ -125,6 +125,10 @@ class OrphanWatch:
                 ended_at = orphan.record["ended"] if orphan.record else now
                 reports.append(Ended(job=job, attempt=orphan.known.attempt, t=ended_at, record=orphan.record))
 
+    def certain(self) -> bool:
+        """Whether all of them are known to live."""
+        return all(orphan.main_ended_at is None for orphan in self._orphans.values())
+
     def next_wake(self) -> float | None:
         if any(orphan.main_ended_at is not None for orphan in self._orphans.values()):
             return time.time() + _SETTLE_POLL_S

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 from sf_runner.backends.kernel import process_stat, read_tag, started_up_s
 
 _START_TOLERANCE_S = 2.0
+_PERMANENT = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.E2BIG, errno.EPERM, errno.EINVAL, errno.ENOTDIR)
 
 
 def boot_id() -> str:
@@ -122,3 +125,20 @@ def signal_process(pid: int, signum: int) -> None:
             os.kill(pid, signal.SIGCONT)
     except OSError:
         pass
+
+
+def start_error(program: str, log: str, exc: OSError) -> tuple[str, bool]:
+    """(why it could not be started, whether trying again cannot help). The error does not say which file it means."""
+    folder = Path(log).parent
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: cannot write {log}", False
+    if exc.errno == errno.EROFS or not (folder.is_dir() and os.access(folder, os.W_OK)):
+        return f"cannot write {log}: {exc.strerror}", exc.errno in _PERMANENT
+    if exc.errno == errno.ENOENT and shutil.which(program) is None:
+        where = "does not exist" if "/" in program else "was not found on PATH"
+        return f"program '{program}' {where}", True
+    if exc.errno == errno.ENOENT:
+        return f"cannot start '{program}': the interpreter that its first line names was not found", True
+    if exc.errno == errno.ENOEXEC:
+        return f"cannot start '{program}': it is no program; does it lack a first line like #!/bin/sh?", True
+    return f"cannot start '{program}': {exc.strerror}", exc.errno in _PERMANENT

@@ -7,14 +7,11 @@ of one that was killed under the same guardians) are watched by `orphans.py`; se
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import selectors
-import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Report, Started, StopLevel
@@ -22,11 +19,10 @@ from sf_runner.backends.job_parent import JobParent, SpawnRequest
 from sf_runner.backends.job_table import JobTable
 from sf_runner.backends.kernel import TAG_VARIABLE, make_subreaper, uptime_s
 from sf_runner.backends.orphans import OrphanWatch
-from sf_runner.backends.process_tools import boot_id, make_handle, make_tag
+from sf_runner.backends.process_tools import boot_id, make_handle, make_tag, start_error
 from sf_runner.backends.stopping import Stopper
 
 _LEFTOVER_GRACE_S = 5.0
-_PERMANENT = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.E2BIG, errno.EPERM, errno.EINVAL, errno.ENOTDIR)
 
 
 class ProcessesBackend:
@@ -73,7 +69,9 @@ class ProcessesBackend:
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
         self._selector.register(self._wake_r, selectors.EVENT_READ)
-        self._old_handler = signal.signal(signal.SIGCHLD, self._child_ended)
+        self._old_handler = signal.signal(signal.SIGCHLD, _do_nothing)
+        # The interpreter itself writes to the pipe: with a handler of ours, each end of a job would pay for its call.
+        self._old_wakeup_fd = signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
 
     def adopt(self, known: Sequence[Known]) -> list[Report]:
         return self._orphans.adopt(known)
@@ -93,7 +91,6 @@ class ProcessesBackend:
             pid = self._parent.spawn(request)
         except OSError as exc:
             self._reports.append(_not_started(launch, exc))
-            self._child_ended()
             return
         self._launches[launch.job] = launch
         self._pids[launch.job] = pid
@@ -123,6 +120,15 @@ class ProcessesBackend:
     def fds(self) -> Sequence[int]:
         return (self._selector.fileno(),)  # epoll and kqueue selectors both have one
 
+    def set_parallel(self, number: int) -> None:
+        """The runner itself starts no more than that."""
+
+    def settled(self) -> bool:
+        return True
+
+    def certain(self) -> bool:
+        return self._orphans.certain()
+
     def next_wake(self) -> float | None:
         times = [t for t in (self._stopper.next_wake(), self._orphans.next_wake()) if t is not None]
         wait_s = 0.0 if self._reports else self._parent.wait_s()
@@ -133,6 +139,7 @@ class ProcessesBackend:
     def close(self, *, detach: bool) -> None:
         self._orphans.close()
         if not detach or not self._parent.busy:
+            signal.set_wakeup_fd(self._old_wakeup_fd)
             signal.signal(signal.SIGCHLD, self._old_handler)
             self._selector.close()
             os.close(self._wake_r)
@@ -148,28 +155,11 @@ class ProcessesBackend:
         """Pid of each live main process -> job, for telling our own GPU processes from other people's."""
         return {**{pid: job for job, pid in self._pids.items()}, **self._orphans.sessions()}
 
-    def _child_ended(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._wake_w, b"!")
+
+def _do_nothing(*_: object) -> None:
+    """A signal that nobody handles wakes nobody."""
 
 
 def _not_started(launch: Launch, exc: OSError) -> NotStarted:
-    error, permanent = _explain(launch, exc)
+    error, permanent = start_error(launch.argv[0], launch.log, exc)
     return NotStarted(job=launch.job, attempt=launch.attempt, t=time.time(), error=error, permanent=permanent)
-
-
-def _explain(launch: Launch, exc: OSError) -> tuple[str, bool]:
-    """(why it could not be started, whether trying again cannot help). The error does not say which file it means."""
-    program, folder = launch.argv[0], Path(launch.log).parent
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full: cannot write {launch.log}", False
-    if exc.errno == errno.EROFS or not (folder.is_dir() and os.access(folder, os.W_OK)):
-        return f"cannot write {launch.log}: {exc.strerror}", exc.errno in _PERMANENT
-    if exc.errno == errno.ENOENT and shutil.which(program) is None:
-        where = "does not exist" if "/" in program else "was not found on PATH"
-        return f"program '{program}' {where}", True
-    if exc.errno == errno.ENOENT:
-        return f"cannot start '{program}': the interpreter that its first line names was not found", True
-    if exc.errno == errno.ENOEXEC:
-        return f"cannot start '{program}': it is no program; does it lack a first line like #!/bin/sh?", True
-    return f"cannot start '{program}': {exc.strerror}", exc.errno in _PERMANENT

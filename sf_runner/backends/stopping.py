@@ -55,6 +55,8 @@ class Stopper:
     def poll(self, now: float) -> list[Report]:
         """Send the signals that are due."""
         reports: list[Report] = []
+        if not self._stops:
+            return reports
         due = {job: stop for job, stop in self._stops.items() if stop.pid is not None and now >= stop.kill_at}
         if not due:
             return reports
@@ -78,4 +80,6 @@ class Stopper:
         return reports
 
     def next_wake(self) -> float | None:
+        if not self._stops:
+            return None
         return min((stop.kill_at for stop in self._stops.values() if stop.pid is not None), default=None)

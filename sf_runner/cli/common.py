@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sf_runner.cli.options import Parser
+from sf_runner.cli.parser import Parser
 from sf_runner.errors import UsageError
 from sf_runner.job_names import resolve
 from sf_runner.paths import RunPaths, find_run

@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from sf_runner.cli.backends import BackendContext
 from sf_runner.cli.session import Prepared
 from sf_runner.events import Note
 from sf_runner.history import load_history
@@ -13,7 +14,7 @@ from sf_runner.job_state import JobRecord, Waiting
 from sf_runner.journal import read_journal
 from sf_runner.launching import LaunchBuilder
 from sf_runner.placement import ANYWHERE, Placement
-from sf_runner.reconcile import ranks, reconcile, slot_requests
+from sf_runner.reconcile import ranks, reconcile
 from sf_runner.run_state import RunState, replay
 from sf_runner.slots import NoRoom, Occupant, SlotTable
 
@@ -25,8 +26,7 @@ def dry_run_lines(prepared: Prepared) -> Iterator[str]:
     """
     plan, slots = prepared.plan, prepared.slots
     state, notes = _state_after_start(prepared)
-    waiting = [record for record in state.jobs.values() if record.planned and isinstance(record.state, Waiting)]
-    waiting.sort(key=lambda record: (record.rank, record.index))
+    waiting = _waiting(state)
     yield f"run {plan.run_name}: {len(plan.jobs)} experiments in {plan.paths.root}, {slots.max_parallel} side by side"
     if len(waiting) < len(plan.jobs):
         yield f"{len(waiting)} of them would be started; the others run, are done, failed or were cancelled"
@@ -42,6 +42,28 @@ def dry_run_lines(prepared: Prepared) -> Iterator[str]:
         yield f"  command      {job.command}"
         yield f"  slot         {where}"
         yield f"  environment  {_assignments(launches.environment(job, record.attempts + 1, placement))}"
+
+
+def preview_parts(prepared: Prepared) -> Iterator[tuple[str, str]]:
+    """What a queueing backend would be given by this start: (what it is, its exact text) each."""
+    plan, jobs = prepared.plan, prepared.plan.by_id()
+    state, _ = _state_after_start(prepared)
+    table = prepared.slots.setup.table(prepared.slots.snapshot)
+    requests, builder, launches = prepared.kind.slot_requests(plan), LaunchBuilder(plan.paths), []
+    for record in _waiting(state):
+        placed = table.place(requests[record.shape])
+        if isinstance(placed, NoRoom):
+            continue
+        record.attempts += 1  # of a state that nobody else sees
+        launches.append(builder.launch(jobs[record.job_id], record, placed.placement))
+    context = BackendContext(options=prepared.options, plan=plan, state=state)
+    yield from prepared.kind.preview(context, launches)
+
+
+def _waiting(state: RunState) -> list[JobRecord]:
+    """Jobs that would be started, in that order."""
+    waiting = [record for record in state.jobs.values() if record.planned and isinstance(record.state, Waiting)]
+    return sorted(waiting, key=lambda record: (record.rank, record.index))
 
 
 def _state_after_start(prepared: Prepared) -> tuple[RunState, list[str]]:
@@ -71,7 +93,7 @@ def _slots(
     prepared: Prepared, state: RunState, waiting: Sequence[JobRecord], free: int
 ) -> Iterator[tuple[str, Placement]]:
     """Where each job would run; `free`: how many could start at once."""
-    setup, requests = prepared.slots.setup, slot_requests(prepared.plan)
+    setup, requests = prepared.slots.setup, prepared.kind.slot_requests(prepared.plan)
     occupants = [
         Occupant(job=job, placement=Placement.from_json(getattr(record.state, "placement", {})))
         for job, record in state.active.items()

@@ -11,15 +11,14 @@ from sf_runner import events as ev
 from sf_runner.backends.base import Ended, Report, Started
 from sf_runner.backends.kernel import started_up_s
 from sf_runner.backends.process_tools import boot_id
-from sf_runner.backends.processes import ProcessesBackend
-from sf_runner.cli.session import known_attempts
+from sf_runner.cli.backends import kind_of
 from sf_runner.errors import BackendError, StorageError
 from sf_runner.job_state import ACTIVE, Waiting
 from sf_runner.journal import Journal
-from sf_runner.launching import LaunchBuilder
+from sf_runner.launching import LaunchBuilder, known_attempts
+from sf_runner.outcomes import judge_report, started_event, submitted_again
 from sf_runner.paths import RunPaths
 from sf_runner.run_lock import run_lock
-from sf_runner.run_loop import judge_report
 from sf_runner.run_state import RunState
 from sf_runner.scheduler import Policy
 
@@ -80,8 +79,7 @@ class _Canceller:
     def _end(self, jobs: Sequence[str], grace_s: float) -> int:
         """End these; how many of them still ran."""
         state = self._state
-        guardians = [handle for pair in state.guardians for handle in pair]
-        backend = ProcessesBackend(state.run_id, recorders=[*state.runners[:-1], *guardians])
+        backend = kind_of(state.opened.backend if state.opened else "processes").reopen(self._paths, state)
         backend.open()
         left = set(jobs)
         self._take(backend.adopt([item for item in known_attempts(state, self._paths) if item.job in left]), left)
@@ -104,12 +102,16 @@ class _Canceller:
     def _take(self, reports: Sequence[Report], left: set[str]) -> None:
         for report in reports:
             if isinstance(report, Started):
-                self._emit(ev.AttemptStarted(t=report.t, job=report.job, attempt=report.attempt, handle=report.handle))
+                self._emit(started_event(report))
             elif isinstance(report, Ended):
                 left.discard(report.job)
                 record = self._state.jobs[report.job]
                 policy = Policy(max_retries=self._state.max_retries)
-                self._emit(judge_report(record, report, self._launches.paths, policy))
+                event = judge_report(record, report, self._launches.paths, policy)
+                self._emit(event)
+                if (again := submitted_again(report, event)) is not None:
+                    left.add(report.job)
+                    self._emit(again)
 
     def _emit(self, event: ev.Event) -> None:
         self._journal.append([event])

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
 
+from sf_runner.cli.ngc_options import NgcOptions, add_ngc_flags
+from sf_runner.cli.parser import (
+    Parser,
+    device_list,
+    duration_s,
+    given_flags,
+    memory_mb,
+    one_of,
+    section,
+    whole,
+)
+from sf_runner.cli.slurm_options import SlurmOptions, add_slurm_flags
 from sf_runner.errors import UsageError, did_you_mean
 from sf_runner.notify_events import NOTIFY_EVENTS, NotifyEvent
 
@@ -14,6 +26,8 @@ if TYPE_CHECKING:  # the guardian loads this module and stays small
     from sf_runner.reconcile import ChangedPolicy, Order
 
 BACKENDS = ("processes", "slurm", "ngc")
+GUARDED = ("processes",)
+"""Backends whose jobs are children of the runner and need an heir when it is killed."""
 ORDERS = ("submission", "seed_major", "longest_first", "shortest_first")
 CHANGED = ("refuse", "keep", "rerun")
 UIS = ("auto", "rich", "plain", "none")
@@ -64,6 +78,19 @@ class RunOptions:
     progress_every: float
     notify_command: str | None
     notify_on: tuple[NotifyEvent, ...]
+    detach: bool
+    slurm: SlurmOptions
+    ngc: NgcOptions
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the runner needs guardians."""
+        return self.backend in GUARDED
+
+    @property
+    def print_only(self) -> bool:
+        """Whether to show what would be submitted, and to submit nothing."""
+        return (self.backend == "slurm" and self.slurm.print_only) or (self.backend == "ngc" and self.ngc.print_only)
 
     @property
     def retry(self) -> tuple[Literal["failed", "cancelled"], ...]:
@@ -71,140 +98,6 @@ class RunOptions:
         failed: tuple[Literal["failed"], ...] = ("failed",) if self.retry_failed else ()
         cancelled: tuple[Literal["cancelled"], ...] = ("cancelled",) if self.retry_cancelled else ()
         return (*failed, *cancelled)
-
-
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Names the value of a flag once, whatever the version of Python."""
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings or action.nargs == 0:
-            return super()._format_action_invocation(action)
-        return f"{', '.join(action.option_strings)} {self._format_args(action, action.dest.upper())}"
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises UsageError instead of printing usage and exiting: one line with every bad value and unknown flag."""
-
-    def __init__(self, module: str, arguments: str, description: str, epilog: str | None = None) -> None:
-        super().__init__(
-            prog=f"python -m {module}",
-            usage=f"%(prog)s {arguments} [options]",
-            description=description,
-            epilog=epilog,
-            formatter_class=_HelpFormatter,
-            allow_abbrev=False,
-        )
-        self._faults: list[str] = []
-
-    def flag(
-        self,
-        group: Any,
-        name: str,
-        convert: Callable[[str], Any],
-        text: str,
-        *,
-        aliases: Sequence[str] = (),
-        **settings: Any,
-    ) -> None:
-        """Add a flag whose value `convert` makes of its text; the ArgumentTypeErrors of all flags are told together."""
-
-        def checked(value: str) -> Any:
-            try:
-                return convert(value)
-            except argparse.ArgumentTypeError as exc:
-                self._faults.append(f"{name}: {exc}")
-                return None
-
-        group.add_argument(name, *aliases, type=checked, help=text, **settings)
-
-    def switch(self, group: Any, name: str, text: str) -> None:
-        """Add `--name`, or `--name=True|False` as the predecessor wrote it."""
-        self.flag(group, name, boolean, text, nargs="?", const=True, default=False, metavar="BOOL")
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError("; ".join([*self._faults, message]))
-
-    def parse_strictly(self, argv: Sequence[str]) -> argparse.Namespace:
-        self._faults.clear()
-        namespace, unknown = self.parse_known_args(argv)
-        names = [text.split("=")[0] for text in unknown if text.startswith("-")]
-        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-        self._faults.extend(f"unknown flag '{name}'.{did_you_mean(name, flags)}" for name in dict.fromkeys(names))
-        if unknown and not names:
-            self._faults.append(f"unknown argument '{unknown[0]}'")
-        if self._faults:
-            raise UsageError("; ".join(fault.rstrip(".") for fault in self._faults))
-        return namespace
-
-
-def duration_s(text: str) -> float:
-    """Seconds; a suffix s, m, h or d is understood."""
-    factors = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-    number, factor = (text[:-1], factors[text[-1]]) if text[-1:] in factors else (text, 1.0)
-    try:
-        value = float(number) * factor
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is no duration; give seconds, or a number with s, m, h or d")
-    return value
-
-
-def memory_mb(text: str) -> int:
-    """MiB; a suffix M or G is understood."""
-    number, factor = text.rstrip("iB"), 1.0
-    if number[-1:].upper() in ("M", "G"):
-        number, factor = number[:-1], 1024.0 if number[-1:].upper() == "G" else 1.0
-    try:
-        value = int(float(number) * factor)
-    except (ValueError, OverflowError):
-        value = 0
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is no amount of memory; give MiB, or a number with M or G")
-    return value
-
-
-def whole(least: int) -> Callable[[str], int]:
-    """A whole number of at least `least`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
-        return value
-
-    return parse
-
-
-def boolean(text: str) -> bool:
-    """True/False and what people write for them."""
-    if text.lower() in ("true", "1", "yes", "on"):
-        return True
-    if text.lower() in ("false", "0", "no", "off"):
-        return False
-    raise argparse.ArgumentTypeError(f"'{text}' is neither True nor False")
-
-
-def one_of(*names: str) -> Callable[[str], str]:
-    """One of these words."""
-
-    def parse(text: str) -> str:
-        if text not in names:
-            raise argparse.ArgumentTypeError(f"'{text}' is unknown.{did_you_mean(text, names)}")
-        return text
-
-    return parse
-
-
-def device_list(text: str) -> tuple[str, ...]:
-    """Names separated by commas."""
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names:
-        raise argparse.ArgumentTypeError("it is empty; --num_gpus=0 uses none")
-    return names
 
 
 def make_parser() -> Parser:
@@ -215,6 +108,8 @@ def make_parser() -> Parser:
     _add_where(parser, parser.add_argument_group("GPUs and cores"))
     _add_failures(parser, parser.add_argument_group("failures, retries, limits"))
     _add_notifications(parser, parser.add_argument_group("notifications"))
+    add_slurm_flags(parser, parser.add_argument_group("Slurm (--runner=slurm)"))
+    add_ngc_flags(parser, parser.add_argument_group("NGC and other clouds (--runner=ngc)"))
     return parser
 
 
@@ -228,6 +123,7 @@ def _add_what(parser: Parser, group: Any) -> None:
     group.add_argument("--experiment_suffix", metavar="TEXT", help="appended to the experiments' folders")
     parser.switch(group, "--dry_run", "print the plan (commands, folders, environment, slots) and start nothing")
     parser.flag(group, "--ui", one_of(*UIS), f"what to show: {', '.join(UIS)} (default: auto)", default="auto")
+    parser.switch(group, "--detach", "submit and leave; start again, or status --watch, to come back (slurm, ngc)")
     text = "time between progress lines of the plain output (default: 30)"
     parser.flag(group, "--progress_every", duration_s, text, default=30.0, metavar="TIME")
 
@@ -305,4 +201,24 @@ def parse(argv: Sequence[str]) -> RunOptions:
     if not namespace.run:
         raise UsageError("--run is missing: name a module or .py file, e.g. --run=run_descriptions.quickstart")
     namespace.notify_on = _notify_on(namespace.notify_on, namespace.notify_command)
-    return RunOptions(**vars(namespace))
+    values = vars(namespace)
+    values["slurm_args"] = tuple(chain.from_iterable(values["slurm_args"] or ()))
+    slurm, ngc = section(SlurmOptions, values, "slurm_"), section(NgcOptions, values, "ngc_")
+    options = RunOptions(slurm=slurm, ngc=ngc, **values)
+    _check_backend(options)
+    return options
+
+
+def _check_backend(options: RunOptions) -> None:
+    """Flags of another backend would be ignored silently otherwise."""
+    if options.detach and options.guarded:
+        raise UsageError(
+            f"--detach: experiments of --runner={options.backend} need their runner; close the terminal instead, "
+            "they go on without it"
+        )
+    for name, given in (
+        ("slurm", given_flags(options.slurm, SlurmOptions(), "slurm_")),
+        ("ngc", given_flags(options.ngc, NgcOptions(), "ngc_")),
+    ):
+        if given and options.backend != name:
+            raise UsageError(f"{given[0]} is a flag of --runner={name}, not of --runner={options.backend}")

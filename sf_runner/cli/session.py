@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import socket
@@ -15,23 +16,23 @@ from itertools import chain
 from typing import Literal
 
 from sf_runner import events as ev
-from sf_runner.backends.base import Known
+from sf_runner.backends.base import Backend
 from sf_runner.backends.kernel import started_up_s
 from sf_runner.backends.process_tools import boot_id, handle_of
-from sf_runner.backends.processes import ProcessesBackend
+from sf_runner.cli.backends import BackendContext, BackendKind, kind_of
 from sf_runner.cli.options import RunOptions
-from sf_runner.cli.slots import SlotChoice, choose_slots
-from sf_runner.errors import SfRunnerError, StorageError, UsageError
-from sf_runner.guardian import Lifeline
+from sf_runner.cli.slots import SlotChoice
+from sf_runner.cli.switching import is_elsewhere, settle_elsewhere
+from sf_runner.errors import SfRunnerError, StorageError
 from sf_runner.history import History, load_history, save_history
-from sf_runner.job_state import Running, Stopping
 from sf_runner.journal import Journal
-from sf_runner.launching import LaunchBuilder
+from sf_runner.launching import LaunchBuilder, known_attempts
+from sf_runner.lifeline import Lifeline
 from sf_runner.loading import load_description
 from sf_runner.notify import Notifier
 from sf_runner.paths import RunPaths
 from sf_runner.plan import Plan, make_plan
-from sf_runner.reconcile import ranks, reconcile, slot_requests
+from sf_runner.reconcile import ranks, reconcile
 from sf_runner.run_lock import run_lock
 from sf_runner.run_loop import Ending, RunLoop
 from sf_runner.run_state import RunState, replay
@@ -39,7 +40,7 @@ from sf_runner.run_view import Screen
 from sf_runner.scheduler import Policy
 from sf_runner.signals import SignalInbox
 from sf_runner.slot_manager import SlotManager
-from sf_runner.summary import exit_code, summary_lines
+from sf_runner.summary import detached_lines, exit_code, summary_lines
 from sf_runner.tui.choose import make_screen
 
 
@@ -49,6 +50,7 @@ class Prepared:
 
     options: RunOptions
     plan: Plan
+    kind: BackendKind
     slots: SlotChoice
     pause_between_s: float
 
@@ -56,11 +58,17 @@ class Prepared:
 def prepare(options: RunOptions) -> Prepared:
     """Load and check; touches nothing. UsageError or DescriptionError in one line."""
     description = load_description(options.run)
-    plan = make_plan(description, options.train_dir, experiment_suffix=options.experiment_suffix)
-    if options.backend != "processes":
-        raise UsageError(f"--runner={options.backend} is not available in this version; use --runner=processes")
+    plan = make_plan(
+        description,
+        options.train_dir,
+        experiment_suffix=options.experiment_suffix,
+        train_dir_of_jobs=options.ngc.train_dir,
+    )
+    kind = kind_of(options.backend)
+    kind.check(options, plan)
     pause = options.pause_between if options.pause_between is not None else plan.defaults.pause_between_s or 0.0
-    return Prepared(options=options, plan=plan, slots=choose_slots(options, plan.defaults), pause_between_s=pause)
+    slots = kind.choose_slots(options, plan)
+    return Prepared(options=options, plan=plan, kind=kind, slots=slots, pause_between_s=pause)
 
 
 def execute(prepared: Prepared, command: list[str], lifeline: Lifeline | None = None) -> int:
@@ -79,14 +87,28 @@ def execute(prepared: Prepared, command: list[str], lifeline: Lifeline | None = 
         if lifeline is not None:
             lifeline.let_go(code)
         session.backend.outlive_jobs()
+        if prepared.options.detach and session.state is not None:
+            _print_lines(detached_lines(session.state, prepared.plan.paths))
     elif session.state is not None:
         rerun = shlex.join(["python", "-m", "sf_runner.run", *command])
         elapsed_s = time.time() - started
-        summary = summary_lines(session.state, prepared.plan.paths, elapsed_s=elapsed_s, rerun=rerun)
+        results = _results(session.state, prepared.plan.paths)
+        summary = summary_lines(session.state, prepared.plan.paths, elapsed_s=elapsed_s, rerun=rerun, results=results)
         _print_lines(summary)
         if session.notifier is not None:
             _print_lines(f"warning: {text}" for text in session.notifier.ended(session.state, code, summary))
     return code
+
+
+def _results(state: RunState, paths: RunPaths) -> list[str] | None:
+    """The table of results; None where it cannot be made: numpy is not installed, files hold what nobody expected. It
+    must not fail a run that has ended well."""
+    try:
+        from sf_runner.results.closing import closing_lines  # not before there are results
+
+        return closing_lines(state, paths)
+    except Exception:
+        return None
 
 
 class _Session:
@@ -96,7 +118,7 @@ class _Session:
         self._prepared = prepared
         self._command = command
         self._lifeline = lifeline
-        self.backend: ProcessesBackend | None = None
+        self.backend: Backend | None = None
         self.state: RunState | None = None
         self.ending: Ending | None = None
         self.notifier: Notifier | None = None
@@ -110,6 +132,8 @@ class _Session:
             stack.callback(journal.close)
             # From here on a Ctrl-C is an event of the run, not an exception in the middle of something.
             signals = stack.enter_context(SignalInbox())
+            if is_elsewhere(state, self._prepared.options.backend):
+                settle_elsewhere(state, journal, plan.paths)
             history = load_history(plan.paths.train_dir)
             events = _opening_events(self._prepared, state, history.durations_s, self._command, guardians)
             notes = [*([journal.torn] if journal.torn else []), *_write(journal, state, events)]
@@ -120,12 +144,15 @@ class _Session:
             try:
                 slots.restore(state.active)
                 adopted = self.backend.adopt(known_attempts(state, plan.paths))
+                gc.freeze()  # the plan stays to the end: no collection has to look through it
+                gc.enable()
                 self.ending = loop.run(adopted, news=notes)
             finally:
                 loop.stop_screen()
                 self.backend.close(detach=self.ending in (None, "detached"))
             save_history(plan.paths.history, state, slots.peaks)
-            code = exit_code(state, loop.interrupted_by)
+            left = self._prepared.options.detach and self.ending == "detached"
+            code = 0 if left else exit_code(state, loop.interrupted_by)
             _write(journal, state, [ev.RunClosed(t=time.time(), exit_code=code)])
         return code
 
@@ -133,14 +160,8 @@ class _Session:
         self, journal: Journal, state: RunState, signals: SignalInbox, history: History
     ) -> tuple[RunLoop, SlotManager]:
         prepared, plan = self._prepared, self._prepared.plan
-        # Of these guardians `held` says exactly what they hold; others may still write a record.
-        others = [pair for pair in state.guardians[:-1] if pair != state.guardians[-1]]
-        self.backend = ProcessesBackend(
-            state.run_id,
-            recorders=[*state.runners[:-1], *(handle for pair in others for handle in pair)],
-            held=self._lifeline.held if self._lifeline is not None else None,
-            table=self._lifeline.table if self._lifeline is not None else None,
-        )
+        context = BackendContext(options=prepared.options, plan=plan, state=state, lifeline=self._lifeline)
+        self.backend = prepared.kind.make(context)
         choice = prepared.slots
         slots = SlotManager(choice.setup, choice.probe, choice.snapshot, self.backend.sessions, history.peaks)
         self.backend.open()
@@ -150,13 +171,14 @@ class _Session:
             journal=journal,
             backend=self.backend,
             slots=slots,
-            requests=slot_requests(plan),
+            requests=prepared.kind.slot_requests(plan),
             launches=LaunchBuilder(plan.paths),
             policy=policy_of(prepared),
             screen=self._make_screen(),
             signals=signals,
             lifeline=self._lifeline,
             notifier=self.notifier,
+            leave_when_submitted=prepared.options.detach,
         )
         return loop, slots
 
@@ -177,7 +199,8 @@ class _Session:
 def policy_of(prepared: Prepared) -> Policy:
     options = prepared.options
     return Policy(
-        pause_between_s=prepared.pause_between_s,
+        queueing=prepared.kind.queueing,
+        pause_between_s=0.0 if prepared.kind.queueing else prepared.pause_between_s,
         max_retries=options.max_retries,
         retry_delay_s=options.retry_delay,
         max_failures=options.max_failures,
@@ -244,23 +267,6 @@ def _write(journal: Journal, state: RunState, events: Iterable[ev.Event]) -> lis
     if not journal.flush():
         raise StorageError(f"cannot write {journal.path}: {journal.trouble}; free some space and start again")
     return notes
-
-
-def known_attempts(state: RunState, paths: RunPaths) -> list[Known]:
-    """Attempts that the journal believes to hold a slot."""
-    known = []
-    for job, record in state.active.items():
-        running = record.state.running if isinstance(record.state, Stopping) else record.state
-        known.append(
-            Known(
-                job=job,
-                attempt=record.attempts,
-                handle=running.handle if isinstance(running, Running) else None,
-                log=str(paths.job(job).attempt_log(record.attempts).absolute()),
-                exit_record=str(paths.job(job).exit_record.absolute()),
-            )
-        )
-    return known
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -10,7 +10,6 @@ from sf_runner.cores import read_topology
 from sf_runner.description import RunDefaults
 from sf_runner.devices import GpuSnapshot
 from sf_runner.gpu_probe import GpuProbe
-from sf_runner.nvml import NvmlProbe
 from sf_runner.slots import SlotPolicy, SlotSetup
 
 
@@ -27,6 +26,8 @@ def choose_slots(options: RunOptions, defaults: RunDefaults) -> SlotChoice:
     policy = slot_policy(options, defaults)
     probe, snapshot = None, GpuSnapshot()
     if policy.num_gpus != 0 and policy.experiments_per_gpu != -1:
+        from sf_runner.nvml import NvmlProbe  # and with it pynvml: not where no GPU is handed out
+
         probe = GpuProbe(NvmlProbe())
         snapshot = probe.snapshot()
     setup = SlotSetup.create(policy, snapshot, read_topology())

@@ -171,7 +171,8 @@ def _row(found: Group, members: Sequence[Member], metric: Metric, options: Repor
     values = [member.value for member in marked if member.counted and member.value is not None]
     strata = [member.experiment.config for member in marked if member.counted]
     bests = [member.best for member in marked if member.counted and member.best is not None]
-    with_curve = [member for member in marked if len(member.curve)]
+    # A single value is no curve; joined to those of other seeds at other steps it would look like one.
+    with_curve = [member for member in marked if len(member.curve) > 1]
     return Row(
         group=found,
         members=marked,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sf_runner.job_state import Succeeded
-from sf_runner.paths import RunPaths
+from sf_runner.paths import RunPaths, attempt_files
 from sf_runner.run_state import RunState
 
 MOST_ROWS = 20
@@ -54,10 +54,10 @@ def _last_metrics(state: RunState, paths: RunPaths) -> dict[str, dict[str, float
     from sf_runner.progress import read_progress
 
     found: dict[str, dict[str, float]] = {}
+    root = str(paths.root)
     for record in state.jobs.values():
         if record.planned and isinstance(record.state, Succeeded):
-            job = paths.job(record.job_id)
-            progress = read_progress(job.progress)
+            progress = read_progress(attempt_files(root, record.job_id, record.attempts)[2])
             found[record.job_id] = dict(progress.metrics) if progress is not None else {}
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Waiting
@@ -57,15 +57,14 @@ class Experiment:
 def experiments_of(state: RunState, paths: RunPaths, *, now: float) -> list[Experiment]:
     """The planned jobs of a run in the order of its description."""
     records = sorted((r for r in state.jobs.values() if r.planned), key=lambda record: record.index)
-    seed_name = _seed_name(records)
-    return [_experiment(record, paths, seed_name, now) for record in records]
+    return [_experiment(record, paths, now) for record in records]
 
 
-def _experiment(record: JobRecord, paths: RunPaths, seed_name: str | None, now: float) -> Experiment:
+def _experiment(record: JobRecord, paths: RunPaths, now: float) -> Experiment:
     params = dict(record.params)
     seed = record.seed
-    if seed is not None and seed_name is not None:
-        params.pop(seed_name, None)
+    if seed is not None:
+        params.pop(record.seed_param, None)
     return Experiment(
         run=paths.run_name,
         job_id=record.job_id,
@@ -96,26 +95,6 @@ def _task(params: Mapping[str, object], command: str) -> str:
         if found := re.search(rf"(?:\A|\s)--{name}[= ](\S+)", command):
             return found[1].strip("'\"")
     return ""
-
-
-def _seed_name(records: Iterable[JobRecord]) -> str | None:
-    """The parameter that is the seed. The journal tells the seed's value but not its name: it is the one that has this
-    value in every job; if several have, the one that is called a seed."""
-    names: list[str] | None = None
-    for record in records:
-        seed, params = record.seed, record.params
-        if seed is None:
-            continue
-        same = [name for name, value in params.items() if str(value) == str(seed)]
-        names = same if names is None else [name for name in names if name in same]
-    return _best_seed_name(names or [])
-
-
-def _best_seed_name(names: Sequence[str]) -> str | None:
-    for known in SEED_NAMES:
-        if known in names:
-            return known
-    return next((name for name in names if "seed" in name.lower()), names[0] if names else None)
 
 
 def _wall_time_s(record: JobRecord, now: float) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MISSING = "–"
 
@@ -32,13 +32,23 @@ def step_text(step: float) -> str:
     return f"{step:,.0f}" if step == int(step) or abs(step) >= 1000 else f"{step:.4g}"
 
 
-def short_number(value: float) -> str:
-    """For axes: `0`, `250k`, `1.5M`, `2B`."""
+def short_number(value: float, digits: int = 4) -> str:
+    """For axes: `0`, `250k`, `1.5M`, `2B`; at most so many significant digits."""
     size = abs(value)
     for factor, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if size >= factor:
-            return f"{value / factor:.4g}{suffix}"
-    return f"{value:.4g}"
+            return f"{value / factor:.{digits}g}{suffix}"
+    return f"{value:.{digits}g}"
+
+
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """`short_number` of each, with as many digits as tell them apart."""
+    labels: list[str] = []
+    for digits in range(4, 13):
+        labels = [short_number(value, digits) for value in values]
+        if len(set(labels)) == len(set(values)):
+            break
+    return labels
 
 
 def plural(count: int, word: str) -> str:

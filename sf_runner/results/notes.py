@@ -20,7 +20,7 @@ def notes(report: Report) -> list[str]:
             [line for row in metric.rows for line in _left_out(row, report)],
             [line for row in metric.rows for line in _missing_seeds(row, report)],
             [line for row in metric.rows for member in row.members for line in _damage(row, member)],
-            [line for row in metric.rows for line in _lengths(row, report)],
+            [line for row in metric.rows for line in _lengths(row, metric)],
             list(_sources(metric)),
             list(_about_all(metric, report)),
         ]
@@ -94,8 +94,11 @@ def _damage(row: Row, member: Member) -> Iterator[str]:
         yield f"{_who(row, member)}: {experiment.attempts} attempts"
 
 
-def _lengths(row: Row, report: Report) -> Iterator[str]:
+def _lengths(row: Row, metric: MetricReport) -> Iterator[str]:
     """Counted experiments that trained for differently many steps."""
+    written = [m.recorded.sources.get(metric.metric.name) for m in row.members if len(m.curve)]
+    if row.band is None and any(source != "results" for source in written):  # which is one number on purpose
+        yield f"{row.group.label}: one value per experiment is no curve yet; none is drawn"
     ends = [float(member.curve.steps[-1]) for member in row.members if member.counted and len(member.curve)]
     if len(ends) > 1 and min(ends) < (1 - ALIKE_SHARE) * max(ends):
         yield (

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from html import escape
 
-from sf_runner.results.formatting import number, short_number, step_text
+from sf_runner.results.formatting import number, step_text, tick_labels
 from sf_runner.results.plot import Line, Plot, ticks
 
 _WIDTH, _HEIGHT = 900, 420
@@ -49,18 +49,16 @@ def plot_svg(plot: Plot) -> str:
 def _frame(plot: Plot, axes: _Axes) -> list[str]:
     left, right, top, bottom = _LEFT, _WIDTH - _RIGHT, _TOP, _HEIGHT - _BOTTOM
     parts = []
-    for value in ticks(axes.y_low, axes.y_high):
+    marks = ticks(axes.y_low, axes.y_high)
+    for value, label in zip(marks, tick_labels(marks), strict=True):
         y = axes.y(value)
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(
-            f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{short_number(value)}</text>'
-        )
-    for value in ticks(axes.x_low, axes.x_high, 8):
+        parts.append(f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
+    marks = ticks(axes.x_low, axes.x_high, 8)
+    for value, label in zip(marks, tick_labels(marks), strict=True):
         x = axes.x(value)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
-        parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{short_number(value)}</text>'
-        )
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>')
     parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     middle = (left + right) / 2
     parts.append(

@@ -209,6 +209,15 @@ class FakeBackend:
     def fds(self) -> Sequence[int]:
         return (self._wake[0],) if self._wake is not None else ()
 
+    def set_parallel(self, number: int) -> None:
+        """The runner itself starts no more than that."""
+
+    def settled(self) -> bool:
+        return True
+
+    def certain(self) -> bool:
+        return True
+
     def next_wake(self) -> float | None:
         if self._reports or any(fake.ended is not None for fake in self._watched.values()):
             return self._machine.clock()

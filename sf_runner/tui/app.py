@@ -99,6 +99,8 @@ class App:
         self._version += 1
         self._survey = _Survey()
         self._order = JobOrder()
+        self._sampler = Sampler(self._paths)
+        self._log, self.ui = None, UiState()
 
     def say(self, message: str, now: float) -> None:
         """Show a message for a moment."""

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from sf_runner import events as ev
 from sf_runner.paths import RunPaths
@@ -100,7 +101,7 @@ class LiveScreen:
             self._plain.stop(view)
         self._terminal.close()
         self._show_stray()
-        for line in _closing_words(view, self._started_at, self._mode):
+        for line in _closing_words(view, self._started_at, self._mode, self._paths):
             _print(line)
 
     # ---- for watchers --------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ class LiveScreen:
             _print(text.rstrip("\n"))
 
 
-def _closing_words(view: RunView, since: float, mode: Mode) -> list[str]:
+def _closing_words(view: RunView, since: float, mode: Mode, run_paths: RunPaths) -> list[str]:
     """What must not vanish with the screen; the summary of the run is not our business."""
     state = view.state
     if mode == "watch":
@@ -236,7 +237,8 @@ def _closing_words(view: RunView, since: float, mode: Mode) -> list[str]:
         waiting = state.count("Waiting")
         rest = f"; {waiting} waiting ones start when the same command is given again" if waiting else ""
         lines.append(f"detached: {len(state.active)} experiments go on{rest}")
-        lines.append(f"look at them with: python -m sf_runner.status {state.run_name} --watch")
+        where = "" if run_paths.train_dir == Path("train_dir") else f" --train_dir={run_paths.train_dir}"
+        lines.append(f"look at them with: python -m sf_runner.status {state.run_name}{where} --watch")
     return lines
 
 

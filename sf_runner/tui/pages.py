@@ -13,6 +13,7 @@ from sf_runner.tui.text import Line
 from sf_runner.tui.ui_state import Dialog, Mode
 from sf_runner.tui.view_model import short_name
 
+_LOGS_PER_CAUSE = 100
 _HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Moving about",
@@ -87,11 +88,13 @@ def failure_lines(state: RunState, run_paths: RunPaths) -> list[Line]:
     lines: list[Line] = []
     for group in groups:
         lines.append(((f" {len(group.jobs)} x ", "failed"), (group.summary, "cause")))
-        for record in group.jobs:
+        for record in group.jobs[:_LOGS_PER_CAUSE]:
             assert isinstance(record.state, Failed)
             tries = f"  ({record.attempts} attempts)" if record.attempts > 1 else ""
             log = run_paths.job(record.job_id).attempt_log(record.state.attempt)
             lines.append(((f"     {short_name(record.job_id)}{tries}  ", ""), (str(log), "dim")))
+        if len(group.jobs) > _LOGS_PER_CAUSE:
+            lines.append(((f"     and {len(group.jobs) - _LOGS_PER_CAUSE} more", "dim"),))
         lines.append(())
     return lines[:-1]
 

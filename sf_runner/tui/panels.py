@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sf_runner.estimate import format_duration
+from sf_runner.estimate import LEAST_DOUBT_S, format_duration
 from sf_runner.gpu_memory import STRANGER_MB
 from sf_runner.tui.machine import GpuRow, Machine
 from sf_runner.tui.text import (
@@ -58,7 +58,7 @@ def title_line(header: Header, columns: int, glyphs: Glyphs) -> Line:
     left_text, sure = "", ""
     if header.left is not None:
         left_text = f"about {format_duration(header.left.left_s)} left"
-        if header.left.plus_minus_s is not None:
+        if header.left.plus_minus_s is not None and header.left.plus_minus_s >= LEAST_DOUBT_S:
             left_text = f"{format_duration(header.left.left_s)} left"
             sure = f" {glyphs.plus_minus} {format_duration(header.left.plus_minus_s)}"
     name: Span = (f" {header.run} ", "title")

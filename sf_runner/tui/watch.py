@@ -10,6 +10,7 @@ import selectors
 import signal
 import time
 
+from sf_runner.detached import WITH_RECORDS, DetachedRun
 from sf_runner.paths import RunPaths
 from sf_runner.run_lock import is_held
 from sf_runner.run_view import RunView, Screen
@@ -58,6 +59,7 @@ class _Watcher:
         self._liveness = Liveness(runner_alive, lambda: is_held(paths))
         self._courier = Courier(directory=paths.requests_dir)
         self._gpus = GpuWatch()
+        self._detached = DetachedRun(paths)
 
     def start(self) -> None:
         self._screen.start(self._view())
@@ -81,11 +83,14 @@ class _Watcher:
         self._screen.update(events, view)
         if self._live is not None:
             return not self._live.closed
-        return self._liveness.check(view.state, view.now) in ("live", "unknown")
+        goes_on = view.state.opened is not None and view.state.opened.backend in WITH_RECORDS and view.state.active
+        return bool(goes_on) or self._liveness.check(view.state, view.now) in ("live", "unknown")
 
     def _view(self) -> RunView:
         state, now = self._follower.state, time.time()
         life = self._liveness.check(state, now)
+        if life in ("gone", "finished"):
+            state = self._detached.state(state, now)
         if self._live is not None:
             self._live.set_life(life)
         return RunView(now=now, state=state, gpus=self._gpus.read(state, life, now), trouble=self._follower.trouble)

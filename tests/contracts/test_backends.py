@@ -19,9 +19,16 @@ from sf_runner.backends.base import Backend, Ended, Known, Launch, NotStarted, R
 from sf_runner.backends.kernel import make_subreaper
 from sf_runner.backends.process_tools import handle_of, tagged_processes
 from sf_runner.backends.processes import ProcessesBackend
+from sf_runner.backends.slurm import task
+from sf_runner.backends.slurm.backend import SlurmBackend
+from sf_runner.backends.slurm.client import SlurmClient
+from sf_runner.backends.slurm.packing import SubmitSettings
+from sf_runner.backends.slurm.script import JobShape, ScriptSettings
 from sf_runner.placement import ANYWHERE
 from sf_runner.testing.fake_backend import FakeBackend, FakeMachine, FakeProgram
 from sf_runner.testing.fake_clock import FakeClock
+from tests.runner.ngc_rig import NgcRig
+from tests.runner.slurm_cluster import SlurmCluster
 
 PATIENCE_S = 60.0
 RUN_ID = "c0ffee0c0ffee000"
@@ -152,6 +159,39 @@ class ProcessesRig:
         make_subreaper(False)  # this process serves other tests too
 
 
+class SlurmRig:
+    def __init__(self, folder: Path, cluster: SlurmCluster) -> None:
+        self._folder = folder
+        self._cluster = cluster
+        self._open()
+
+    def _open(self) -> None:
+        command = [sys.executable, str(Path(task.__file__))]
+        script = ScriptSettings(job_name="rig", folder=str(self._folder), command=command)
+        settings = SubmitSettings(script=script, shape_of=lambda job: JobShape(), run_id=RUN_ID)
+        client = SlurmClient(self._cluster.environ)
+        self.backend: Backend = SlurmBackend(self._folder / "batches", settings, poll_s=0.5, client=client)
+        self.backend.open()
+
+    launch = ProcessesRig.launch
+    finish = ProcessesRig.finish
+    now = ProcessesRig.now
+    wait = ProcessesRig.wait
+
+    def elsewhere(self, *launches: Launch) -> list[Known]:
+        for launch in launches:
+            self.backend.submit(launch)
+        reports = collect(self, lambda reports: len(reports) >= len(launches))
+        started = {report.job: report for report in reports if isinstance(report, Started)}
+        self.backend.close(detach=True)
+        self._open()
+        return [known_of(launch, started[launch.job]) for launch in launches]
+
+    def close(self) -> None:
+        self.backend.close(detach=True)
+        self._cluster.clear()
+
+
 def make_launch(job: str, attempt: int, argv: Sequence[str], folder: str) -> Launch:
     return Launch(
         job=job,
@@ -175,11 +215,21 @@ def known_of(launch: Launch, started: Started) -> Known:
     )
 
 
-RIGS: dict[str, Callable[[Path], Rig]] = {"fake": FakeRig, "processes": ProcessesRig}
+RIGS: dict[str, Callable[[Path], Rig]] = {
+    "fake": FakeRig,
+    "processes": ProcessesRig,
+    "ngc": NgcRig,
+    "ngc_by_name": lambda folder: NgcRig(folder, by_name=True),
+}
 
 
-@pytest.fixture(params=RIGS)
+@pytest.fixture(params=[*RIGS, pytest.param("slurm", marks=pytest.mark.slurm)])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    if request.param == "slurm":
+        slurm = SlurmRig(tmp_path, request.getfixturevalue("cluster"))
+        yield slurm
+        slurm.close()
+        return
     if request.param == "processes" and not sys.platform.startswith("linux"):
         pytest.skip("the processes backend needs Linux's /proc")
     made = RIGS[request.param](tmp_path)

@@ -10,13 +10,18 @@ from typing import Any
 import pytest
 
 from sf_runner import cancel, logs, run, status
-from sf_runner.cli.options import Parser
+from sf_runner.cli.parser import Parser
 
 RUN = """
---run --runner --backend --train_dir --experiment_suffix --dry_run --ui --progress_every --max_parallel --pause_between
---order --num_gpus --experiments_per_gpu --gpus --gpu_ids --gpu_exclude_busy --gpu_memory_per_experiment
+--run --runner --backend --train_dir --experiment_suffix --dry_run --ui --detach --progress_every --max_parallel
+--pause_between --order --num_gpus --experiments_per_gpu --gpus --gpu_ids --gpu_exclude_busy --gpu_memory_per_experiment
 --cpus_per_experiment --max_retries --retry_delay --max_failures --retry_failed --retry_cancelled --changed --timeout
 --stall_timeout --grace --notify_command --notify_on
+--slurm_partition --slurm_account --slurm_qos --slurm_constraint --slurm_time --slurm_mem --slurm_gpus_per_job
+--slurm_cpus_per_gpu --slurm_cpus_per_job --slurm_experiments_per_job --slurm_side_by_side --slurm_timeout
+--slurm_signal_ahead --slurm_max_requeues --slurm_workdir --slurm_sbatch_template --slurm_args --slurm_poll
+--slurm_print_only
+--ngc_job_template --ngc_commands --ngc_train_dir --ngc_poll --ngc_print_only
 """
 STATUS = "run --train_dir --json --state --watch -w --ui"
 CANCEL = "run --train_dir jobs --kill --grace"

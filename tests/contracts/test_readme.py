@@ -47,6 +47,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small study called `my_study` that has been run."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "my_study.py").write_text(STUDY)
+    (folder / "job.template").write_text('ngc batch run --name "{{ name }}" --commandline "{{ experiment_cmd }}"')
     done = run([sys.executable, "-m", "sf_runner.run", "--run=my_study", "--ui=plain"], folder)
     assert done.returncode == 0, done.stderr
     return folder

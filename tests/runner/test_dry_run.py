@@ -13,6 +13,7 @@ from sf_runner import events as ev
 from sf_runner import run
 from sf_runner.cli.dry_run import dry_run_lines
 from sf_runner.cli.options import parse
+from sf_runner.cli.processes_kind import ProcessesKind
 from sf_runner.cli.session import Prepared
 from sf_runner.cli.slots import SlotChoice
 from sf_runner.description import Experiment
@@ -31,7 +32,9 @@ from tests.runner.world import fake_gpus, machine
 def prepared(plan: Plan, *argv: str, gpus: int = 0, max_parallel: int = 2, **policy: Any) -> Prepared:
     setup = machine(gpus=gpus, **policy).setup
     choice = SlotChoice(setup=setup, probe=None, snapshot=fake_gpus(gpus), max_parallel=max_parallel)
-    return Prepared(options=parse(["--run=x", *argv]), plan=plan, slots=choice, pause_between_s=0.0)
+    return Prepared(
+        options=parse(["--run=x", *argv]), plan=plan, kind=ProcessesKind(), slots=choice, pause_between_s=0.0
+    )
 
 
 def jobs_of(lines: list[str]) -> list[str]:

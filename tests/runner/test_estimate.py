@@ -103,6 +103,7 @@ def test_how_sure_it_is() -> None:
 
 def test_texts() -> None:
     assert Estimate(left_s=90.0, plus_minus_s=5.0).text == "about 1 min 30 s left (+- 5 s)"
+    assert Estimate(left_s=90.0, plus_minus_s=0.2).text == "about 1 min 30 s left"
     assert Estimate(left_s=90.0, plus_minus_s=None).text == "about 1 min 30 s left (a rough guess)"
 
 

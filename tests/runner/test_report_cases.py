@@ -228,6 +228,18 @@ def test_the_axis_may_be_hours_of_training(tmp_path: Path) -> None:
     assert plot.x_range == pytest.approx((0.0, 1.0))
 
 
+def test_single_values_of_several_seeds_make_no_curve(tmp_path: Path) -> None:
+    run = SyntheticRun(tmp_path, "study", [("seed", [0, 1])])
+    for step, job in enumerate(run.plan.jobs, 1000):
+        summaries(job, [(step, float(step))])
+        run.attempt(job, "succeeded")
+    run.close()
+    report = make_report(["study"], tmp_path)
+    assert plots_of(report.metrics[0], report) == []
+    assert report.metrics[0].rows[0].aggregate is not None
+    assert notes(report)[0] == "base: one value per experiment is no curve yet; none is drawn"
+
+
 def test_a_run_that_has_recorded_nothing_says_so(tmp_path: Path) -> None:
     make_grid(tmp_path).close()
     with pytest.raises(UsageError, match=r"no experiment has written summaries, progress or results\.json yet"):

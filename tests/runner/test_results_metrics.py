@@ -13,7 +13,7 @@ from sf_runner.errors import UsageError
 from sf_runner.events import JobsPlanned
 from sf_runner.paths import RunPaths
 from sf_runner.results.experiments import experiments_of
-from sf_runner.results.formatting import decimals, number, short_number
+from sf_runner.results.formatting import decimals, number, short_number, tick_labels
 from sf_runner.results.metrics import choose, fps_name, lower_is_better, resolve
 from sf_runner.results.plot import Line, ticks
 from sf_runner.results.statistics import Band
@@ -102,6 +102,9 @@ def test_numbers_of_a_column_share_their_decimals(values: list[float | None], sh
 
 
 def test_numbers_on_axes_are_short() -> None:
+    assert tick_labels([40_958.0, 40_960.0]) == ["40.958k", "40.96k"]
+    assert tick_labels([0.0, 1500.0]) == ["0", "1.5k"]
+    assert tick_labels([3.0]) == ["3"]
     assert [short_number(value) for value in (0, 0.25, 1500, 2.5e6, -3e9)] == ["0", "0.25", "1.5k", "2.5M", "-3B"]
 
 
@@ -126,16 +129,16 @@ def test_a_curve_is_dotted_where_fewer_experiments_reach_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "seed", "left"),
+    ("params", "seed", "seed_param", "left"),
     [
-        ([{"seed": 1, "lr": 1}, {"seed": 2, "lr": 1}], ["1", "2"], ["lr"]),
-        ([{"rng_seed": 1, "x": 1}], ["1"], ["x"]),
-        ([{"number": 5, "lr": 1}, {"number": 6, "lr": 6}], ["5", "6"], ["lr"]),
-        ([{"lr": 1}], [None], ["lr"]),
+        ([{"seed": 1, "lr": 1}, {"seed": 2, "lr": 1}], ["1", "2"], None, ["lr"]),
+        ([{"env.rng": 1, "seed": 1}], ["1"], "env.rng", ["seed"]),
+        ([{"number": 5, "lr": 5}], ["5"], "lr", ["number"]),
+        ([{"lr": 1}], [None], None, ["lr"]),
     ],
 )
-def test_the_seed_is_known_by_its_value(
-    params: list[dict[str, object]], seed: list[str | None], left: list[str]
+def test_the_journal_tells_which_parameter_is_the_seed(
+    params: list[dict[str, object]], seed: list[str | None], seed_param: str | None, left: list[str]
 ) -> None:
     jobs = []
     for index, (values, text) in enumerate(zip(params, seed, strict=True)):
@@ -147,7 +150,8 @@ def test_the_seed_is_known_by_its_value(
             "params": values,
             "argv": ["x", "--env=e1", "--z=2"],
         }
-        jobs.append(job if text is None else {**job, "seed": text})
+        named = {"seed_param": seed_param} if seed_param is not None else {}
+        jobs.append(job if text is None else {**job, "seed": text, **named})
     state = RunState()
     state.apply(JobsPlanned(t=0.0, jobs=jobs))
     found = experiments_of(state, RunPaths(train_dir=Path("td"), run_name="r"), now=0.0)

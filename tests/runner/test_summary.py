@@ -77,6 +77,14 @@ def test_what_is_not_done_is_told_with_the_command_that_goes_on() -> None:
     assert exit_code(state, 15) == 143
 
 
+def test_what_was_begun_is_not_said_to_have_never_run() -> None:
+    plan = simple_plan(3, "nowhere")
+    state = fresh(plan)
+    run_once(state, next(iter(state.jobs)), "requeue")
+    first, *_ = lines(state, plan.paths)
+    assert first == "run study: 0 of 3 experiments succeeded, 1 unfinished, 2 did not run in 1 h 2 min"
+
+
 @pytest.mark.parametrize(
     ("rerun", "verdict", "expected"),
     [

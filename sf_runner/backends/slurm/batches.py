@@ -1,0 +1,195 @@
+"""One folder per array of jobs: what is to run, written before sbatch is asked, and what sbatch answered.
+
+<run>/.runner/slurm/0001/
+  script.sh     exactly what is submitted
+  tasks.jsonl   a line about the whole batch, then one per task of the array
+  tasks/<i>.jsonl, orders/<i>.json    see task_records.py and task.py
+  sbatch.out    sbatch's answer, written by sbatch itself: it is kept even if the runner is killed meanwhile
+  sbatch.lock   held by sbatch for as long as it runs
+
+Standard library only: the wrapper imports it on the node.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ABANDONED = "never submitted"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskJob:
+    """One attempt of a task. `attempt`: its first; when the task is queued again the next ones follow."""
+
+    job: str
+    attempt: int
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    folder: str
+    """Of its log, exit record and progress."""
+
+    def log(self, attempt: int) -> str:
+        return f"{self.folder}/attempt_{attempt}.log"
+
+    @property
+    def exit_record(self) -> str:
+        return f"{self.folder}/exit.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchHeader:
+    """What holds for all tasks of a batch. Times in seconds."""
+
+    run_id: str
+    num_tasks: int
+    lanes: int = 1
+    """Experiments of a task that run side by side."""
+    timeout_s: float | None = None
+    grace_s: float = 30.0
+    signal_ahead_s: float = 120.0
+    max_requeues: int = 100
+    asks_end: bool = False
+    """Whether the wrapper has to ask Slurm when its time is over, because no signal reaches it."""
+    throttle: int = 0
+    """Tasks side by side; 0: no limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPaths:
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def script(self) -> Path:
+        return self.root / "script.sh"
+
+    @property
+    def tasks(self) -> Path:
+        return self.root / "tasks.jsonl"
+
+    @property
+    def answer(self) -> Path:
+        return self.root / "sbatch.out"
+
+    @property
+    def complaint(self) -> Path:
+        return self.root / "sbatch.err"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "sbatch.lock"
+
+    def records(self, task: int) -> Path:
+        return self.root / "tasks" / f"{task}.jsonl"
+
+    def orders(self, task: int) -> Path:
+        return self.root / "orders" / f"{task}.json"
+
+    def array_id(self) -> str:
+        """The array's job id; empty: not known to be submitted."""
+        try:
+            words = self.answer.read_text().split(";")
+        except OSError:
+            return ""
+        return words[0].strip() if words[0].strip().isdigit() else ""
+
+    def complained(self) -> str:
+        """What sbatch said on standard error so far."""
+        try:
+            return self.complaint.read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def is_abandoned(self) -> bool:
+        try:
+            return self.answer.read_text().strip() == ABANDONED
+        except OSError:
+            return False
+
+    def answered(self, text: str) -> None:
+        """Keep what was found out about its submission."""
+        tmp = self.root / "sbatch.tmp"
+        tmp.write_text(text + "\n")
+        tmp.replace(self.answer)
+
+
+def list_batches(folder: Path) -> list[BatchPaths]:
+    """All batches of a run, oldest first."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name.isdigit())
+    except FileNotFoundError:
+        return []
+    return [BatchPaths(root=folder / name) for name in sorted(names, key=int)]
+
+
+def next_batches(folder: Path) -> Iterator[BatchPaths]:
+    """Folders for new batches."""
+    existing = list_batches(folder)
+    number = int(existing[-1].name) if existing else 0
+    while True:
+        number += 1
+        yield BatchPaths(root=folder / f"{number:04d}")
+
+
+def write_batch(paths: BatchPaths, header: BatchHeader, tasks: Sequence[Sequence[TaskJob]], script: str) -> None:
+    """All of it or nothing. OSError when it cannot be written."""
+    draft = paths.root.with_name(f".{paths.name}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / "tasks").mkdir(parents=True)
+    (draft / "orders").mkdir()
+    with (draft / "tasks.jsonl").open("w", encoding="ascii") as file:
+        file.write(json.dumps({"version": _FORMAT, **asdict(header)}) + "\n")
+        for jobs in tasks:
+            file.write(json.dumps([_task_json(job) for job in jobs], separators=(",", ":")) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    (draft / "script.sh").write_text(script, encoding="utf-8", errors="surrogateescape")
+    (draft / "script.sh").chmod(0o755)
+    draft.rename(paths.root)
+
+
+def _task_json(job: TaskJob) -> dict[str, Any]:
+    return {"job": job.job, "attempt": job.attempt, "argv": list(job.argv), "env": dict(job.env), "dir": job.folder}
+
+
+def read_header(line: str) -> BatchHeader:
+    """ValueError when it was written by a version that this one does not understand."""
+    body = json.loads(line)
+    if not isinstance(body, dict) or body.pop("version", None) != _FORMAT:
+        raise ValueError("unknown format")
+    known = {name: value for name, value in body.items() if name in BatchHeader.__dataclass_fields__}
+    return BatchHeader(**known)
+
+
+def read_task(line: str) -> list[TaskJob]:
+    return [
+        TaskJob(job=item["job"], attempt=item["attempt"], argv=item["argv"], env=item["env"], folder=item["dir"])
+        for item in json.loads(line)
+    ]
+
+
+def read_batch(paths: BatchPaths) -> tuple[BatchHeader, list[list[TaskJob]]]:
+    """ValueError or OSError when it is damaged."""
+    with paths.tasks.open(encoding="ascii") as file:
+        header = read_header(file.readline())
+        return header, [read_task(line) for line in file]
+
+
+def read_one_task(paths: BatchPaths, task: int) -> tuple[BatchHeader, list[TaskJob]]:
+    """Only what one wrapper has to know. ValueError or OSError when it is not there."""
+    with paths.tasks.open(encoding="ascii") as file:
+        header = read_header(file.readline())
+        for number, line in enumerate(file):
+            if number == task:
+                return header, read_task(line)
+    raise ValueError(f"batch {paths.root} has no task {task}")

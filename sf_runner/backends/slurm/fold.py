@@ -1,0 +1,156 @@
+"""What became of an attempt: a function of what its wrapper wrote and what Slurm says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sf_runner.backends.base import Ended, Fate, NotStarted, Report, Started
+from sf_runner.backends.slurm.states import Meaning
+from sf_runner.backends.slurm.task_records import AttemptEnd, AttemptStart, JobHistory, TaskHistory
+from sf_runner.failures import make_cause
+from sf_runner.job_state import FailureCause
+from sf_runner.placement import Placement
+
+_NOTHING = JobHistory()
+_AGAIN = ("limit", "term", "lost")
+
+
+@dataclass(kw_only=True)
+class Unit:
+    """An attempt that the run believes to be queued or running; the next one when it is queued again."""
+
+    job: str
+    attempt: int
+    started: bool = False
+    stopping: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What is known of its task at one moment.
+
+    slurm: what Slurm says; None: nothing is known now.
+    settled: Slurm has said so for long enough that the wrapper's last words must have arrived.
+    record: the exit record of that attempt, if there is one.
+    words: the last line of the job script's own output.
+    """
+
+    task: TaskHistory
+    slurm: Meaning | None
+    settled: bool
+    now: float
+    handle: Mapping[str, Any]
+    record: Mapping[str, Any] | None = None
+    words: str = ""
+
+
+def may_hold(history: JobHistory | None, first: int, attempt: int) -> bool:
+    """Whether a task whose first attempt of a job was `first` can be the one in which `attempt` queues or runs."""
+    if history is None or not history.last:
+        return attempt == first
+    if attempt <= history.last:
+        return True
+    end = history.ends.get(history.last)
+    return attempt == history.last + 1 and (end is None or end.told in _AGAIN)
+
+
+def advance(unit: Unit, sight: Sight) -> tuple[list[Report], bool]:
+    """(what is to be reported, whether the unit is over). Call it again with the next record when it is not over and
+    something was reported: several attempts may have passed."""
+    history = sight.task.jobs.get(unit.job, _NOTHING)
+    reports: list[Report] = []
+    start, end = history.starts.get(unit.attempt), history.ends.get(unit.attempt)
+    if start is not None and not unit.started:
+        unit.started = True
+        reports.append(_started(unit, start, sight))
+    ended = _end_of(unit, history, start, end, sight)
+    if ended is None:
+        return reports, False
+    reports.append(ended)
+    if isinstance(ended, Ended) and ended.fate == "requeued":
+        unit.attempt += 1
+        unit.started = False
+        return reports, False
+    return reports, True
+
+
+def _end_of(
+    unit: Unit, history: JobHistory, start: AttemptStart | None, end: AttemptEnd | None, sight: Sight
+) -> Ended | NotStarted | None:
+    queued_again = history.last > unit.attempt or (sight.slurm is not None and sight.slurm.phase == "queued")
+    if end is None:
+        if history.last > unit.attempt:
+            return _ended(unit, sight, "requeued", make_cause("lost", "its machine or its job was gone", "lost"))
+        if start is not None and queued_again and not unit.stopping:
+            return _ended(unit, sight, "requeued", _gone(sight))
+        return _without_record(unit, sight)
+    if end.told == "error":
+        return NotStarted(job=unit.job, attempt=unit.attempt, t=end.t, error=end.error, permanent=not end.oom)
+    if end.told in ("", "order") or unit.stopping:
+        cause = make_cause("host_oom", "out of memory (killed by the kernel)", "host_oom") if end.oom else None
+        return Ended(job=unit.job, attempt=unit.attempt, t=end.t, record=end.record, cause=cause)
+    if queued_again:
+        return _ended(unit, sight, "requeued", _why_told(end), end)
+    if sight.slurm is None or sight.slurm.phase == "running" or not sight.settled:
+        return None
+    return _told_and_over(unit, end, sight)
+
+
+def _told_and_over(unit: Unit, end: AttemptEnd, sight: Sight) -> Ended:
+    """It was told to end, and the task was not queued again."""
+    assert sight.slurm is not None
+    if end.told == "limit":
+        error = sight.task.requeue_error
+        if error.startswith("--"):
+            return _ended(unit, sight, "failed", make_cause("timeout", f"its time was over; {error}", "timeout"), end)
+        return _ended(unit, sight, "requeue", _why_told(end), end)
+    kind, fate, words = sight.slurm.kind, sight.slurm.fate, sight.slurm.words
+    if kind in ("lost", "spawn"):  # Slurm has no better word for it than we have
+        kind, fate, words = "lost", "requeue", "ended from outside (TERM)"
+    return _ended(unit, sight, fate, make_cause(kind, words, kind), end)
+
+
+def _without_record(unit: Unit, sight: Sight) -> Ended | None:
+    """Its wrapper said nothing about its end: Slurm has the word, once it is final."""
+    if sight.slurm is None or sight.slurm.phase != "over" or not sight.settled:
+        return None
+    if sight.record is not None:
+        return Ended(job=unit.job, attempt=unit.attempt, t=sight.now, record=sight.record)
+    if unit.stopping:
+        return Ended(job=unit.job, attempt=unit.attempt, t=sight.now, record=None)
+    words = sight.slurm.words
+    if not unit.started and sight.words and sight.slurm.fate != "cancelled":
+        words = f"its job ended before the experiment was started: {sight.words}"
+    fate: Fate = sight.slurm.fate
+    if not unit.started and fate == "requeue" and sight.slurm.kind == "lost" and sight.words:
+        fate = "failed"  # the script itself is at fault: it would end in the same way again
+    return _ended(unit, sight, fate, make_cause(sight.slurm.kind, words, f"{sight.slurm.kind}|{sight.slurm.words}"))
+
+
+def _ended(unit: Unit, sight: Sight, fate: Fate, cause: FailureCause, end: AttemptEnd | None = None) -> Ended:
+    record = end.record if end is not None else None
+    t = end.t if end is not None else sight.now
+    return Ended(job=unit.job, attempt=unit.attempt, t=t, record=record, fate=fate, cause=cause)
+
+
+def _gone(sight: Sight) -> FailureCause:
+    return make_cause("node_failed", "its node failed or Slurm took it back; it is queued again", "node_failed")
+
+
+def _why_told(end: AttemptEnd) -> FailureCause:
+    if end.told == "limit":
+        return make_cause("timeout", "its time was over; it is queued again", "limit")
+    return make_cause("preempted", "ended from outside (preempted or queued again by Slurm)", "preempted")
+
+
+def _started(unit: Unit, start: AttemptStart, sight: Sight) -> Started:
+    indices = [int(text) for text in (start.gpus or "").split(",") if text.isdigit()]
+    return Started(
+        job=unit.job,
+        attempt=unit.attempt,
+        handle={**sight.handle, "pid": start.pid, "node": start.node},
+        t=start.t,
+        placement=Placement(node=start.node, gpu_indices=tuple(indices)),
+    )

@@ -1,0 +1,69 @@
+"""What a wrapper asks the node it runs on: GPUs, time left, whether the kernel killed for want of memory."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+_LEFT = re.compile(r"(?:(?P<d>\d+)-)?(?:(?P<h>\d+):)?(?P<m>\d+):(?P<s>\d+)\Z")
+
+
+def split_gpus(given: str | None, lane: int, lanes: int) -> str | None:
+    """The part of CUDA_VISIBLE_DEVICES for one of the experiments that share a job: disjoint as long as there are
+    enough, else one each in turn. None where Slurm set nothing."""
+    if given is None or lanes == 1:
+        return given
+    devices = [device for device in given.split(",") if device]
+    if not devices:
+        return given
+    if lanes >= len(devices):
+        return devices[lane % len(devices)]
+    share = len(devices) // lanes
+    return ",".join(devices[lane * share : (lane + 1) * share])
+
+
+def share_gpus(share: str | None, wanted: str | None) -> str | None:
+    """What the experiment gets that names devices itself (`wanted`): its choice, but never beyond its share."""
+    if wanted is None or share is None:
+        return wanted if share is None else share
+    allowed = share.split(",")
+    chosen = [device.strip() for device in wanted.split(",") if device.strip()]
+    return wanted if all(device in allowed or device == "-1" for device in chosen) else share
+
+
+def left_s(job_id: str) -> float | None:
+    """Seconds until the job's time limit; None: without limit, or nobody can tell."""
+    try:
+        done = subprocess.run(
+            ["squeue", "-h", "-j", job_id, "-o", "%L"], capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = _LEFT.match(done.stdout.strip())
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(match[name] or 0) for name in "dhms")
+    return ((days * 24.0 + hours) * 60 + minutes) * 60 + seconds
+
+
+def oom_kills() -> int:
+    """How many processes of our control group the kernel has killed because its memory was used up."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return 0
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            events = Path(f"/sys/fs/cgroup{path}/memory.events")
+        elif "memory" in controllers.split(","):
+            events = Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control")
+        else:
+            continue
+        try:
+            if match := re.search(r"^oom_kill (\d+)", events.read_text(), re.MULTILINE):
+                return int(match[1])
+        except OSError:
+            continue
+    return 0

@@ -1,0 +1,211 @@
+"""From options to the text of a job script. Pure: nothing is submitted here.
+
+simple-slurm renders and validates the options; it is not used to submit, because it passes the script through a shell
+and loses what sbatch complains about.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sf_runner.errors import UsageError, did_you_mean
+
+OURS = {
+    "array": "the runner makes the arrays",
+    "chdir": "experiments run where the runner was started",
+    "comment": "the runner finds its jobs by it",
+    "error": "use --slurm_workdir",
+    "job_name": "it is the run's name",
+    "no_requeue": "use --slurm_max_requeues=0",
+    "nodes": "a job is one node",
+    "ntasks": "a job is one task",
+    "open_mode": "logs of several attempts must not replace each other",
+    "output": "use --slurm_workdir",
+    "parsable": "the runner reads the job's id",
+    "requeue": "it is always on; use --slurm_max_requeues",
+    "signal": "use --slurm_signal_ahead",
+    "test_only": "use --slurm_print_only",
+    "wrap": "use --slurm_sbatch_template",
+}
+"""Options of sbatch that cannot be passed through, and why."""
+_OWN_FLAGS = ("account", "constraint", "mem", "partition", "qos", "time")
+_PLAIN = re.compile(r"[\w@%+=:,./*\[\]&|()-]*\Z")
+_OPTION_LINE = re.compile(r"#SBATCH (--\S+)\s*(.*)")
+_HEADER_LINE = re.compile(r"\s*(#|$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobShape:
+    """What a job of one array asks for, and how its experiments share it."""
+
+    gpus: int = 0
+    cpus: int | None = None
+    experiments: int = 1
+    lanes: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptSettings:
+    """What holds for all scripts of a run."""
+
+    job_name: str
+    folder: str
+    """Where experiments run."""
+    command: Sequence[str]
+    """Starts the wrapper; the batch's folder is appended."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """partition, account, qos, constraint, time, mem as sbatch takes them."""
+    passed_on: Sequence[str] = ()
+    signal_ahead_s: float = 120.0
+    timeout_s: float | None = None
+    template: str | None = None
+    output_folder: str | None = None
+
+
+def check_settings(settings: ScriptSettings) -> None:
+    """UsageError naming the first option that cannot be passed on."""
+    render_script(settings, JobShape(gpus=1, cpus=1), batch="/nowhere", num_tasks=1, throttle=0)
+
+
+def render_script(settings: ScriptSettings, shape: JobShape, *, batch: str, num_tasks: int, throttle: int) -> str:
+    """The script of one array of `num_tasks` tasks, of which at most `throttle` run side by side (0: no limit)."""
+    options: dict[str, Any] = {
+        **settings.options,
+        "job_name": settings.job_name,
+        "comment": comment_of(batch),
+        "array": f"0-{num_tasks - 1}" + (f"%{throttle}" if throttle else ""),
+        "nodes": 1,
+        "ntasks": 1,
+        "chdir": settings.folder,
+        "output": output_pattern(settings, batch),
+        "open_mode": "append",
+        "requeue": True,
+        "signal": f"B:USR1@{int(settings.signal_ahead_s)}",
+    }
+    if shape.gpus:
+        options["gres"] = f"gpu:{shape.gpus}"
+    if shape.cpus:
+        options["cpus_per_task"] = shape.cpus
+    header = _header(options, passed_on(settings.passed_on, options))
+    command = shlex.join([*settings.command, batch])
+    if settings.template is None:
+        return f"#!/bin/bash\n{header}\nexec {command}\n"
+    return _fill_template(settings, shape, header, command, f"{batch}/script.sh")
+
+
+def output_pattern(settings: ScriptSettings, batch: str) -> str:
+    """Where the script's own output goes, for sbatch."""
+    folder, name = (settings.output_folder, "%x-%A_%a.out") if settings.output_folder else (batch, "%a.out")
+    return f"{folder.replace('%', '%%')}/{name}"
+
+
+def comment_of(batch: str) -> str:
+    """By this an array is found again whose submission nobody lived to write down."""
+    return f"sf_runner {batch}"
+
+
+def passed_on(words: Sequence[str], ours: Mapping[str, object]) -> dict[str, Any]:
+    """`--key=value`, `--key value`, `-k value`, `--flag` as options. UsageError for what is not sbatch's, or ours."""
+    parser = _slurm().parser
+    known: dict[str, str] = {name: a.dest for a in parser._actions for name in a.option_strings if a.dest != "help"}
+    found: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, has_value, value = word.partition("=")
+        dashed = name.replace("_", "-") if name.startswith("--") else name
+        dest = known.get(dashed) or known.get(name.replace("-", "_").replace("__", "--", 1))
+        if not word.startswith("-") or dest is None:
+            names = [option.replace("_", "-") for option in known if option.startswith("--")]
+            raise UsageError(f"--slurm_args: sbatch has no option '{name}'.{did_you_mean(dashed, names)}")
+        if dest in OURS:
+            raise UsageError(f"--slurm_args: '{name}' is set by the runner ({OURS[dest]})")
+        if dest in ours:
+            own = dest if dest in _OWN_FLAGS else {"gres": "gpus_per_job=0", "cpus_per_task": "cpus_per_job"}[dest]
+            raise UsageError(f"--slurm_args: '{name}' is set by the runner; use --slurm_{own}")
+        if not has_value and rest and not rest[0].startswith("-"):
+            value = rest.pop(0)
+        found[dest] = value or True
+    return found
+
+
+def _header(options: Mapping[str, Any], further: Mapping[str, Any]) -> str:
+    """`#SBATCH` lines, through simple-slurm, which knows what sbatch takes."""
+    slurm = _slurm()
+    for name, value in {**options, **further}.items():
+        complaint = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(complaint):
+                slurm.add_arguments(name, True if value is True else _quoted(str(value)))
+        except (SystemExit, ValueError):
+            why = complaint.getvalue().strip().rpartition("error: ")[2]
+            raise UsageError(f"sbatch option '{name.replace('_', '-')}={value}' is not valid: {why}") from None
+    lines = [_OPTION_LINE.match(line) for line in slurm.script(convert=False).splitlines()]
+    # sbatch reads `--nice 5` and other options with an optional value only with `=`.
+    return "\n".join(f"#SBATCH {line[1]}" + (f"={line[2]}" if line[2] else "") for line in lines if line)
+
+
+def _slurm() -> Any:
+    from simple_slurm import Slurm
+
+    return Slurm()
+
+
+def _quoted(value: str) -> str:
+    """As sbatch reads a value in a script."""
+    if "\n" in value:
+        raise UsageError(f"a line break cannot be passed to sbatch: {value!r}")
+    if _PLAIN.match(value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _fill_template(settings: ScriptSettings, shape: JobShape, header: str, command: str, script: str) -> str:
+    """The user's script with the placeholders filled in and our options after its own.
+
+    Its shell must not be ended by signals that are meant for the wrapper.
+    """
+    assert settings.template is not None
+    partition = settings.options.get("partition")
+    values = {
+        "CMD": command,
+        "FILENAME": shlex.quote(script),
+        "PARTITION": f"-p {partition} " if partition else "",
+        "GPU": str(shape.gpus),
+        "CPU": str(shape.cpus or 1),
+        "TIMEOUT": str(int(settings.timeout_s)) if settings.timeout_s else "0",
+    }
+    text = _substitute(settings.template, values)
+    if command not in text:
+        text = f"{text.rstrip()}\n\n{command}\n"
+    lines = text.splitlines()
+    first = next((number for number, line in enumerate(lines) if not _HEADER_LINE.match(line)), len(lines))
+    shebang = [] if lines and lines[0].startswith("#!") else ["#!/bin/bash"]
+    return "\n".join([*shebang, *lines[:first], header, "trap : TERM USR1 USR2", *lines[first:]]) + "\n"
+
+
+def _substitute(template: str, values: Mapping[str, str]) -> str:
+    """As the predecessor did, where its rules fit the template; else only our names are replaced, and the shell's own
+    variables are left alone."""
+    try:
+        return string.Template(template).substitute(values)
+    except (KeyError, ValueError):
+        names = "|".join(values)
+        return re.sub(rf"\$(?:({names})\b|\{{({names})\}})", lambda m: values[m[1] or m[2]], template)
+
+
+def read_template(path: str) -> str:
+    """UsageError when it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        why = getattr(exc, "strerror", None) or "it is no text"
+        raise UsageError(f"--slurm_sbatch_template={path}: {why}") from None

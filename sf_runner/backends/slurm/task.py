@@ -1,0 +1,347 @@
+"""The wrapper: what runs on the node, one process per Slurm task.
+
+    python .../task.py <batch folder>
+
+It is the parent of the task's experiments (side by side on the GPUs that Slurm gave, or one after another), writes
+their logs, exit records and what `task_records.py` describes, and leaves nothing behind. It needs nobody to live:
+
+- orders of the runner are in a file (looked at every 2 seconds, at once on USR2); only what they name is ended;
+- when the time is nearly over (USR1 of `sbatch --signal`, or by its own clock) the experiments are told to save and
+  end, and the task asks Slurm to be queued again; its next start runs them as their next attempts;
+- TERM from Slurm (preemption, scancel, a node that is drained) reaches the experiments directly on most clusters. Where
+  it does not, which a process kept for that purpose tells, it is passed on.
+
+Standard library and parts of this package that need no more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # started by its path: the package is found from there, whatever the environment says
+    sys.path[0] = str(Path(__file__).resolve().parents[3])
+
+from sf_runner.backends.job_parent import JobEnd, JobParent, SpawnRequest, read_record
+from sf_runner.backends.kernel import TAG_VARIABLE, make_subreaper, reap
+from sf_runner.backends.process_tools import make_tag, start_error
+from sf_runner.backends.slurm.batches import BatchPaths, TaskJob, read_one_task
+from sf_runner.backends.slurm.node import left_s, oom_kills, share_gpus, split_gpus
+from sf_runner.backends.slurm.task_records import RecordWriter, TaskHistory, Told, read_history
+from sf_runner.backends.stopping import Stopper
+from sf_runner.progress import read_progress
+
+_TICK_S = 2.0
+_LEFTOVER_GRACE_S = 5.0
+_FORWARD_AFTER_S = 1.0
+"""Slurm signals everything at once; after that much it is known whom it left out."""
+_WAIT_FOR_KILL_S = 120.0
+_CLOCK_SKEW_S = 1.0
+_NOT_OURS = 75
+_AGAIN: tuple[Told, ...] = ("limit", "term", "lost")
+
+
+class Wrapper:
+    """One start of a task."""
+
+    def __init__(self, batch: BatchPaths, index: int) -> None:
+        self._paths, self._index = batch, index
+        self._header, jobs = read_one_task(batch, index)
+        self._history = TaskHistory()
+        read_history(batch.records(index), self._history)
+        self._records = RecordWriter(batch.records(index))
+        self._unwritten: list[dict[str, Any]] = []
+        self._wake_r, self._wake_w = os.pipe()
+        self._signals: list[int] = []
+        self._canary = 0
+        self._parent = JobParent(_LEFTOVER_GRACE_S)
+        self._stopper = Stopper(self._header.run_id)
+        self._waiting: list[tuple[TaskJob, int]] = []
+        self._jobs = {job.job: job for job in jobs}
+        self._running: dict[str, tuple[int, int]] = {}
+        """Job -> attempt, lane."""
+        self._told: dict[str, Told] = {}
+        self._ending: Told = ""
+        """Set once nothing is started any more."""
+        self._forward_at = self._deadline = float("inf")
+        self._orders_seen: object = None
+        self._given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        self._codes: list[int] = []
+        self._oom_kills = oom_kills()
+
+    def run(self) -> int:
+        """Until all experiments of the task have ended; 0 when all succeeded."""
+        self._listen()
+        make_subreaper()
+        self._canary = os.posix_spawn("/bin/sleep", ["sleep", "infinity"], {}, setsid=True)
+        self._parent.spare(self._canary)
+        try:
+            self._begin()
+            while not self._step():
+                ready, _, _ = select.select([self._wake_r], [], [], self._timeout())
+                if ready:
+                    os.read(self._wake_r, 4096)
+            again = self._queue_again() if self._ending == "limit" else False
+        finally:
+            with suppress(OSError):
+                os.kill(self._canary, signal.SIGKILL)
+                os.waitpid(self._canary, 0)
+        if again:
+            self._await_end()
+        return 0 if not any(self._codes) else next(code for code in self._codes if code)
+
+    def _listen(self) -> None:
+        os.set_blocking(self._wake_r, False)
+        os.set_blocking(self._wake_w, False)
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(signum, lambda number, _: self._signals.append(number))
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def _begin(self) -> None:
+        job_id = os.environ.get("SLURM_JOB_ID", "")
+        array_id = os.environ.get("SLURM_ARRAY_JOB_ID", job_id)
+        node = os.environ.get("SLURMD_NODENAME", os.uname().nodename)
+        begun = time.time()
+        self._say(e="begin", t=begun, n=self._history.begins + 1, array=array_id, node=node)
+        for job in self._jobs.values():
+            self._resume(job)
+        if self._header.timeout_s:
+            self._deadline = begun + self._header.timeout_s
+        if self._header.asks_end and (left := left_s(job_id)) is not None:
+            self._deadline = min(self._deadline, time.time() + left - self._header.signal_ahead_s)
+
+    def _resume(self, job: TaskJob) -> None:
+        """Which attempt of the job is to run now, if any: the task may have been queued again."""
+        earlier = self._history.jobs.get(job.job)
+        if earlier is None or not earlier.last:
+            self._waiting.append((job, job.attempt))
+            return
+        last = earlier.last
+        end = earlier.ends.get(last)
+        if end is None:
+            record = read_record(job.exit_record, last)
+            told: Told = "" if record is not None and record.get("exit_code") == 0 else "lost"
+            self._say(e="end", t=time.time(), job=job.job, attempt=last, record=record, told=told)
+        else:
+            told = end.told
+        if told in _AGAIN:
+            self._waiting.append((job, last + 1))
+
+    # ---- one step ------------------------------------------------------------------------------------------
+
+    def _step(self) -> bool:
+        """Whether the task is over."""
+        now = time.time()
+        self._write_again()
+        self._take_signals(now)
+        self._take_orders()
+        if now >= self._deadline and not self._ending:
+            self._end_all("limit", now)
+        if now >= self._forward_at:
+            self._forward_at = float("inf")
+            if not reap(self._canary):
+                self._stop_running(self._header.grace_s)
+        for end in self._parent.poll():
+            self._ended(end)
+        self._stopper.poll(now)
+        self._fill_lanes()
+        more = bool(self._waiting) and not self._ending
+        return not (self._running or more or self._parent.busy or self._unwritten)
+
+    def _timeout(self) -> float:
+        now = time.time()
+        waits = [_TICK_S, self._deadline - now if not self._ending else _TICK_S, self._forward_at - now]
+        if (parent := self._parent.wait_s()) is not None:
+            waits.append(parent)
+        if (stop := self._stopper.next_wake()) is not None:
+            waits.append(stop - now)
+        return max(0.0, min(waits))
+
+    def _take_signals(self, now: float) -> None:
+        taken, self._signals = self._signals, []
+        for signum in taken:
+            if signum == signal.SIGUSR2:
+                self._orders_seen = None
+            elif signum == signal.SIGUSR1:
+                self._end_all("limit", now)
+            else:
+                self._end_all("term", now)
+
+    def _end_all(self, why: Told, now: float) -> None:
+        """Start nothing more, and see that what runs is told to end."""
+        self._ending = self._ending or why
+        for job in self._running:
+            self._told.setdefault(job, why)
+        if why == "term":
+            self._forward_at = now + _FORWARD_AFTER_S
+        else:
+            self._stop_running(min(self._header.grace_s, 0.7 * self._header.signal_ahead_s))
+
+    def _stop_running(self, grace_s: float) -> None:
+        pids = self._parent.live
+        for job, (attempt, _) in self._running.items():
+            if pid := pids.get(make_tag(self._header.run_id, job, attempt)):
+                self._stopper.add(job, attempt, pid, "terminate", grace_s)
+
+    def _take_orders(self) -> None:
+        path = self._paths.orders(self._index)
+        try:
+            status = path.stat()
+            seen = (status.st_mtime_ns, status.st_ino)
+            if seen == self._orders_seen and not self._ending:
+                return
+            orders = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return
+        self._orders_seen = seen
+        pids = self._parent.live
+        for job, order in orders.items():
+            if job in self._running:
+                attempt = self._running[job][0]
+                self._told[job] = "order"
+                if pid := pids.get(make_tag(self._header.run_id, job, attempt)):
+                    self._stopper.add(job, attempt, pid, order["level"], float(order["grace_s"]))
+        kept = [(job, attempt) for job, attempt in self._waiting if job.job not in orders]
+        for job, attempt in self._waiting:
+            if job.job in orders:
+                self._say(e="end", t=time.time(), job=job.job, attempt=attempt, record=None, told="order")
+        self._waiting = kept
+
+    # ---- experiments ---------------------------------------------------------------------------------------
+
+    def _fill_lanes(self) -> None:
+        while self._waiting and not self._ending:
+            taken = {lane for _, lane in self._running.values()}
+            free = [lane for lane in range(self._header.lanes) if lane not in taken]
+            if not free:
+                return
+            job, attempt = self._waiting.pop(0)
+            self._start(job, attempt, free[0])
+
+    def _start(self, job: TaskJob, attempt: int, lane: int) -> None:
+        env = {**os.environ, **job.env, "SF_RUNNER_ATTEMPT": str(attempt)}
+        env[TAG_VARIABLE] = make_tag(self._header.run_id, job.job, attempt)
+        share = split_gpus(self._given, lane, self._header.lanes)
+        gpus = share_gpus(share, job.env.get("CUDA_VISIBLE_DEVICES"))
+        if gpus is not None:
+            env["CUDA_VISIBLE_DEVICES"] = gpus
+        log = job.log(attempt)
+        request = SpawnRequest(
+            job=job.job, attempt=attempt, argv=job.argv, env=env, log=log, exit_record=job.exit_record
+        )
+        try:
+            pid = self._parent.spawn(request)
+        except OSError as exc:
+            error, permanent = start_error(job.argv[0], log, exc)
+            self._codes.append(127)
+            self._say(
+                e="end", t=time.time(), job=job.job, attempt=attempt, record=None, told="error", error=error,
+                oom=not permanent,
+            )  # fmt: skip
+            return
+        self._running[job.job] = (attempt, lane)
+        self._say(e="start", t=time.time(), job=job.job, attempt=attempt, pid=pid, gpus=gpus)
+
+    def _ended(self, end: JobEnd) -> None:
+        del self._running[end.job]
+        self._stopper.forget(end.job)
+        told = self._told.pop(end.job, "")
+        code, signum = end.record.get("exit_code"), end.record.get("signal")
+        self._codes.append(code if code is not None else 128 + (signum or 0))
+        if told in _AGAIN and code == 0 and self._is_done(end):
+            told = ""
+        oom = signum == signal.SIGKILL and not told and oom_kills() > self._oom_kills
+        self._say(e="end", t=time.time(), job=end.job, attempt=end.attempt, record=end.record, told=told, oom=oom)
+        if told in _AGAIN:
+            self._waiting.append((self._jobs[end.job], end.attempt + 1))
+
+    def _is_done(self, end: JobEnd) -> bool:
+        """Whether it had done everything, whatever it was told."""
+        progress = read_progress(f"{self._jobs[end.job].folder}/progress.json")
+        started = end.record.get("started") or 0.0
+        return progress is not None and progress.time_unix_s >= started - _CLOCK_SKEW_S and progress.done
+
+    # ---- being queued again --------------------------------------------------------------------------------
+
+    def _queue_again(self) -> bool:
+        """Whether Slurm took the task back into its queue. It kills us for it."""
+        if not self._waiting:
+            return False
+        if self._history.requeues >= self._header.max_requeues:
+            self._say(e="requeue", t=time.time(), error=f"--slurm_max_requeues={self._header.max_requeues} reached")
+            return False
+        self._say(e="requeue", t=time.time(), error="")
+        own = os.environ.get("SLURM_JOB_ID", "")
+        try:
+            done = subprocess.run(["scontrol", "requeue", own], capture_output=True, text=True, timeout=60, check=False)
+            failed = done.returncode != 0 and not self._told_to_end()
+            error = done.stderr.strip() or f"scontrol requeue: exit code {done.returncode}"
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            failed, error = True, f"scontrol requeue: {exc}"
+        if failed:
+            self._say(e="requeue", t=time.time(), error=" ".join(error.split()))
+        return not failed
+
+    def _told_to_end(self) -> bool:
+        return signal.SIGTERM in self._signals
+
+    def _await_end(self) -> None:
+        until = time.monotonic() + _WAIT_FOR_KILL_S
+        while not self._told_to_end() and time.monotonic() < until:
+            select.select([self._wake_r], [], [], 1.0)
+
+    # ---- what is written down ------------------------------------------------------------------------------
+
+    def _say(self, **body: Any) -> None:
+        self._unwritten.append(body)
+        self._write_again()
+
+    def _write_again(self) -> None:
+        """What a full disk kept from being written is written as soon as it can be."""
+        while self._unwritten:
+            try:
+                self._records.write(**self._unwritten[0])
+            except OSError:
+                return
+            self._unwritten.pop(0)
+
+
+def _foreign(batch: BatchPaths) -> str:
+    """Why this job is not one that the runner submitted; empty when it may be."""
+    expected, own = batch.array_id(), os.environ.get("SLURM_ARRAY_JOB_ID", "")
+    if batch.is_abandoned():
+        return "it was given up before it was known to be submitted"
+    if expected and own and expected != own:
+        return f"its experiments belong to job {expected}, not to job {own}"
+    return ""
+
+
+def main() -> int:
+    batch = BatchPaths(root=Path(sys.argv[1]))
+    if why := _foreign(batch):
+        print(f"nothing is run for {batch.root}: {why}", flush=True)
+        return _NOT_OURS
+    code = Wrapper(batch, int(os.environ["SLURM_ARRAY_TASK_ID"])).run()
+    _remove_empty_output()
+    return code
+
+
+def _remove_empty_output() -> None:
+    """The script's own output, which is nearly always empty: thousands of empty files help nobody."""
+    with suppress(OSError):
+        path = os.readlink("/proc/self/fd/1")  # noqa: PTH115
+        if os.fstat(1).st_size == 0 and os.path.isfile(path):  # noqa: PTH113
+            os.unlink(path)  # noqa: PTH108
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""What the wrapper of a Slurm task writes down, one JSON object per line, one writer at a time.
+
+    {"e": "begin", "t": ..., "n": 1, "array": "17", "node": "n1"}    the wrapper started, for the n-th time
+    {"e": "start", "t": ..., "job": ..., "attempt": 1, "pid": ..., "gpus": "0"}
+    {"e": "end", "t": ..., "job": ..., "attempt": 1, "record": {...}, "told": ""}
+    {"e": "requeue", "t": ..., "error": ""}                          it asked Slurm to queue the task again
+
+Standard library only: the wrapper imports it on the node.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Told = Literal["", "order", "limit", "term", "lost", "error"]
+"""Why an attempt was ended: by itself; ordered by the runner; its time was over; TERM from outside; its machine or
+wrapper was gone; it could not be started."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptStart:
+    attempt: int
+    t: float
+    begin: int
+    """Which start of the wrapper it belongs to."""
+    pid: int = 0
+    node: str = ""
+    gpus: str | None = None
+    """CUDA_VISIBLE_DEVICES; None: not set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptEnd:
+    attempt: int
+    t: float
+    record: Mapping[str, Any] | None
+    told: Told
+    error: str = ""
+    oom: bool = False
+
+
+@dataclass(kw_only=True)
+class JobHistory:
+    """Attempts of one job in one task, by number."""
+
+    starts: dict[int, AttemptStart] = field(default_factory=dict)
+    ends: dict[int, AttemptEnd] = field(default_factory=dict)
+
+    @property
+    def last(self) -> int:
+        """Number of the last attempt that was started or ended; 0: none."""
+        return max([*self.starts, *self.ends], default=0)
+
+
+@dataclass(kw_only=True)
+class TaskHistory:
+    """The fold of a task's records."""
+
+    begins: int = 0
+    array_id: str = ""
+    node: str = ""
+    requeues: int = 0
+    requeue_error: str = ""
+    jobs: dict[str, JobHistory] = field(default_factory=dict)
+    offset: int = 0
+    """Bytes read so far."""
+
+    def apply(self, line: Mapping[str, Any]) -> None:
+        kind = line.get("e")
+        if kind == "begin":
+            self.begins, self.array_id, self.node = int(line["n"]), str(line["array"]), str(line["node"])
+            self.requeue_error = ""
+        elif kind == "requeue":
+            error = str(line.get("error", ""))
+            if not error:
+                self.requeues += 1
+            elif not error.startswith("--"):  # it was asked for, and refused
+                self.requeues -= 1
+            self.requeue_error = error
+        elif kind == "start":
+            start = AttemptStart(
+                attempt=line["attempt"],
+                t=line["t"],
+                begin=self.begins,
+                pid=line["pid"],
+                node=self.node,
+                gpus=line.get("gpus"),
+            )
+            self.jobs.setdefault(line["job"], JobHistory()).starts[start.attempt] = start
+        elif kind == "end":
+            end = AttemptEnd(
+                attempt=line["attempt"],
+                t=line["t"],
+                record=line.get("record"),
+                told=line.get("told", ""),
+                error=line.get("error", ""),
+                oom=line.get("oom", False),
+            )
+            self.jobs.setdefault(line["job"], JobHistory()).ends[end.attempt] = end
+
+
+def read_history(path: Path, history: TaskHistory) -> bool:
+    """Fold in what was written since; whether there was anything. A line that is still being written is left."""
+    try:
+        with path.open("rb") as file:
+            file.seek(history.offset)
+            data = file.read()
+    except OSError:
+        return False
+    whole = data[: data.rfind(b"\n") + 1]
+    history.offset += len(whole)
+    for line in whole.splitlines():
+        try:
+            body = json.loads(line)
+            if isinstance(body, dict):
+                history.apply(body)
+        except (ValueError, KeyError, TypeError):
+            continue  # torn when a node died; what it would have said is told by Slurm
+    return bool(whole)
+
+
+class RecordWriter:
+    """Appends. A torn last line of a wrapper that was killed is closed first."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        size = os.fstat(self._fd).st_size
+        if size and os.pread(self._fd, 1, size - 1) != b"\n":
+            os.write(self._fd, b"\n")
+
+    def write(self, **body: Any) -> None:
+        """OSError when the disk is full."""
+        os.write(self._fd, json.dumps(body, separators=(",", ":")).encode() + b"\n")
+        os.fsync(self._fd)

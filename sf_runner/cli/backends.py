@@ -1,0 +1,71 @@
+"""Backends by name: what the commands have to know of each, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sf_runner.backends.base import Backend, Launch
+from sf_runner.cli.options import RunOptions
+from sf_runner.cli.slots import SlotChoice
+from sf_runner.errors import UsageError
+from sf_runner.lifeline import Lifeline
+from sf_runner.paths import RunPaths
+from sf_runner.plan import Plan
+from sf_runner.run_state import RunState
+from sf_runner.slots import SlotRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendContext:
+    """What a backend may be made of. `state`: the run as it is before this start does anything."""
+
+    options: RunOptions
+    plan: Plan
+    state: RunState
+    lifeline: Lifeline | None = None
+
+
+class BackendKind(Protocol):
+    """One value of `--runner`. Whether its runner is guarded is said in `options.GUARDED`, which loads nothing."""
+
+    name: str
+    queueing: bool
+    """It queues by itself: everything that is ready is handed to it at once, it keeps to `max_parallel`."""
+
+    def check(self, options: RunOptions, plan: Plan) -> None:
+        """UsageError in one line when it cannot work here or a flag cannot be fulfilled. Touches nothing."""
+
+    def choose_slots(self, options: RunOptions, plan: Plan) -> SlotChoice:
+        """Devices and cores that the runner hands out, and how many experiments run side by side."""
+
+    def slot_requests(self, plan: Plan) -> Mapping[str, SlotRequest]:
+        """What each shape of job asks of those slots."""
+
+    def make(self, context: BackendContext) -> Backend:
+        """The backend of a start of the run."""
+
+    def reopen(self, paths: RunPaths, state: RunState) -> Backend:
+        """The backend as far as it takes to find, watch and end what an earlier start left, without its flags."""
+
+    def preview(self, context: BackendContext, launches: Sequence[Launch]) -> Iterator[tuple[str, str]]:
+        """What would be submitted for these attempts: (what it is, its exact text) each. UsageError where nothing is
+        ever submitted."""
+
+
+def kind_of(name: str) -> BackendKind:
+    """The backend called `name`. UsageError when this version does not have it."""
+    if name == "processes":
+        from sf_runner.cli.processes_kind import ProcessesKind
+
+        return ProcessesKind()
+    if name == "slurm":
+        from sf_runner.cli.slurm_kind import SlurmKind
+
+        return SlurmKind()
+    if name == "ngc":
+        from sf_runner.cli.ngc_kind import NgcKind
+
+        return NgcKind()
+    raise UsageError(f"--runner={name} is not available in this version; use --runner=processes")

@@ -1,0 +1,165 @@
+"""`--runner=slurm` for the commands: from its flags to a backend, and what it would submit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from sf_runner.backends.base import Launch
+from sf_runner.backends.slurm import task
+from sf_runner.backends.slurm.backend import SlurmBackend
+from sf_runner.backends.slurm.client import SlurmClient, SlurmDownError, is_here
+from sf_runner.backends.slurm.packing import SubmitSettings
+from sf_runner.backends.slurm.script import JobShape, ScriptSettings, check_settings, read_template, render_script
+from sf_runner.cli.backends import BackendContext
+from sf_runner.cli.options import RunOptions
+from sf_runner.cli.slots import SlotChoice
+from sf_runner.cores import read_topology
+from sf_runner.description import Resources
+from sf_runner.devices import GpuSnapshot
+from sf_runner.errors import BackendError, UsageError
+from sf_runner.paths import RunPaths
+from sf_runner.plan import Plan
+from sf_runner.reconcile import slot_requests
+from sf_runner.run_state import RunState
+from sf_runner.slot_types import LEAVE_ALONE, SlotPolicy, SlotRequest
+from sf_runner.slots import SlotSetup
+
+_HERE_ONLY = (
+    "num_gpus", "experiments_per_gpu", "gpus", "gpu_exclude_busy", "gpu_memory_per_experiment", "cpus_per_experiment",
+)  # fmt: skip
+"""Flags about the GPUs and cores of this machine."""
+
+
+class SlurmKind:
+    name = "slurm"
+    queueing = True
+
+    def check(self, options: RunOptions, plan: Plan) -> None:
+        for name in _HERE_ONLY:
+            if getattr(options, name):
+                raise UsageError(
+                    f"--{name} is about this machine; on Slurm use --slurm_gpus_per_job, --slurm_cpus_per_gpu, "
+                    "--slurm_experiments_per_job and --slurm_side_by_side"
+                )
+        check_settings(script_settings(options, plan))
+        if not options.print_only and not options.dry_run and not is_here():
+            raise UsageError(
+                "--runner=slurm: sbatch was not found here; start this on a login node of the cluster "
+                "(--slurm_print_only shows what would be submitted)"
+            )
+
+    def choose_slots(self, options: RunOptions, plan: Plan) -> SlotChoice:
+        """Slurm hands out GPUs and cores."""
+        policy = SlotPolicy(num_gpus=0, experiments_per_gpu=LEAVE_ALONE)
+        setup = SlotSetup.create(policy, GpuSnapshot(), read_topology())
+        parallel = max_parallel(options, plan) or max(1, len(plan.jobs))
+        return SlotChoice(setup=setup, probe=None, snapshot=GpuSnapshot(), max_parallel=parallel)
+
+    def slot_requests(self, plan: Plan) -> Mapping[str, SlotRequest]:
+        return dict.fromkeys(slot_requests(plan), SlotRequest(gpus=0))
+
+    def make(self, context: BackendContext) -> SlurmBackend:
+        options, plan = context.options, context.plan
+        settings = submit_settings(options, plan, context.state.run_id)
+        client = SlurmClient()
+        self._try_out(settings, plan, client)
+        return SlurmBackend(plan.paths.slurm_dir, settings, poll_s=options.slurm.poll, client=client)
+
+    def reopen(self, paths: RunPaths, state: RunState) -> SlurmBackend:
+        if not is_here():
+            raise BackendError(
+                f"run '{paths.run_name}' has experiments in Slurm, and its commands were not found here; "
+                "go to a login node of the cluster"
+            )
+        return SlurmBackend(paths.slurm_dir, None, poll_s=1.0)
+
+    def preview(self, context: BackendContext, launches: Sequence[Launch]) -> Iterator[tuple[str, str]]:
+        options, plan = context.options, context.plan
+        backend = SlurmBackend(plan.paths.slurm_dir, submit_settings(options, plan, context.state.run_id))
+        try:
+            if is_here():
+                backend.open()
+            for draft in backend.drafts(launches):
+                count = sum(map(len, draft.tasks))
+                what = f"{draft.paths.script}: {count} experiments in {len(draft.tasks)} tasks of an array"
+                yield what, draft.script
+        finally:
+            backend.close(detach=False)
+
+    def _try_out(self, settings: SubmitSettings, plan: Plan, client: SlurmClient) -> None:
+        """Have sbatch look at a script of each shape before anything is written down as submitted."""
+        folder = plan.paths.slurm_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        for shape in dict.fromkeys(settings.shape_of(job.job_id) for job in plan.jobs):
+            script = folder / "try_out.sh"
+            batch = str(folder.absolute() / "try_out")
+            script.write_text(render_script(settings.script, shape, batch=batch, num_tasks=1, throttle=0))
+            try:
+                fault = client.test(str(script))
+            except SlurmDownError:
+                return  # told when it is to be submitted
+            finally:
+                script.unlink()
+            if fault:
+                raise UsageError(f"Slurm would not take the experiments: {fault}; look at the --slurm_ flags")
+
+
+def max_parallel(options: RunOptions, plan: Plan) -> int | None:
+    """None: as many as Slurm runs."""
+    return options.max_parallel or plan.defaults.max_parallel
+
+
+def submit_settings(options: RunOptions, plan: Plan, run_id: str) -> SubmitSettings:
+    jobs = plan.by_id()
+    return SubmitSettings(
+        script=script_settings(options, plan),
+        shape_of=lambda job: job_shape(options, jobs[job].resources),
+        run_id=run_id,
+        max_parallel=max_parallel(options, plan),
+        grace_s=options.grace,
+        max_requeues=options.slurm.max_requeues,
+    )
+
+
+def script_settings(options: RunOptions, plan: Plan) -> ScriptSettings:
+    """UsageError when the template cannot be read."""
+    slurm = options.slurm
+    given = {name: getattr(slurm, name) for name in ("partition", "account", "qos", "constraint", "time", "mem")}
+    folder = None
+    if slurm.workdir:
+        folder = str(Path(slurm.workdir).absolute())
+        if not options.print_only:
+            try:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                raise UsageError(f"--slurm_workdir={slurm.workdir}: {exc.strerror}") from None
+    return ScriptSettings(
+        job_name=plan.run_name,
+        folder=os.getcwd(),  # noqa: PTH109
+        command=[sys.executable, str(Path(task.__file__).absolute())],
+        options={name: value for name, value in given.items() if value is not None},
+        passed_on=slurm.args,
+        signal_ahead_s=slurm.signal_ahead,
+        timeout_s=slurm.timeout,
+        template=read_template(slurm.sbatch_template) if slurm.sbatch_template else None,
+        output_folder=folder,
+    )
+
+
+def job_shape(options: RunOptions, needs: Resources) -> JobShape:
+    """What a job asks for that runs experiments with these needs, `lanes` of them side by side."""
+    slurm = options.slurm
+    gpus = slurm.gpus_per_job
+    lanes = slurm.side_by_side or (max(1, gpus) if needs.gpus is None and needs.cpus is None else 1)
+    lanes = min(lanes, slurm.experiments_per_job)
+    if needs.gpus is not None:
+        gpus = needs.gpus * lanes
+    cpus = slurm.cpus_per_job
+    if cpus is None and slurm.cpus_per_gpu is not None:
+        cpus = slurm.cpus_per_gpu * max(1, gpus)
+    if needs.cpus is not None:
+        cpus = needs.cpus * lanes
+    return JobShape(gpus=gpus, cpus=cpus, experiments=slurm.experiments_per_job, lanes=lanes)

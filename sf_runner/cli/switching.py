@@ -1,0 +1,95 @@
+"""A run that was started on one backend and goes on with another: what still lives there must not be started again."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+
+from sf_runner.backends.base import Backend, Ended, NotStarted, Remark, Report, Started
+from sf_runner.backends.job_parent import read_record
+from sf_runner.cli.backends import kind_of
+from sf_runner.errors import BackendError, StorageError, UsageError
+from sf_runner.events import Event, Note
+from sf_runner.journal import Journal
+from sf_runner.launching import known_attempts
+from sf_runner.outcomes import judge_report, started_event, submitted_again
+from sf_runner.paths import RunPaths
+from sf_runner.run_state import RunState
+from sf_runner.scheduler import Policy
+
+_PATIENCE_S = 60.0
+
+
+def is_elsewhere(state: RunState, backend: str) -> bool:
+    """Whether experiments were left with another backend than this one."""
+    return bool(state.active) and state.opened is not None and state.opened.backend != backend
+
+
+def settle_elsewhere(state: RunState, journal: Journal, paths: RunPaths) -> None:
+    """Write down what became of them. UsageError in one line when one of them still lives there."""
+    assert state.opened is not None
+    name, host = state.opened.backend, state.opened.host
+    _check_host(state, paths, name, host)
+    backend = kind_of(name).reopen(paths, state)
+    backend.open()
+    try:
+        _Settler(state, journal, paths).settle(backend, name)
+    finally:
+        backend.close(detach=True)
+    if state.active:
+        raise UsageError(
+            f"{len(state.active)} experiment(s) of run '{paths.run_name}' still wait or run with --runner={name}, e.g. "
+            f"'{next(iter(state.active))}'; wait for them, or end them with: "
+            f"python -m sf_runner.cancel {paths.run_name} --train_dir={paths.train_dir}"
+        )
+
+
+def _check_host(state: RunState, paths: RunPaths, name: str, host: str) -> None:
+    """Processes of another machine cannot be looked at from here."""
+    if name != "processes" or host == socket.gethostname():
+        return
+    known = known_attempts(state, paths)
+    unknown = [item for item in known if read_record(item.exit_record, item.attempt) is None]
+    if unknown:
+        raise UsageError(
+            f"{len(unknown)} experiment(s) of run '{paths.run_name}' were left running on {host}, e.g. "
+            f"'{unknown[0].job}'; end them there with: python -m sf_runner.cancel {paths.run_name}"
+        )
+
+
+class _Settler:
+    def __init__(self, state: RunState, journal: Journal, paths: RunPaths) -> None:
+        self._state, self._journal, self._paths = state, journal, paths
+        self._policy = Policy(max_retries=state.max_retries)
+
+    def settle(self, backend: Backend, name: str) -> None:
+        """Until the backend knows of each whether it is over."""
+        self._take(backend.adopt(known_attempts(self._state, self._paths)))
+        deadline = time.monotonic() + _PATIENCE_S
+        self._take(backend.poll(time.time()))
+        while self._state.active and not backend.certain():
+            if time.monotonic() > deadline:
+                raise BackendError(
+                    f"whether experiments left with --runner={name} still run cannot be told now; try again later"
+                )
+            select.select(backend.fds(), (), (), 0.2)
+            self._take(backend.poll(time.time()))
+        if not self._journal.flush():
+            raise StorageError(f"cannot write {self._journal.path}: {self._journal.trouble}; free some space first")
+
+    def _take(self, reports: list[Report]) -> None:
+        for report in reports:
+            events: list[Event] = []
+            if isinstance(report, Started):
+                events = [started_event(report)]
+            elif isinstance(report, Ended | NotStarted):
+                record = self._state.jobs[report.job]
+                ended = judge_report(record, report, lambda record: self._paths.job(record.job_id), self._policy)
+                again = submitted_again(report, ended) if isinstance(report, Ended) else None
+                events = [ended] if again is None else [ended, again]
+            elif isinstance(report, Remark):
+                events = [Note(t=time.time(), text=report.text, job=report.job)]
+            for event in events:
+                self._journal.append((event,))
+                self._state.apply(event)

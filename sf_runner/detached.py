@@ -1,0 +1,58 @@
+"""A run whose experiments go on without a runner, as far as they write down themselves how they fare.
+
+The journal has one writer, the runner; what it would write now is folded into a copy of the state, for people to see.
+"""
+
+from __future__ import annotations
+
+from sf_runner.backends.base import Ended, NotStarted, Started
+from sf_runner.launching import known_attempts
+from sf_runner.outcomes import judge_report, started_event, submitted_again
+from sf_runner.paths import RunPaths
+from sf_runner.run_state import RunState
+from sf_runner.scheduler import Policy
+
+_LOOK_EVERY_S = 2.0
+WITH_RECORDS = ("slurm",)
+"""Backends whose experiments write such records."""
+
+
+class DetachedRun:
+    """Looks at most every two seconds."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._paths = paths
+        self._observer: object = None
+        self._looked_at = float("-inf")
+        self._seen: tuple[int, float] = (0, 0.0)
+        self._shown: RunState | None = None
+
+    def state(self, state: RunState, now: float) -> RunState:
+        """The state with what happened since; the same one where nothing can have happened."""
+        opened = state.opened
+        if not state.active or opened is None or opened.backend not in WITH_RECORDS:
+            return state
+        seen = (id(state), state.last_event_at)
+        if self._shown is None or seen != self._seen or now - self._looked_at >= _LOOK_EVERY_S:
+            self._seen, self._looked_at = seen, now
+            self._shown = self._look(state)
+        return self._shown
+
+    def _look(self, state: RunState) -> RunState:
+        from sf_runner.backends.slurm.observe import Observer
+
+        if not isinstance(self._observer, Observer):
+            self._observer = Observer(self._paths.slurm_dir)
+        shown = state.branch()
+        policy = Policy(max_retries=state.max_retries)
+        for report in self._observer.look(known_attempts(state, self._paths)):
+            if isinstance(report, Started):
+                shown.apply(started_event(report))
+            elif isinstance(report, Ended | NotStarted):
+                record = shown.jobs[report.job]
+                event = judge_report(record, report, lambda record: self._paths.job(record.job_id), policy)
+                shown.apply(event)
+                again = submitted_again(report, event) if isinstance(report, Ended) else None
+                if again is not None:
+                    shown.apply(again)
+        return shown

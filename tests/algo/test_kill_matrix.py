@@ -1,0 +1,78 @@
+"""kill -9 of every kind of process of a real Doom training, at every stage of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.algo.test_runtime_doom import SHM, SMALL, segments_of
+from tests.algo.training_command import TrainingCommand
+
+pytest.importorskip("vizdoom", reason="VizDoom environments need the vizdoom package")
+pytestmark = [pytest.mark.doom, pytest.mark.slow]
+
+VICTIMS = {
+    "rollout worker": "sf_algo.rollout.worker",
+    "learner": "sf_algo.runtime.learner_process",
+    "engine": "-iwad",
+    "main": "",
+}
+BOUND_S = 120.0
+"""Within which a training has to end or heal, on a loaded machine."""
+
+
+def train(folder: Path, *flags: str) -> TrainingCommand:
+    return TrainingCommand(*SMALL, f"--train_dir={folder}", "--experiment=e", "--save_every_sec=0.3", *flags)
+
+
+def kill_one(training: TrainingCommand, victim: str) -> set[Path]:
+    """Kill the first process of that kind as soon as there is one; the shared memory of all engines at that time."""
+    while True:
+        pids = [training.process.pid] if victim == "main" else training.pids(VICTIMS[victim])
+        if pids:
+            segments = segments_of(training.pids(VICTIMS["engine"]))
+            os.kill(pids[0], signal.SIGKILL)
+            return segments
+        assert training.process.poll() is None, "the command ended without such a process:\n" + training.text
+
+
+@pytest.mark.parametrize("moment", ["start", "steady state", "checkpointing"])
+@pytest.mark.parametrize("victim", list(VICTIMS))
+def test_whoever_is_killed_and_when(tmp_path: Path, victim: str, moment: str) -> None:
+    with train(tmp_path) as training:
+        if moment == "steady state":
+            training.wait_for(r"fps [1-9]")
+        elif moment == "checkpointing":
+            training.wait_for("saved", BOUND_S)
+            # Saves follow each other every 0.3 s and take a few ms: one delay of many falls into one.
+            threading.Event().wait(0.3 * random.random())
+        segments = kill_one(training, victim)
+        if victim == "main":
+            assert training.finish(BOUND_S) == -signal.SIGKILL
+        elif victim == "learner":
+            assert training.finish(BOUND_S) == 1
+            told = [line for line in training.lines if line.startswith("error: ")]
+            assert len(told) == 1, training.text
+            assert "learner process was killed by SIGKILL" in told[0]
+        else:
+            # VizDoom's library crashes when its engine dies while it starts, which takes the worker along.
+            line = training.wait_for("it is started again|which had broken", BOUND_S)
+            assert "worker" in line or "environment" in line
+            training.wait_for(r"fps [1-9]", BOUND_S)
+            training.process.terminate()
+            assert training.finish(BOUND_S) == 128 + signal.SIGTERM
+        training.wait_until_nothing_is_left()
+    assert not [path for path in segments if path.exists()]
+    assert not list(SHM.glob("sf_algo*"))
+    saved = sorted((tmp_path / "e" / "checkpoint_p0").glob("checkpoint_*.pth"))
+    with train(tmp_path, "--train_for_seconds=5") as again:
+        assert again.finish(BOUND_S) == 0
+        again.wait_until_nothing_is_left()
+    assert ("goes on from" in again.text) == bool(saved)
+    assert json.loads((tmp_path / "e" / "results.json").read_text())["outcome"] == "finished"

@@ -1,0 +1,157 @@
+"""What clusters do to jobs: time limits, preemption, lost nodes, a controller that is gone. On a real Slurm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sf_runner import events as ev
+from sf_runner.job_state import Cancelled, Failed, Running, Submitted, Succeeded
+from tests.runner.harness import shell, wait_until
+from tests.runner.slurm_cluster import SlurmCluster
+from tests.runner.slurm_runs import SlurmRun, slurm_run
+
+pytestmark = pytest.mark.slurm
+
+# Counts its steps in a checkpoint, saves and stops on TERM, and needs 40 of them: more than one attempt has time for.
+TRAINING = """\
+n=$(cat checkpoint 2>/dev/null || echo 0); echo attempt $SF_RUNNER_ATTEMPT from $n
+trap 'echo $n > checkpoint; echo saved $n; exit 143' TERM
+while test $n -lt {steps}; do sleep 0.1; n=$((n+1)); done
+echo $n > checkpoint
+"""
+
+
+def verdicts(run: SlurmRun, name: str) -> list[tuple[int, str]]:
+    return [(e.attempt, e.verdict) for e in run.read_events(ev.AttemptEnded, name)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow  # Slurm looks at time limits every half minute
+def test_before_its_time_limit_a_job_saves_queues_again_and_goes_on(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster, shell("a", TRAINING.format(steps=450))) as run:
+        run.start("--slurm_time=1", "--slurm_signal_ahead=55")
+        assert run.finish() == 0
+        assert verdicts(run, "a")[:1] == [(1, "requeue")]
+        assert isinstance(run.job("a").state, Succeeded)
+        cause = run.read_events(ev.AttemptEnded, "a")[0].cause  # type: ignore[attr-defined]
+        assert cause.summary == "its time was over; it is queued again"
+        assert "saved" in run.log("a", 1)
+        saved = run.log("a", 1).split("saved ")[1].split()[0]
+        assert f"attempt 2 from {saved}" in run.log("a", 2)
+        assert len(run.arrays()) == 1, "Slurm queued it again, nothing was submitted anew"
+
+
+def test_its_own_timeout_does_the_same_without_a_runner(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster, shell("a", TRAINING.format(steps=45)), shell("b", "true")) as run:
+        run.start("--slurm_timeout=2", "--detach")
+        assert run.finish() == 0
+        wait_until("the job to be queued again", lambda: "saved" in run.log("a") and ("PENDING" in str(cluster.jobs())))
+        run.start("--slurm_timeout=2")
+        assert run.finish() == 0
+        assert verdicts(run, "a") == [(1, "requeue"), (2, "requeue"), (3, "succeeded")]
+        assert verdicts(run, "b") == [(1, "succeeded")]
+        assert len(run.arrays()) == 1
+
+
+def test_requeues_have_an_end(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster, shell("a", "while :; do sleep 0.1; done")) as run:
+        run.start("--slurm_timeout=1", "--slurm_max_requeues=1")
+        assert run.finish() == 1
+        assert verdicts(run, "a") == [(1, "requeue"), (2, "failed")]
+        assert "--slurm_max_requeues=1 reached" in run.printed()
+
+
+def test_a_preempted_job_resumes_from_its_checkpoint(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster) as run:
+        run.describe(*[shell(name, TRAINING.format(steps=60).replace("checkpoint", f"point_{name}")) for name in "ab"])
+        run.start("--slurm_args=--exclusive")
+        run.wait("both to run", lambda state: state.count("Running") == 2)
+        urgent = ["sbatch", "--parsable", "-p", "urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 2"]
+        cluster.run(*urgent)
+        run.wait("one to be preempted", lambda state: any(r.attempts == 2 for r in state.jobs.values()))
+        assert run.finish() == 0
+        (again,) = [record for record in run.state.jobs.values() if record.attempts == 2]
+        log = run.paths.job(again.job_id).attempt_log(1).read_text()
+        saved = log.split("saved ")[1].split()[0]
+        assert f"attempt 2 from {saved}" in run.paths.job(again.job_id).attempt_log(2).read_text()
+        (ended, _) = run.read_events(ev.AttemptEnded, again.job_id)
+        assert (ended.verdict, ended.cause.kind) == ("requeue", "preempted")  # type: ignore[attr-defined]
+
+
+def test_a_node_that_fails_gives_its_jobs_to_another(tmp_path: Path) -> None:
+    with SlurmCluster(slurmd_timeout_s=4, cpus=1) as cluster, slurm_run(tmp_path, cluster) as run:
+        run.describe(*[run.waiting(name) for name in "ab"])
+        run.start()
+        run.wait("both to run", lambda state: state.count("Running") == 2)
+        nodes = {name: run.read_events(ev.AttemptStarted, name)[0].handle["node"] for name in "ab"}  # type: ignore[attr-defined]
+        victim = next(name for name, node in nodes.items() if node == "n2")
+        cluster.kill_node(2)
+        run.wait_for(victim, Submitted, attempt=2)
+        for name in "ab":
+            run.finish_waiting(name)
+        assert run.finish() == 0
+        assert verdicts(run, victim) == [(1, "requeue"), (2, "succeeded")]
+        (ended, _) = run.read_events(ev.AttemptEnded, victim)
+        assert ended.cause.kind == "node_failed"  # type: ignore[attr-defined]
+
+
+def test_the_controller_goes_down_and_comes_back(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster) as run:
+        run.describe(*[run.waiting(name) for name in "ab"])
+        run.start("--max_parallel=1")
+        run.wait_for("a", Running)
+        cluster.stop_controller()
+        run.wait("a word about it", lambda state: any("Slurm does not answer" in n.text for n in state.notes))
+        run.finish_waiting("a")
+        run.wait_for("a", Succeeded)
+        assert isinstance(run.job("b").state, Submitted)
+        cluster.start_controller()
+        run.finish_waiting("b")
+        assert run.finish() == 0
+        assert sum("does not answer" in note.text for note in run.state.notes) == 1
+        assert any("Slurm answers again" in note.text for note in run.state.notes)
+
+
+def test_cancelled_in_slurm_is_told_as_such(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster) as run:
+        run.describe(*[run.waiting(name) for name in "ab"])
+        run.start("--max_parallel=1")
+        run.wait_for("a", Running)
+        array = run.arrays()[0]
+        cluster.run("scancel", f"{array}_0", f"{array}_1")
+        run.wait_for("a", Cancelled)
+        run.wait_for("b", Cancelled)
+        assert run.finish() == 1
+        ended = run.read_events(ev.AttemptEnded)
+        assert [e.cause.kind for e in ended] == ["cancelled", "cancelled"]  # type: ignore[attr-defined]
+
+
+def test_a_script_that_fails_before_the_experiment_is_told(tmp_path: Path, cluster: SlurmCluster) -> None:
+    template = tmp_path / "template.sh"
+    template.write_text("#!/bin/bash\nset -e\nmodule_that_is_missing load cuda\n$CMD\n")
+    with slurm_run(tmp_path, cluster, shell("a", "true")) as run:
+        run.start(f"--slurm_sbatch_template={template}")
+        assert run.finish() == 1
+        state = run.job("a").state
+        assert isinstance(state, Failed)
+        assert "its job ended before the experiment was started" in state.cause.summary
+        assert "module_that_is_missing: command not found" in state.cause.summary
+
+
+def test_out_of_memory_is_recognised(tmp_path: Path, cluster: SlurmCluster) -> None:
+    hungry = "ulimit -v 200000; exec python3 -I -S -c 'bytearray(10**9)'"
+    with slurm_run(tmp_path, cluster, shell("a", hungry)) as run:
+        run.start()
+        assert run.finish() == 1
+        state = run.job("a").state
+        assert isinstance(state, Failed)
+        assert state.cause.kind == "host_oom"
+
+
+def test_a_program_that_is_missing_is_not_tried_again(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster, "Experiment('a', 'no-such-program')") as run:
+        run.start("--max_retries=3")
+        assert run.finish() == 1
+        assert run.job("a").attempts == 1
+        assert "program 'no-such-program' was not found on PATH" in run.printed()

@@ -1,0 +1,205 @@
+"""Pure parts of the Slurm backend: lists of indices, throttles, packing, shares of GPUs, Slurm's vocabulary."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sf_runner.backends.base import Launch
+from sf_runner.backends.slurm.batches import list_batches, next_batches, read_batch, read_one_task, write_batch
+from sf_runner.backends.slurm.client import clean_environment, complaint, compress, expand
+from sf_runner.backends.slurm.node import share_gpus, split_gpus
+from sf_runner.backends.slurm.packing import SubmitSettings, make_drafts, throttles
+from sf_runner.backends.slurm.script import JobShape, ScriptSettings
+from sf_runner.backends.slurm.states import STATES, meaning
+from sf_runner.backends.slurm.task_records import RecordWriter, TaskHistory, read_history
+from sf_runner.cli.options import parse
+from sf_runner.cli.slurm_kind import job_shape
+from sf_runner.description import Resources
+from sf_runner.errors import UsageError
+from sf_runner.placement import ANYWHERE
+
+SCRIPT = ScriptSettings(job_name="s", folder="/w", command=["python", "task.py"])
+
+
+def launch(job: str, attempt: int = 1) -> Launch:
+    folder = f"/t/{job}/job"
+    return Launch(
+        job=job, attempt=attempt, argv=["true"], env={"A": "ü"}, placement=ANYWHERE,
+        log=f"{folder}/attempt_{attempt}.log", exit_record=f"{folder}/exit.json",
+    )  # fmt: skip
+
+
+@given(st.sets(st.integers(0, 3000)))
+def test_ids_survive_being_written_as_spans(indices: set[int]) -> None:
+    texts = compress("17", indices)
+    assert all(text.startswith("17_[") for text in texts)
+    found = [index for text in texts for index in expand(text[3:])]
+    assert sorted(found) == sorted(indices)
+
+
+def test_squeues_lists_of_indices() -> None:
+    assert list(expand("1,4-6%2")) == [1, 4, 5, 6]
+    assert list(expand("0-8:4")) == [0, 4, 8]
+    assert list(expand("N/A")) == list(expand("")) == []
+
+
+@given(
+    st.dictionaries(st.integers(0, 20), st.tuples(st.integers(1, 500), st.integers(1, 4)), min_size=1, max_size=8),
+    st.integers(1, 300),
+)
+def test_throttles_keep_to_the_limit_as_far_as_each_array_gets_one(
+    arrays: dict[int, tuple[int, int]], limit: int
+) -> None:
+    shares = throttles(arrays, limit)
+    could = sum(tasks * lanes for tasks, lanes in arrays.values())
+    if could <= limit:
+        assert set(shares.values()) == {0}
+        return
+    assert all(share >= 1 for share in shares.values())
+    used = sum(min(shares[name], tasks) * lanes for name, (tasks, lanes) in arrays.items())
+    assert used <= max(limit, sum(lanes for _, lanes in arrays.values()))
+
+
+def test_without_a_limit_nothing_is_throttled() -> None:
+    assert throttles({0: (1000, 1)}, None) == {0: 0}
+
+
+def test_attempts_are_packed_by_shape_and_cut_to_arrays(tmp_path: Path) -> None:
+    shapes = {"big": JobShape(gpus=2), "small": JobShape(experiments=2, lanes=1)}
+    settings = SubmitSettings(script=SCRIPT, shape_of=lambda job: shapes[job.split("/")[0]], run_id="r")
+    launches = [launch(f"{'big' if i % 5 == 0 else 'small'}/{i}") for i in range(20)]
+    drafts = make_drafts(launches, settings, next_batches(tmp_path), tasks_per_array=3)
+    sizes = [[len(task) for task in draft.tasks] for draft in drafts]
+    assert sizes == [[1, 1, 1], [1], [2, 2, 2], [2, 2, 2], [2, 2]]
+    assert [job.job for draft in drafts for task in draft.tasks for job in task if job.job.startswith("small")] == [
+        item.job for item in launches if item.job.startswith("small")
+    ], "in the order in which they were to start"
+    assert [draft.paths.name for draft in drafts] == ["0001", "0002", "0003", "0004", "0005"]
+    for draft in drafts:
+        write_batch(draft.paths, draft.header, draft.tasks, draft.script)
+    assert [paths.name for paths in list_batches(tmp_path)] == ["0001", "0002", "0003", "0004", "0005"]
+    header, tasks = read_batch(drafts[2].paths)
+    assert (header, tasks) == (drafts[2].header, drafts[2].tasks)
+    assert read_one_task(drafts[2].paths, 1) == (header, tasks[1])
+    with pytest.raises(ValueError, match="no task 7"):
+        read_one_task(drafts[2].paths, 7)
+
+
+@pytest.mark.parametrize(
+    ("given_", "lanes", "shares"),
+    [
+        ("0,1,2,3", 2, ["0,1", "2,3"]),
+        ("0,1,2,3", 4, ["0", "1", "2", "3"]),
+        ("4,7", 3, ["4", "7", "4"]),
+        ("0,1,2", 1, ["0,1,2"]),
+        (None, 2, [None, None]),
+    ],
+)
+def test_experiments_side_by_side_get_gpus_of_their_own(
+    given_: str | None, lanes: int, shares: list[str | None]
+) -> None:
+    assert [split_gpus(given_, lane, lanes) for lane in range(lanes)] == shares
+
+
+def test_an_experiments_own_choice_never_reaches_beyond_what_slurm_gave() -> None:
+    assert share_gpus("2,3", "3") == "3"
+    assert share_gpus("2,3", "0") == "2,3"
+    assert share_gpus("2,3", "-1") == "-1"
+    assert share_gpus(None, "0") == "0"
+
+
+def test_slurms_vocabulary() -> None:
+    assert meaning("CANCELLED by 1000").fate == "cancelled"
+    assert meaning("PREEMPTED+").fate == "requeue"
+    assert meaning("NODE_FAIL").fate == "requeue"
+    assert meaning("SOMETHING_NEW").phase == "running", "what nobody knows is not over"
+    assert all(item.words for name, item in STATES.items() if item.phase == "over"), "each has its own words"
+
+
+def test_nothing_of_a_surrounding_job_or_another_script_gets_into_sbatch() -> None:
+    env = clean_environment(
+        {
+            "SLURM_CONF": "/c", "SLURM_JOB_ID": "3", "SLURM_RESTART_COUNT": "2", "SBATCH_ARRAY_INX": "0-9",
+            "SBATCH_ACCOUNT": "lab", "SF_RUNNER_JOB": "outer", "CUDA_VISIBLE_DEVICES": "3", "HOME": "/h",
+        }
+    )  # fmt: skip
+    assert env == {"SLURM_CONF": "/c", "SBATCH_ACCOUNT": "lab", "HOME": "/h"}
+
+
+def test_complaints_are_one_line() -> None:
+    text = "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid\n"
+    assert complaint(text) == "invalid partition specified: x; Batch job submission failed: Invalid"
+
+
+def test_records_are_read_as_they_grow_and_survive_a_torn_line(tmp_path: Path) -> None:
+    path, history = tmp_path / "0.jsonl", TaskHistory()
+    assert not read_history(path, history)
+    RecordWriter(path).write(e="begin", t=1.0, n=1, array="7", node="n1")
+    with path.open("a") as file:
+        file.write('{"e": "start", "t": 2.0, "jo')
+    assert read_history(path, history)
+    writer = RecordWriter(path)
+    writer.write(e="begin", t=3.0, n=2, array="7", node="n2")
+    writer.write(e="start", t=4.0, job="a", attempt=1, pid=5, gpus="0")
+    assert read_history(path, history)
+    assert not read_history(path, history)
+    assert (history.begins, history.node, history.array_id) == (2, "n2", "7")
+    assert history.jobs["a"].starts[1].begin == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "needs", "shape"),
+    [
+        ([], Resources(), JobShape(gpus=1)),
+        (["--slurm_gpus_per_job=2", "--slurm_cpus_per_gpu=4"], Resources(), JobShape(gpus=2, cpus=8)),
+        (["--slurm_gpus_per_job=0", "--slurm_cpus_per_gpu=4"], Resources(), JobShape(cpus=4)),
+        (
+            ["--slurm_gpus_per_job=4", "--slurm_experiments_per_job=8"],
+            Resources(),
+            JobShape(gpus=4, experiments=8, lanes=4),
+        ),
+        (["--slurm_experiments_per_job=8", "--slurm_side_by_side=1"], Resources(), JobShape(gpus=1, experiments=8)),
+        (
+            ["--slurm_experiments_per_job=4", "--slurm_side_by_side=2"],
+            Resources(gpus=2, cpus=3),
+            JobShape(gpus=4, cpus=6, experiments=4, lanes=2),
+        ),
+    ],
+)
+def test_what_a_job_asks_for(flags: list[str], needs: Resources, shape: JobShape) -> None:
+    assert job_shape(parse(["--run=x", "--runner=slurm", *flags]), needs) == shape
+
+
+@pytest.mark.parametrize(
+    ("argv", "fault"),
+    [
+        (["--slurm_time=soon", "--runner=slurm"], "--slurm_time: 'soon' is no time limit"),
+        (["--slurm_mem=1G"], "--slurm_mem is a flag of --runner=slurm, not of --runner=processes"),
+        (["--detach"], "--detach: experiments of --runner=processes need their runner"),
+        (["--slurm_args='", "--runner=slurm"], "--slurm_args: "),
+    ],
+)
+def test_faults_in_the_flags(argv: list[str], fault: str) -> None:
+    with pytest.raises(UsageError, match=fault):
+        parse(["--run=x", *argv])
+
+
+@pytest.mark.parametrize(("text", "time"), [("90", "90"), ("90s", "2"), ("36h", "2160"), ("2-12", "2-12")])
+def test_time_limits_are_slurms_own_or_have_a_suffix(text: str, time: str) -> None:
+    assert parse(["--run=x", "--runner=slurm", f"--slurm_time={text}"]).slurm.time == time
+
+
+def test_every_command_of_the_guide_is_known() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "slurm.md").read_text()
+    lines = [line for block in page.split("```bash\n")[1:] for line in block.split("```")[0].splitlines()]
+    commands = [shlex.split(line)[2:] for line in lines]
+    assert len(commands) > 6
+    for module, *arguments in commands:
+        assert module in ("sf_runner.run", "sf_runner.status", "sf_runner.cancel")
+        if module == "sf_runner.run":
+            assert parse(arguments).backend == "slurm"
