@@ -38,11 +38,13 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submitted:
-    """Handed to the backend; the journal knows of it before the process exists."""
+    """Handed to the backend; the journal knows of it before the process exists. `queued`: the backend queues by itself,
+    so it may wait there for long."""
 
     attempt: int
     submitted_at: float
     placement: Mapping[str, Any]
+    queued: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +115,11 @@ _LEGAL: dict[type, tuple[type, ...]] = {
 
 
 _NO_PARAMS: Mapping[str, Any] = {}
+
+
+def is_queued(record: JobRecord) -> bool:
+    """Whether it waits in the queue of its backend."""
+    return isinstance(record.state, Submitted) and record.state.queued
 
 
 class IllegalTransitionError(AssertionError):

@@ -100,6 +100,11 @@ class RunState:
         """No planned job is waiting or holds a slot."""
         return not self.active and self.counts.get("Waiting", 0) == 0
 
+    @property
+    def num_queued(self) -> int:
+        """Jobs that wait in the queue of their backend."""
+        return self.count("Submitted") if self.opened is not None and self.opened.backend != "processes" else 0
+
     def ready(self) -> list[JobRecord]:
         """Of each queue the best-ranked job that may start now, best rank first."""
         heads = [head for head in map(self._peek, tuple(self._ready)) if head is not None]
@@ -230,7 +235,11 @@ class RunState:
     def _attempt_submitted(self, event: ev.AttemptSubmitted) -> None:
         record = self.jobs[event.job]
         record.attempts = event.attempt
-        self._move(record, Submitted(attempt=event.attempt, submitted_at=event.t, placement=event.placement))
+        queued = self.opened is not None and self.opened.backend != "processes"
+        self._move(
+            record,
+            Submitted(attempt=event.attempt, submitted_at=event.t, placement=event.placement, queued=queued),
+        )
 
     def _attempt_started(self, event: ev.AttemptStarted) -> None:
         record = self.jobs[event.job]

@@ -12,7 +12,7 @@ from sf_runner.detached import DetachedRun
 from sf_runner.errors import StorageError
 from sf_runner.estimate import Estimate, estimate, etas
 from sf_runner.events import Event
-from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
+from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting, is_queued
 from sf_runner.journal import read_journal
 from sf_runner.outcomes import attempt_progress
 from sf_runner.paths import RunPaths, attempt_files
@@ -91,10 +91,12 @@ def running_progress(state: RunState, paths: RunPaths) -> dict[str, Progress]:
 
 
 def state_name(record: JobRecord) -> str:
-    """For people: waiting, starting, running, ending, succeeded, failed or cancelled."""
+    """For people: waiting, queued, starting, running, ending, succeeded, failed or cancelled."""
     state = record.state
     if isinstance(state, Waiting) and record.attempts:
         return "retrying"
+    if is_queued(record):
+        return "queued"
     return STATE_NAMES[type(state).__name__]
 
 
@@ -147,11 +149,15 @@ def run_json(snapshot: RunSnapshot, now: float) -> dict[str, Any]:
         "directory": str(snapshot.paths.root),
         "live": snapshot.live,
         "backend": state.opened.backend if state.opened else None,
-        "counts": {STATE_NAMES[name]: count for name, count in state.counts.items() if count},
+        "counts": {_count_name(name, state): count for name, count in state.counts.items() if count},
         "total": state.total,
         "started": state.first_opened_at or None,
         "left_s": round(guess.left_s, 1) if guess else None,
     }
+
+
+def _count_name(name: str, state: RunState) -> str:
+    return "queued" if name == "Submitted" and state.num_queued else STATE_NAMES[name]
 
 
 def shown_jobs(state: RunState) -> list[JobRecord]:

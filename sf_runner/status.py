@@ -28,7 +28,7 @@ def _status(argv: Sequence[str]) -> int:
     parser = Parser("sf_runner.status", "[RUN]", "How a run stands, live or long over; without RUN: every run.")
     add_run_arguments(parser, run_optional=True)
     parser.add_argument("--json", action="store_true", help="everything, for programs")
-    states = one_of(*sorted({*STATE_NAMES.values(), "retrying"}))
+    states = one_of(*sorted({*STATE_NAMES.values(), "retrying", "queued"}))
     text = "only experiments in this state, e.g. failed; may be repeated"
     parser.flag(parser, "--state", states, text, action="append")
     parser.add_argument("--watch", "-w", action="store_true", help="look at it in the full-screen UI until you leave")
@@ -87,12 +87,11 @@ def headline(snapshot: RunSnapshot, now: float) -> str:
         if state.count(name):
             parts.append(f"{state.count(name)} {STATE_NAMES[name]}")
     if state.active:
-        queued = state.count("Submitted") if state.opened and state.opened.backend != "processes" else 0
-        running = len(state.active) - queued
-        if running or not queued:
+        running = len(state.active) - state.num_queued
+        if running or not state.num_queued:
             parts.append(f"{running} running" if snapshot.live else f"{running} left running")
-        if queued:
-            parts.append(f"{queued} queued")
+        if state.num_queued:
+            parts.append(f"{state.num_queued} queued")
     if state.count("Waiting"):
         parts.append(f"{state.count('Waiting')} waiting")
     guess = snapshot.estimate(now)

@@ -16,6 +16,7 @@ from sf_runner.backends.slurm.script import JobShape, ScriptSettings, check_sett
 from sf_runner.cli.backends import BackendContext
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice
+from sf_runner.cli.slurm_options import limit_s
 from sf_runner.cores import read_topology
 from sf_runner.description import Resources
 from sf_runner.devices import GpuSnapshot
@@ -44,6 +45,12 @@ class SlurmKind:
                     f"--{name} is about this machine; on Slurm use --slurm_gpus_per_job, --slurm_cpus_per_gpu, "
                     "--slurm_experiments_per_job and --slurm_side_by_side"
                 )
+        limit = limit_s(options.slurm.time) if options.slurm.time else None
+        if limit is not None and limit <= options.slurm.signal_ahead:
+            raise UsageError(
+                f"--slurm_signal_ahead={options.slurm.signal_ahead:g}: jobs of --slurm_time={options.slurm.time} would "
+                "be told to end as soon as they start; lower it"
+            )
         check_settings(script_settings(options, plan))
         if not options.print_only and not options.dry_run and not is_here():
             raise UsageError(

@@ -84,6 +84,21 @@ def slurm_time(text: str) -> str:
     return text
 
 
+def limit_s(time: str) -> float | None:
+    """Seconds of a time limit in Slurm's forms (minutes, m:s, h:m:s, d-h, d-h:m, d-h:m:s); None: without limit."""
+    if not time[:1].isdigit():
+        return None
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash:  # hours come first
+        hours, minutes, seconds = [*parts, 0, 0][:3]
+        return ((int(days) * 24.0 + hours) * 60 + minutes) * 60 + seconds
+    if len(parts) == 1:
+        return parts[0] * 60.0
+    hours, minutes, seconds = [0, *parts][-3:]
+    return (hours * 60.0 + minutes) * 60 + seconds
+
+
 def timeout_s(text: str) -> float | None:
     """Seconds; 0 means no limit, as in the predecessor."""
     return duration_s(text) or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from sf_runner.job_state import Cancelled, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
+from sf_runner.job_state import Cancelled, Failed, JobRecord, Running, Stopping, Succeeded, Waiting, is_queued
 from sf_runner.progress import Progress
 from sf_runner.run_state import RunState
 from sf_runner.tui.ui_state import Sort, UiState, group_of
@@ -50,7 +50,9 @@ class JobOrder:
     def _make(self, state: RunState, ui: UiState, samples: Samples, metric: str) -> list[JobRecord]:
         groups: dict[str, list[JobRecord]] = {name: [] for name in _GROUPS}
         wanted = self._matcher(ui.filter)
-        groups["running"] = [r for r in state.active.values() if r.planned and (wanted is None or wanted(r))]
+        for record in state.active.values():
+            if record.planned and (wanted is None or wanted(record)):
+                groups["waiting" if is_queued(record) else "running"].append(record)
         for record in state.jobs.values():
             if record.planned and record.job_id not in state.active and (wanted is None or wanted(record)):
                 groups[group_of(record)].append(record)

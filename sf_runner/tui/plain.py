@@ -217,6 +217,8 @@ def _counts(state: RunState) -> str:
     for name, text in (("Failed", "failed"), ("Cancelled", "cancelled")):
         if state.count(name):
             parts.append(f"{state.count(name)} {text}")
-    parts.append(f"{len(state.active)} running")
+    parts.append(f"{len(state.active) - state.num_queued} running")
+    if state.num_queued:
+        parts.append(f"{state.num_queued} queued")
     parts.append(f"{state.count('Waiting')} waiting")
     return ", ".join(parts)

@@ -11,7 +11,7 @@ _REMARK_ROOM = 12
 _FULL_WORD = 11
 _SHORT_STATES = {
     "running": "run", "starting": "start", "ending": "ending", "retrying": "retry", "waiting": "wait",
-    "succeeded": "done", "failed": "failed", "cancelled": "cancel",
+    "queued": "queue", "succeeded": "done", "failed": "failed", "cancelled": "cancel",
 }  # fmt: skip
 _UNDER_WAY = ("running", "ending", "starting")
 

@@ -21,6 +21,7 @@ _STYLES = {
     "spark": "cyan",
     "running": "cyan",
     "starting": "blue",
+    "queued": "dim",
     "ending": "yellow",
     "retrying": "yellow",
     "waiting": "dim",
@@ -39,9 +40,9 @@ _STYLES = {
 _SELECTED = {
     "": "white", "dim": "grey78", "bold": "bold white", "title": "bold white", "key": "bold bright_cyan",
     "rule": "grey78", "track": "grey62", "head": "bold white", "spark": "#87ffff", "running": "#87ffff",
-    "starting": "#afd7ff", "ending": "#ffff87", "retrying": "#ffff87", "waiting": "grey78", "succeeded": "#afff87",
-    "failed": "bold #ffafaf", "cause": "#ffafaf", "cancelled": "#ffafff", "warning": "bold #ffff87",
-    "note": "#ffff87", "good": "#afff87", "busy": "#ffff87", "full": "#ffafaf",
+    "starting": "#afd7ff", "ending": "#ffff87", "retrying": "#ffff87", "waiting": "grey78", "queued": "grey78",
+    "succeeded": "#afff87", "failed": "bold #ffafaf", "cause": "#ffafaf", "cancelled": "#ffafff",
+    "warning": "bold #ffff87", "note": "#ffff87", "good": "#afff87", "busy": "#ffff87", "full": "#ffafaf",
 }  # fmt: skip
 """The same on the dark blue of the selected row, whose background is ours and so are its colours."""
 
@@ -73,16 +74,16 @@ class Glyphs:
 UNICODE = Glyphs(
     bar="━", half="╸", track="━", spark="▁▂▃▄▅▆▇█", rule="─", cursor="▌", ellipsis="…", arrows="↑↓", enter="enter",
     states={
-        "running": "▶", "starting": "▷", "ending": "◼", "retrying": "↻", "waiting": "·", "succeeded": "✓",
-        "failed": "✗", "cancelled": "–",
+        "running": "▶", "starting": "▷", "ending": "◼", "retrying": "↻", "waiting": "·", "queued": "·",
+        "succeeded": "✓", "failed": "✗", "cancelled": "–",
     },
     degree="°", dot="·", sorted="▾", plus_minus="±",
 )  # fmt: skip
 ASCII = Glyphs(
     bar="#", half="-", track=".", spark="_.-~=+*#", rule="-", cursor=">", ellipsis="~", arrows="up/down", enter="enter",
     states={
-        "running": ">", "starting": ">", "ending": "!", "retrying": "%", "waiting": ".", "succeeded": "+",
-        "failed": "x", "cancelled": "-",
+        "running": ">", "starting": ">", "ending": "!", "retrying": "%", "waiting": ".", "queued": ".",
+        "succeeded": "+", "failed": "x", "cancelled": "-",
     },
     degree="", dot="-", sorted="*", plus_minus="+-",
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Waiting
+from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Waiting, is_queued
 
 Page = Literal["jobs", "log", "help", "failures", "messages"]
 Sort = Literal["state", "number", "time", "progress", "fps", "metric"]
@@ -59,10 +59,10 @@ class UiState:
 def group_of(record: JobRecord) -> Show:
     """The part of the list it belongs to."""
     state = record.state
+    if isinstance(state, Waiting) or is_queued(record):
+        return "waiting"
     if isinstance(state, ACTIVE):
         return "running"
-    if isinstance(state, Waiting):
-        return "waiting"
     if isinstance(state, Failed):
         return "failed"
     return "cancelled" if isinstance(state, Cancelled) else "succeeded"

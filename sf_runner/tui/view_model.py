@@ -77,7 +77,7 @@ def make_header(
     """`running_done`: what running jobs have done, in jobs; `retrying`: waiting jobs that have run before."""
     opened = state.opened
     ended = state.count("Succeeded", "Failed", "Cancelled")
-    active = state.count("Submitted", "Running", "Stopping")
+    active = state.count("Submitted", "Running", "Stopping") - state.num_queued
     until = now if life in ("live", "unknown") else state.last_event_at
     return Header(
         run=state.run_name,
@@ -90,7 +90,7 @@ def make_header(
         cancelled=state.count("Cancelled"),
         running=active,
         retrying=min(retrying, state.count("Waiting")),
-        waiting=state.count("Waiting") - min(retrying, state.count("Waiting")),
+        waiting=state.count("Waiting") - min(retrying, state.count("Waiting")) + state.num_queued,
         done=ended + min(running_done, active),
         fps=fps,
         max_parallel=state.max_parallel,

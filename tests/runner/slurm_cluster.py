@@ -115,7 +115,7 @@ class SlurmCluster:
         self.nodes = nodes
         self._accounting = accounting
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        ports = _free_ports(nodes + 3)
+        self._claim, ports = _reserve_ports(nodes + 3)
         self._dbd_port = ports[1]
         accounting_lines = "AccountingStorageType=accounting_storage/none"
         if accounting:
@@ -168,6 +168,7 @@ class SlurmCluster:
         ):
             self._stop(name)
         self._undertaker.communicate()
+        self._claim.close()
 
     # ---- daemons -------------------------------------------------------------------------------------------
 
@@ -243,12 +244,13 @@ class SlurmCluster:
         self._start(f"slurmd-n{number}", ["slurmd", "-D", "-N", f"n{number}", "-f", f"{self.folder}/slurm.conf"])
 
     def kill_node(self, number: int) -> None:
-        """As when the power fails: its daemon and everything that runs on it."""
+        """As when the power fails: its daemon and everything that runs on it; and the controller has noticed."""
         self._stop(f"slurmd-n{number}", signal.SIGKILL)
         pids = _pids_with(f"SLURMD_NODENAME=n{number}", self.folder)
         for pid in [*_stepds_of(pids), *pids]:  # the helpers first: they would tell how the jobs ended
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+        self.run("scontrol", "update", f"NodeName=n{number}", "State=DOWN", "Reason=power")
 
     def _start(self, name: str, argv: Sequence[str]) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:
@@ -298,18 +300,20 @@ def wait_for(what: str, reached: Callable[[], object], timeout_s: float = _PATIE
         time.sleep(0.05)
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now: three, and the first of as many in a row as are left."""
+def _reserve_ports(count: int) -> tuple[socket.socket, list[int]]:
+    """Ports in a row that are free now, and what keeps other clusters from them for as long as it is open."""
     for first in range(21000, 29000, 50):
+        claim = socket.socket(socket.AF_UNIX)
         sockets = []
         try:
-            for port in range(first, first + count + 10):
+            claim.bind(f"\0sf_runner_test_slurm_{first}")
+            for port in range(first, first + count):
                 sock = socket.socket()
                 sockets.append(sock)
                 sock.bind(("127.0.0.1", port))
-            return [first, first + 1, first + 2, *range(first + 3, first + count + 3)]
+            return claim, list(range(first, first + count))
         except OSError:
-            continue
+            claim.close()
         finally:
             for sock in sockets:
                 sock.close()

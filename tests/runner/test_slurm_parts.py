@@ -19,6 +19,7 @@ from sf_runner.backends.slurm.states import STATES, meaning
 from sf_runner.backends.slurm.task_records import RecordWriter, TaskHistory, read_history
 from sf_runner.cli.options import parse
 from sf_runner.cli.slurm_kind import job_shape
+from sf_runner.cli.slurm_options import limit_s
 from sf_runner.description import Resources
 from sf_runner.errors import UsageError
 from sf_runner.placement import ANYWHERE
@@ -203,3 +204,11 @@ def test_every_command_of_the_guide_is_known() -> None:
         assert module in ("sf_runner.run", "sf_runner.status", "sf_runner.cancel")
         if module == "sf_runner.run":
             assert parse(arguments).backend == "slurm"
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [("90", 5400), ("2:30", 150), ("1:00:00", 3600), ("2-12", 216000), ("1-0:30", 88200), ("UNLIMITED", None)],
+)
+def test_how_long_a_time_limit_is(time: str, seconds: float | None) -> None:
+    assert limit_s(time) == seconds

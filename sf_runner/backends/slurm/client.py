@@ -97,8 +97,7 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if name in _KEPT or not name.startswith(_DROPPED) or _is_own_default(name)
     }
-    if "SLURM_JOB_ID" in environ or "CUDA_VISIBLE_DEVICES" in environ:
-        env.pop("CUDA_VISIBLE_DEVICES", None)  # those of this machine
+    env.pop("CUDA_VISIBLE_DEVICES", None)  # those of this machine
     return env
 
 
