@@ -201,7 +201,8 @@ class Running:
 @contextmanager
 def started(command: Sequence[str], *, env: dict[str, str] | None = None) -> Iterator[Running]:
     """Runs a program and, at the end, kills whatever is left of it. `{folder}` in a word stands for a folder of its
-    own, which is removed."""
+    own, which is removed. From then on SIGTERM ends this process in order, so that nothing is left running."""
+    signal.signal(signal.SIGTERM, _end_in_order)
     with tempfile.TemporaryDirectory(prefix="sf_bench_") as name:
         folder, mark = Path(name), secrets.token_hex(8)
         (folder / "steps").mkdir()
@@ -225,6 +226,10 @@ def started(command: Sequence[str], *, env: dict[str, str] | None = None) -> Ite
         finally:
             _end(running)
             reader.join(10)
+
+
+def _end_in_order(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _end(running: Running) -> None:

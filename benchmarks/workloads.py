@@ -59,7 +59,8 @@ DOOM = Workload(
         "--use_rnn=True",
         "--normalize_input=False",
         "--normalize_returns=False",
-        "--with_vtrace=True",
+        # Sample Factory 2.1.1 dies with V-trace as soon as it writes summaries (it reads advantages it has not made).
+        "--with_vtrace=False",
         "--env_frameskip=4",
         "--wide_aspect_ratio=False",
         "--nonlinearity=elu",
@@ -81,10 +82,13 @@ DOOM = Workload(
             ),
         ),
         "peer": (
-            topology(2, 16, "--worker_num_splits=2"),
-            topology(2, 32, "--worker_num_splits=2"),
+            # With torch's own choice of threads the first iteration alone takes more than a minute on 2 cores.
             topology(2, 16, "--worker_num_splits=2", name="2x16, 1 thread", OMP_NUM_THREADS="1"),
-            topology(2, 16, "--worker_num_splits=2", "--async_rl=False", name="2x16 synchronous"),
+            topology(2, 32, "--worker_num_splits=2", name="2x32, 1 thread", OMP_NUM_THREADS="1"),
+            topology(2, 16, "--worker_num_splits=2", name="2x16, passive threads", OMP_WAIT_POLICY="PASSIVE"),
+            topology(
+                2, 16, "--worker_num_splits=2", "--async_rl=False", name="2x16 synchronous", OMP_WAIT_POLICY="PASSIVE"
+            ),
             serial(32, "--async_rl=False"),
         ),
     },
@@ -142,7 +146,7 @@ PONG = Workload(
         "--use_rnn=False",
         "--normalize_input=False",
         "--normalize_returns=False",
-        "--with_vtrace=True",
+        "--with_vtrace=False",
         "--env_frameskip=4",
         "--env_framestack=4",
         "--nonlinearity=relu",
@@ -176,8 +180,6 @@ def command(side: Side, load: Workload, setting: Setting, python: Path, seconds:
         script = str(Path(__file__).resolve().parent / "sb3_ppo.py")
         return [str(python), script, f"--env={load.env}", f"--seconds={seconds}", *setting.flags]
     common = [f"--env={load.env}", "--algo=APPO", "--seed=1", "--device=cpu", "--train_dir={folder}"]
-    # Episodes need not be moved apart here, which takes both programs up to 10 s.
-    common += ["--decorrelate_experience_max_seconds=1", "--decorrelate_envs_on_one_worker=False"]
     common += ["--experiment=run", f"--train_for_seconds={seconds:g}", *load.flags, *setting.flags]
     if side == "ours":
         return [sys.executable, "-m", "sf_algo.train_appo", *common, "--status_interval=0.5", *load.ours]

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from sf_runner import events as ev
+from sf_runner.paths import RunPaths
 from sf_runner.requests import Request
 from sf_runner.run_state import RunState
 from sf_runner.run_view import RunView
 from sf_runner.tui.app import App
+from sf_runner.tui.pages import failure_lines
 from tests.runner import tui_runs as runs
+from tests.runner.builders import CAUSE, run_once, started_fresh
 from tests.runner.tui_runs import NOW, make_app, middle, name_of, view_of
 
 
@@ -160,6 +163,7 @@ def test_messages_tell_what_happened(app: App, view: RunView) -> None:
 
 def test_another_journal_in_place_of_the_old_one(app: App, view: RunView) -> None:
     press(app, view, "end")
+    press(app, view, "enter")  # the log of an experiment that the other run does not have
     app.frame(view, 100, 30)
     other = RunState()
     other.apply_all(runs.opening(jobs=2))
@@ -167,6 +171,16 @@ def test_another_journal_in_place_of_the_old_one(app: App, view: RunView) -> Non
     text = runs.screen_text(app, replace(view, state=other), 100, 30)
     assert "2 experiments" in text
     assert "14_walker" not in text
+
+
+def test_a_long_list_of_failures_is_cut() -> None:
+    state, jobs = started_fresh(120)
+    for job in jobs:
+        run_once(state, job, "failed")
+    paths = RunPaths(train_dir=Path("train"), run_name="study")
+    first, *logs, last = ["".join(text for text, _ in line) for line in failure_lines(state, paths)]
+    assert (first, last) == (f" 120 x {CAUSE.summary}", "     and 20 more")
+    assert len(logs) == 100
 
 
 def test_metrics_are_shown_in_turn(tmp_path: Path, view: RunView) -> None:
