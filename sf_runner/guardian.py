@@ -92,6 +92,8 @@ def _guard(body: Callable[[Lifeline], int], above: Lifeline | None, terminal: Sa
 def _be_guarded(body: Callable[[Lifeline], int], line: Lifeline, above: Lifeline | None) -> int:
     if above is not None:
         above.close()
+        if line.table is not None:  # at once: a guardian must be able to tell a killed runner from a job
+            line.table.claim()
     os.setsid()
     if not line.restarted:  # else jobs are running, and a signal means something once the runner listens
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
@@ -128,6 +130,7 @@ class _Guardian:
         self._children = ChildWatch()
         heir.on_unknown = self._inherit
         self._asked = asked
+        self._ended = False
         self._alone = False
         """Nobody waits for the command any more: it let go, or our own guardian is gone."""
         self._old = {signum: signal.signal(signum, self._pass_on) for signum in PASSED_ON if _wanted(signum)}
@@ -151,6 +154,7 @@ class _Guardian:
             ended = self._children.ended(self._pid)
             if ended is not None:
                 reap(self._pid)
+                self._ended = True
                 self._inherit()
                 return self._exit_code(ended)
             self._heir.poll()
@@ -216,8 +220,9 @@ class _Guardian:
         return None
 
     def _inherit(self) -> None:
-        # The next runner will write to the back guardian's table: what a dead one left in it is taken over and gone.
-        inherit(self._heir, self._tables, clear=self._above is not None)
+        # Jobs come to the front guardian when the back one is dead, too.
+        ours = self._tables if self._above is not None or self._ended else self._tables[:-1]
+        inherit(self._heir, self._tables, ours=ours)
 
     def _end_strays(self) -> None:
         """What jobs left behind that nobody could attribute to one of them."""

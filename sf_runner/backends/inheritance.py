@@ -27,25 +27,30 @@ _ATTEMPT_VARIABLE = "SF_RUNNER_ATTEMPT"
 _JOB_VARIABLE = "SF_RUNNER_JOB"
 
 
-def inherit(heir: JobParent, tables: Sequence[JobTable], *, clear: bool) -> None:
-    """Make `heir` the parent of every job that has become a child of this process. `clear`: empty the tables of
-    writers that are dead."""
+def inherit(heir: JobParent, tables: Sequence[JobTable], *, ours: Sequence[JobTable]) -> None:
+    """Make `heir` the parent of every job that has become a child of this process.
+
+    ours: those tables whose jobs come to this process when their writer is dead. What a dead writer left in them is
+    looked at once: a job of which only its start was announced has either become our child by then or never existed.
+    """
     being_started: list[JobNote] = []
+    writers = {table.writer for table in tables}
     for table in tables:
         live, unclear = table.read()
         for pid, note in live.items():
             heir.inherit(pid, note)
-        if started_up_s(table.writer) is None:
+        if table in ours and started_up_s(table.writer) is None:
             being_started += [unclear] if unclear is not None else []
-            if clear:
-                table.clear()
+            table.clear()
     others = heir.others()
     for pid in others:
         if session_of(pid) == pid and (known := _note_of(pid)) and known.tag not in heir.live:
             heir.inherit(pid, known)
     for note in being_started:
-        if note.tag not in heir.live and (found := [pid for pid in others if _just_started(pid, note)]):
-            heir.inherit(found[0], note)
+        if note.tag not in heir.live:
+            found = [pid for pid in others if pid not in writers and _just_started(pid, note)]
+            if found:
+                heir.inherit(found[0], note)
 
 
 def _note_of(pid: int) -> JobNote | None:
