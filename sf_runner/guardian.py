@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from sf_runner.backends.inheritance import inherit
 from sf_runner.backends.job_parent import JobParent
 from sf_runner.backends.job_table import JobTable
-from sf_runner.backends.kernel import ChildWatch, EndedChild, make_subreaper, reap
+from sf_runner.backends.kernel import ChildWatch, EndedChild, make_subreaper, reap, started_up_s
 from sf_runner.lifeline import Lifeline, detach_output, flush_output
 from sf_runner.terminal_state import SavedTerminal
 
@@ -130,7 +130,6 @@ class _Guardian:
         self._children = ChildWatch()
         heir.on_unknown = self._inherit
         self._asked = asked
-        self._ended = False
         self._alone = False
         """Nobody waits for the command any more: it let go, or our own guardian is gone."""
         self._old = {signum: signal.signal(signum, self._pass_on) for signum in PASSED_ON if _wanted(signum)}
@@ -154,7 +153,6 @@ class _Guardian:
             ended = self._children.ended(self._pid)
             if ended is not None:
                 reap(self._pid)
-                self._ended = True
                 self._inherit()
                 return self._exit_code(ended)
             self._heir.poll()
@@ -220,8 +218,8 @@ class _Guardian:
         return None
 
     def _inherit(self) -> None:
-        # Jobs come to the front guardian when the back one is dead, too.
-        ours = self._tables if self._above is not None or self._ended else self._tables[:-1]
+        # Jobs come to the front guardian when the back one is dead, which it may not have heard of yet.
+        ours = self._tables if self._above is not None or started_up_s(self._pid) is None else self._tables[:-1]
         inherit(self._heir, self._tables, ours=ours)
 
     def _end_strays(self) -> None:
