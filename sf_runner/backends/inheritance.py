@@ -36,10 +36,11 @@ def inherit(heir: JobParent, tables: Sequence[JobTable], *, ours: Sequence[JobTa
     being_started: list[JobNote] = []
     writers = {table.writer for table in tables}
     for table in tables:
+        is_over = table in ours and started_up_s(table.writer) is None  # before it is read: nothing comes after that
         live, unclear = table.read()
         for pid, note in live.items():
             heir.inherit(pid, note)
-        if table in ours and started_up_s(table.writer) is None:
+        if is_over:
             being_started += [unclear] if unclear is not None else []
             table.clear()
     others = heir.others()
