@@ -5,9 +5,8 @@ The journal has one writer, the runner; what it would write now is folded into a
 
 from __future__ import annotations
 
-from sf_runner.backends.base import Ended, NotStarted, Started
 from sf_runner.launching import known_attempts
-from sf_runner.outcomes import judge_report, started_event, submitted_again
+from sf_runner.outcomes import events_of
 from sf_runner.paths import RunPaths
 from sf_runner.run_state import RunState
 from sf_runner.scheduler import Policy
@@ -46,13 +45,6 @@ class DetachedRun:
         shown = state.branch()
         policy = Policy(max_retries=state.max_retries)
         for report in self._observer.look(known_attempts(state, self._paths)):
-            if isinstance(report, Started):
-                shown.apply(started_event(report))
-            elif isinstance(report, Ended | NotStarted):
-                record = shown.jobs[report.job]
-                event = judge_report(record, report, lambda record: self._paths.job(record.job_id), policy)
+            for event in events_of(report, shown.jobs, lambda record: self._paths.job(record.job_id), policy):
                 shown.apply(event)
-                again = submitted_again(report, event) if isinstance(report, Ended) else None
-                if again is not None:
-                    shown.apply(again)
         return shown

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sf_runner import events as ev
-from sf_runner.backends.base import Ended, NotStarted, Started
+from sf_runner.backends.base import Ended, NotStarted, Remark, Report, Started
 from sf_runner.failures import explain, make_cause
 from sf_runner.job_state import ACTIVE, FailureCause, JobRecord, Stopping
 from sf_runner.paths import JobPaths
@@ -99,13 +100,20 @@ def judge_report(
     )
 
 
-def started_event(report: Started) -> ev.AttemptStarted:
-    where = report.placement.to_json() if report.placement is not None else None
-    return ev.AttemptStarted(t=report.t, job=report.job, attempt=report.attempt, handle=report.handle, placement=where)
-
-
-def submitted_again(report: Ended, event: ev.AttemptEnded) -> ev.AttemptSubmitted | None:
-    """The next attempt, where the backend has queued it already."""
-    if report.fate != "requeued" or event.verdict != "requeue":
-        return None
-    return ev.AttemptSubmitted(t=report.t, job=report.job, attempt=report.attempt + 1, placement={})
+def events_of(
+    report: Report, jobs: Mapping[str, JobRecord], paths_of: Callable[[JobRecord], JobPaths], policy: Policy
+) -> list[ev.Event]:
+    """What the journal has to say of a report. To be applied before the next report is looked at."""
+    if isinstance(report, Started):
+        where = report.placement.to_json() if report.placement is not None else None
+        started = ev.AttemptStarted(
+            t=report.t, job=report.job, attempt=report.attempt, handle=report.handle, placement=where
+        )
+        return [started]
+    if isinstance(report, Remark):
+        return [ev.Note(t=time.time(), text=report.text, job=report.job)]
+    ended = judge_report(jobs[report.job], report, paths_of, policy)
+    if isinstance(report, NotStarted) or report.fate != "requeued" or ended.verdict != "requeue":
+        return [ended]
+    # The backend has queued the next attempt already.
+    return [ended, ev.AttemptSubmitted(t=report.t, job=report.job, attempt=report.attempt + 1, placement={})]

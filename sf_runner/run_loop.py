@@ -6,16 +6,17 @@ import selectors
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from sf_runner import events as ev
-from sf_runner.backends.base import Backend, Ended, NotStarted, Remark, Report, Started
+from sf_runner.backends.base import Backend, Report
 from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Stopping, StopReason, Waiting
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder
 from sf_runner.lifeline import Lifeline
 from sf_runner.notify import Notifier
-from sf_runner.outcomes import judge_report, last_sign_of_life, started_event, submitted_again
+from sf_runner.outcomes import events_of, last_sign_of_life
 from sf_runner.plan import Job
 from sf_runner.requests import Request, answer, take
 from sf_runner.run_state import RunState
@@ -143,22 +144,12 @@ class RunLoop:
 
     def _take_reports(self, reports: Sequence[Report]) -> None:
         for report in reports:
-            if isinstance(report, Started):
-                self._emit(started_event(report))
-            elif isinstance(report, Ended | NotStarted):
-                self._attempt_over(report)
-            elif isinstance(report, Remark):
-                self._note(report.text, report.job)
-
-    def _attempt_over(self, report: Ended | NotStarted) -> None:
-        record = self._state.jobs[report.job]
-        event = judge_report(record, report, self._launches.paths, self._policy)
-        peak = self._slots.freed(report.job, time.time())
-        if peak is not None:
-            event = ev.AttemptEnded(**{**vars(event), "gpu_peak_mb": peak})
-        self._emit(event)
-        if isinstance(report, Ended) and (again := submitted_again(report, event)) is not None:
-            self._emit(again)
+            for event in events_of(report, self._state.jobs, self._launches.paths, self._policy):
+                if isinstance(event, ev.AttemptEnded):
+                    peak = self._slots.freed(event.job, time.time())
+                    self._emit(event if peak is None else replace(event, gpu_peak_mb=peak))
+                else:
+                    self._emit(event)
 
     def _take_signals(self, now: float) -> None:
         for signum in self._signals.take():

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from sf_runner import events as ev
-from sf_runner.backends.base import Ended, Report, Started
+from sf_runner.backends.base import Report
 from sf_runner.backends.kernel import started_up_s
 from sf_runner.backends.process_tools import boot_id
 from sf_runner.cli.backends import kind_of
@@ -16,7 +16,7 @@ from sf_runner.errors import BackendError, StorageError
 from sf_runner.job_state import ACTIVE, Waiting
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder, known_attempts
-from sf_runner.outcomes import judge_report, started_event, submitted_again
+from sf_runner.outcomes import events_of
 from sf_runner.paths import RunPaths
 from sf_runner.run_lock import run_lock
 from sf_runner.run_state import RunState
@@ -100,18 +100,14 @@ class _Canceller:
         return running
 
     def _take(self, reports: Sequence[Report], left: set[str]) -> None:
+        policy = Policy(max_retries=self._state.max_retries)
         for report in reports:
-            if isinstance(report, Started):
-                self._emit(started_event(report))
-            elif isinstance(report, Ended):
-                left.discard(report.job)
-                record = self._state.jobs[report.job]
-                policy = Policy(max_retries=self._state.max_retries)
-                event = judge_report(record, report, self._launches.paths, policy)
+            for event in events_of(report, self._state.jobs, self._launches.paths, policy):
                 self._emit(event)
-                if (again := submitted_again(report, event)) is not None:
-                    left.add(report.job)
-                    self._emit(again)
+                if isinstance(event, ev.AttemptEnded):
+                    left.discard(event.job)
+                elif isinstance(event, ev.AttemptSubmitted):
+                    left.add(event.job)
 
     def _emit(self, event: ev.Event) -> None:
         self._journal.append([event])

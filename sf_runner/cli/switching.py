@@ -6,14 +6,13 @@ import select
 import socket
 import time
 
-from sf_runner.backends.base import Backend, Ended, NotStarted, Remark, Report, Started
+from sf_runner.backends.base import Backend, Report
 from sf_runner.backends.job_parent import read_record
 from sf_runner.cli.backends import kind_of
 from sf_runner.errors import BackendError, StorageError, UsageError
-from sf_runner.events import Event, Note
 from sf_runner.journal import Journal
 from sf_runner.launching import known_attempts
-from sf_runner.outcomes import judge_report, started_event, submitted_again
+from sf_runner.outcomes import events_of
 from sf_runner.paths import RunPaths
 from sf_runner.run_state import RunState
 from sf_runner.scheduler import Policy
@@ -80,16 +79,8 @@ class _Settler:
 
     def _take(self, reports: list[Report]) -> None:
         for report in reports:
-            events: list[Event] = []
-            if isinstance(report, Started):
-                events = [started_event(report)]
-            elif isinstance(report, Ended | NotStarted):
-                record = self._state.jobs[report.job]
-                ended = judge_report(record, report, lambda record: self._paths.job(record.job_id), self._policy)
-                again = submitted_again(report, ended) if isinstance(report, Ended) else None
-                events = [ended] if again is None else [ended, again]
-            elif isinstance(report, Remark):
-                events = [Note(t=time.time(), text=report.text, job=report.job)]
-            for event in events:
+            for event in events_of(
+                report, self._state.jobs, lambda record: self._paths.job(record.job_id), self._policy
+            ):
                 self._journal.append((event,))
                 self._state.apply(event)

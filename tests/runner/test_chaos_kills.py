@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,20 +32,6 @@ WAYS = {
 }
 
 UNTIL_TOLD = "until test -e go; do sleep 0.02; done; echo {0} >> done"
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    runs: list[RunUnderTest] = []
-
-    def create(*experiments: str) -> RunUnderTest:
-        run = RunUnderTest(tmp_path, *experiments)
-        runs.append(run)
-        return run
-
-    yield create
-    for run in runs:
-        run.cleanup()
 
 
 def many(count: int, script: str) -> str:

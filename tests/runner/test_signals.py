@@ -8,7 +8,7 @@ import pty
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,20 +23,6 @@ Make = Callable[..., RunUnderTest]
 UNTIL_TOLD = "echo $$ > pid_{0}.new; mv pid_{0}.new pid_{0}; until test -e go; do sleep 0.02; done; echo {0} >> done"
 """Runs until the file `go` is there."""
 DEAF = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    runs: list[RunUnderTest] = []
-
-    def create(*experiments: str) -> RunUnderTest:
-        run = RunUnderTest(tmp_path, *experiments)
-        runs.append(run)
-        return run
-
-    yield create
-    for run in runs:
-        run.cleanup()
 
 
 def jobs(*names: str) -> list[str]:
