@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,11 +290,18 @@ def test_damaged_histories_give_what_they_can(tmp_path: Path) -> None:
 # ---- the machine -------------------------------------------------------------------------------------------------
 
 
-def test_whose_work_is_on_a_gpu() -> None:
-    own = os.getpid()
-    state = view_of([*runs.opening(), *runs.started(0, NOW, gpu=0, pid=os.getsid(0))]).state
+@pytest.fixture
+def job_pid() -> Iterator[int]:
+    """A process that leads a session, as every job's main one does."""
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_whose_work_is_on_a_gpu(job_pid: int) -> None:
+    state = view_of([*runs.opening(), *runs.started(0, NOW, gpu=0, pid=job_pid)]).state
     gpu = GpuInfo(uuid="GPU-0", index=0, memory_total_mb=1000, memory_used_mb=700, utilization_pct=50)
-    both = (GpuProcess(pid=own, memory_mb=400), GpuProcess(pid=runs.NO_PROCESS, memory_mb=250))
+    both = (GpuProcess(pid=job_pid, memory_mb=400), GpuProcess(pid=runs.NO_PROCESS, memory_mb=250))
     rows, idle = GpuRows(), GpuSnapshot(gpus=(gpu,))
     assert rows.rows(GpuSnapshot(), state, 1) == ()
     (row,) = rows.rows(GpuSnapshot(gpus=(replace(gpu, processes=both),)), state, 1)

@@ -133,6 +133,11 @@ def render(scene: Scene, sizes: tuple[tuple[int, int], ...]) -> str:
     return shown
 
 
+@pytest.fixture(autouse=True)
+def _processes_of_the_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sf_runner.tui.machine.owner_of", runs.owned_by_its_leader)
+
+
 @pytest.mark.parametrize("name", SCENES)
 def test_every_state_of_a_run(name: str) -> None:
     check(name, render(SCENES[name], SIZES))

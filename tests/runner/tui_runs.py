@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from sf_runner.tui.ui_state import Mode
 NOW = 1_700_000_000.0
 NO_PROCESS = 4_999_999
 """Above the kernel's highest process id: nobody's, whatever session the tests run in."""
+ON_A_GPU = NO_PROCESS - 1
+"""What holds memory of a GPU for job 6. Screens that show it say who owns it with `owned_by_its_leader`."""
 RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01)
 SEEDS = (0, 1111, 2222)
 NAN = FailureCause(kind="exception", summary="ValueError: loss is nan in train.py:learn", fingerprint="a1")
@@ -89,11 +91,15 @@ def middle(*, gpus: bool = False) -> list[ev.Event]:
     events.append(ended(3, NOW - 440, 437.0, cause=NAN))
     events.append(retried(4, NOW - 420, 455.0, not_before=NOW + 12, cause=OOM))
     for index in range(5, 9):
-        # The test's own session stands for that of job 6, so that one process on a GPU is known as a job's.
-        pid = os.getsid(0) if index == 6 else 0
+        pid = ON_A_GPU if index == 6 else 0
         events += started(index, NOW - 400 + 30 * index, gpu=index % 4 if gpus else None, pid=pid)
     events.append(ev.StopRequested(t=NOW - 3, job=name_of(8), attempt=1, reason="cancelled"))
     return events
+
+
+def owned_by_its_leader(pid: int, sessions: Mapping[int, str]) -> str | None:
+    """As `owner_of`, for processes that do not exist: each is its job's main one, or a stranger."""
+    return sessions.get(pid)
 
 
 def finished(*, failed: bool) -> list[ev.Event]:
@@ -137,7 +143,7 @@ def four_gpus() -> GpuSnapshot:
         values: dict[str, object] = {
             "uuid": f"GPU-{index}", "index": index, "name": "NVIDIA A100-SXM4-80GB", "memory_total_mb": 81_920,
             "memory_used_mb": 21_000, "memory_free_mb": 60_920, "utilization_pct": 70 + 7 * index,
-            "temperature_c": 61 + 9 * index, "processes": (GpuProcess(pid=os.getpid(), memory_mb=20_500),),
+            "temperature_c": 61 + 9 * index, "processes": (GpuProcess(pid=ON_A_GPU, memory_mb=20_500),),
         }  # fmt: skip
         return GpuInfo(**{**values, **more})  # type: ignore[arg-type]
 
