@@ -8,6 +8,7 @@ the colour image that nobody looks at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +36,7 @@ _FRAMESKIP = 4
 _FRAMESTACK = 4
 _MAX_NOOPS = 30
 _MAX_FRAMES = 108_000  # half an hour of play at 60 frames/s
+_LOST_LIFE = MappingProxyType({"true_reward": math.nan})
 _ALIASES = MappingProxyType({"montezuma": "montezumarevenge", "asteroid": "asteroids", "yarrevenge": "yarsrevenge"})
 
 
@@ -69,7 +71,8 @@ class AtariEnv:
     """One game. Observation uint8 [framestack, 84, 84], oldest frame first.
 
     Rewards are the raw changes of the score (the family's --reward_clip=1 bounds them for training).
-    `true_reward`, the score of the whole game, comes with the step that ends the game, not with a lost life.
+    `true_reward`, the score of the whole game, comes with the step that ends the game. A lost life has none:
+    NaN, which averages skip.
     """
 
     def __init__(self, rom: str, *, frameskip: int, framestack: int, window: bool = False) -> None:
@@ -98,6 +101,8 @@ class AtariEnv:
         self._lives = 0
         self._score = 0.0
         self._game_over = True
+        self._life_lost = False
+        self._newest = 0
         self._rewards = np.zeros(1, np.float32)
         self._terminated = np.zeros(1, np.bool_)
         self._truncated = np.zeros(1, np.bool_)
@@ -107,33 +112,35 @@ class AtariEnv:
         if seed is not None:
             self._rng = np.random.default_rng(seed)
             self._game_over = True
-        if self._game_over:
-            self._begin_game()
-        else:  # a life was lost: the game goes on
+        if not self._game_over:  # a life was lost: the game goes on
             self._act(self._noop)
+        if self._game_over:
+            self._new_game()
+            for _ in range(int(self._rng.integers(1, _MAX_NOOPS + 1))):
+                self._act_at_start(self._noop)
         if self._needs_fire:
-            self._press_fire()
-        self._lives = self._ale.lives()
+            self._act_at_start(self._fire)
+        self._lives, self._life_lost = self._ale.lives(), False
         self._ale.getScreenGrayscale(self._screens[1])
         self._screens[0] = self._screens[1]
         self._frames[:] = self._observed_screen()
         out[0][PLAIN_OBS][...] = self._frames
 
-    def _begin_game(self) -> None:
+    @property
+    def goes_on(self) -> bool:
+        """The last step cost a life but not the game."""
+        return self._life_lost
+
+    def _new_game(self) -> None:
         self._ale.reset_game()
         self._score = 0.0
         self._game_over = False
-        for _ in range(int(self._rng.integers(1, _MAX_NOOPS + 1))):
-            self._act(self._noop)
-            if self._game_over:
-                self._ale.reset_game()
-                self._game_over = False
 
-    def _press_fire(self) -> None:
-        self._act(self._fire)
+    def _act_at_start(self, action: Any) -> None:
+        """One frame before the first observation: should it end the game, another one begins."""
+        self._act(action)
         if self._game_over:
-            self._ale.reset_game()
-            self._game_over = False
+            self._new_game()
 
     def _act(self, action: Any) -> float:
         """One frame; `action` is the emulator's own."""
@@ -149,7 +156,8 @@ class AtariEnv:
             reward += self._act(action)
             left = self._frameskip - 1 - frame
             if left < 2 or self._game_over:
-                self._ale.getScreenGrayscale(self._screens[left & 1])
+                self._newest ^= 1  # the other screen holds the frame before, whatever the frame skip
+                self._ale.getScreenGrayscale(self._screens[self._newest])
             if self._game_over:
                 break
         self._frames[:-1] = self._frames[1:]
@@ -160,14 +168,14 @@ class AtariEnv:
     def _ended_or_not(self, reward: float) -> StepResult:
         lives = self._ale.lives()
         truncated = self._game_over and bool(self._ale.game_truncated())
-        lost_life = lives < self._lives and not self._game_over
+        self._life_lost = lives < self._lives and not self._game_over
         self._lives = lives
         self._rewards[0] = reward
         self._truncated[0] = truncated
-        self._terminated[0] = (self._game_over and not truncated) or lost_life
+        self._terminated[0] = (self._game_over and not truncated) or self._life_lost
         if self._game_over:
             return self._result._replace(episode={"true_reward": self._score})
-        return self._result._replace(episode={}) if lost_life else self._result
+        return self._result._replace(episode=_LOST_LIFE) if self._life_lost else self._result
 
     def _observed_screen(self) -> NDArray[np.uint8]:
         brightest = np.maximum(self._screens[0], self._screens[1])

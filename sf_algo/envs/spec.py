@@ -105,6 +105,10 @@ class ActionSpec:
         stops = np.cumsum([component.width for component in self.components]).tolist()
         return tuple(slice(stop - c.width, stop) for c, stop in zip(self.components, stops, strict=True))
 
+    def __str__(self) -> str:
+        """As people write it: `Discrete(6)`, `Discrete(3) + Box(2)`."""
+        return " + ".join(f"Discrete({c.n})" if isinstance(c, Discrete) else f"Box({c.width})" for c in self.components)
+
     def sample(self, rng: np.random.Generator, rows: int, mask: NDArray[np.int8] | None = None) -> NDArray[np.float32]:
         """Uniformly random actions [rows, width]; an unbounded number is drawn from a standard normal.
 
@@ -194,6 +198,21 @@ class Env(Protocol):
 
     def close(self) -> None:
         """Free everything; may be called twice."""
+
+
+@runtime_checkable
+class EndsInParts(Protocol):
+    """An environment whose training episodes are parts of a longer game (the lives of an Atari game)."""
+
+    @property
+    def goes_on(self) -> bool:
+        """True after a step that ended an episode but not the game. A reset without a seed then goes on with
+        the game; one with a seed begins another."""
+
+
+def goes_on(env: Env | None) -> bool:
+    """Whether the episode that just ended is followed by the rest of the same game."""
+    return isinstance(env, EndsInParts) and env.goes_on
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_algo.envs.spec import Env, EnvSpec, ObsRow, StepResult
+from sf_algo.envs.spec import Env, EnvSpec, ObsRow, StepResult, goes_on
 from sf_algo.errors import WorkerError
 from sf_algo.rollout.episodes import mix_seed
 
@@ -93,6 +93,28 @@ class EnvSet:
         self._envs[e] = env
         self._unseeded[e] = True
         return env
+
+    def goes_on(self, e: int) -> bool:
+        """Whether the episode of environment e that just ended was only a part of a game that is not over."""
+        return goes_on(self._envs[e])
+
+    def go_on(self, e: int, out: Sequence[ObsRow]) -> None:
+        """Reset environment e to the next part of its game, without any healing."""
+        env = self._envs[e]
+        assert env is not None, "go on before reset"
+        self._watch.resetting(self.env_indices[e])
+        env.reset(out)
+
+    def try_go_on(self, e: int, out: Sequence[ObsRow]) -> bool:
+        """As `go_on`. False where there is no game to go on with, or the environment broke over it."""
+        if not self.goes_on(e):
+            return False
+        try:
+            self.go_on(e, out)
+        except Exception as error:
+            self.replace_broken(e, error)
+            return False
+        return True
 
     def begin_episode(self, e: int, out: Sequence[ObsRow]) -> None:
         """Reset environment e; a broken one is replaced. Raises WorkerError when that does not help."""

@@ -165,6 +165,8 @@ class EnvSplit:
         ]
 
     def _begin_episode(self, e: int, rows: Sequence[ObsRow]) -> None:
+        if self._envs.try_go_on(e, rows):
+            return  # same game, same policy; the actions since the game began bring it back
         self._envs.begin_episode(e, rows)
         columns = self._columns[e]
         self._policy_ids[columns] = self._policies.draw(
@@ -239,9 +241,13 @@ class EnvSplit:
             if self._log:
                 self._log.restart(e)
             for actions in state.actions[e]:
+                if self._envs.goes_on(e):
+                    self._envs.go_on(e, env_rows)
                 self._envs.step(e, actions, env_rows)
                 if self._log:
                     self._log.append_one(e, actions)
+            if self._envs.goes_on(e):
+                self._envs.go_on(e, env_rows)
         self._awaiting_reset = list(state.awaiting_reset)
         self._counted = list(state.counted)
         self._policy_ids[:] = state.policy_ids

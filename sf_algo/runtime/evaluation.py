@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sf_algo.envs.spec import Env, SupportsRender, agent_episode_stats
+from sf_algo.envs.spec import Env, SupportsRender, agent_episode_stats, goes_on
 from sf_algo.model.actor import Actor
 from sf_algo.rollout.episodes import mix_seed
 
@@ -47,7 +47,8 @@ class PlayLimits:
 
 
 class Player:
-    """One environment and the policy that acts in it; the same seed plays the same episodes."""
+    """One environment and the policy that acts in it; the same seed plays the same episodes. A game of several
+    lives is one episode."""
 
     def __init__(self, env: Env, actor: Actor, *, rnn_state_size: int, seed: int) -> None:
         """`actor` acts on the CPU."""
@@ -96,7 +97,10 @@ class Player:
             steps += result.active
             pace.wait()
             show(env)
-            if result.terminated[0] or result.truncated[0]:
+            if result.terminated[0] and goes_on(env):
+                env.reset(self._rows)
+                self._states = torch.zeros_like(self._states)
+            elif result.terminated[0] or result.truncated[0]:
                 stats = result.episode or {}
                 return [
                     EpisodeResult(
