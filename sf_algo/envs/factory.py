@@ -48,11 +48,13 @@ def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | 
         from sf_algo.envs.custom import make_custom
 
         return make_custom(name, sections.env, placement)
-    from sf_algo.envs.gymnasium_env import make_gymnasium
-    from sf_algo.envs.mujoco import mujoco_id
+    if family is EnvFamily.MUJOCO:
+        from sf_algo.envs.mujoco import make_mujoco
 
-    env_id = mujoco_id(name) if family is EnvFamily.MUJOCO else name
-    return make_gymnasium(env_id, sections.env, render_mode=placement.render_mode)
+        return make_mujoco(name, sections.env, render_mode=placement.render_mode)
+    from sf_algo.envs.gymnasium_env import make_gymnasium
+
+    return make_gymnasium(name, sections.env, render_mode=placement.render_mode)
 
 
 def remove_leftovers(name: str | None) -> list[str]:

@@ -42,7 +42,8 @@ class ThreeLives(FakeEnv):
         self._write(out)
 
     def step(self, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
-        assert not (self._lost or self._over), "step after the end"
+        assert not self._lost, "step after a lost life"
+        assert not self._over, "step after the end"
         self._step += 1
         self._write(out)
         ended = self._step == self._lengths[self._life]
