@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sf_algo.checkpoints import CheckpointStore, LoadedCheckpoint
-from sf_algo.config import Config, EvaluationConfig
+from sf_algo.config import Config
 from sf_algo.envs.factory import EnvSections, make_env, remove_leftovers
 from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
 from sf_algo.errors import CheckpointError
@@ -22,6 +22,7 @@ from sf_algo.model.actor import Actor
 from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.paths import ExperimentPaths
 from sf_algo.runtime.build import build_learner, build_model
+from sf_algo.runtime.drawing import drawing, prepare_drawing
 from sf_algo.runtime.evaluation import EpisodeResult, FrameSource, Player, PlayLimits, summarize, table
 from sf_algo.runtime.stopping import StopCondition, stop_on_signals
 from sf_algo.runtime.video import mp4_writer, require_video
@@ -36,6 +37,7 @@ def run_evaluation(config: Config) -> int:
     evaluation = config.evaluation
     if evaluation.save_video:
         require_video()
+    prepare_drawing(config)
     paths = ExperimentPaths(config.run.experiment_dir)
     loaded = _load(config, paths)
     seed = config.run.seed if config.run.seed is not None else secrets.randbelow(2**31)
@@ -47,7 +49,7 @@ def run_evaluation(config: Config) -> int:
         stack.callback(env.close)
         actor, model = _make_actor(config, env.spec, loaded, seed)
         player = Player(env, actor, rnn_state_size=model.rnn_state_size, seed=seed)
-        show = stack.enter_context(_video(evaluation, paths, env.spec)) if evaluation.save_video else _nothing
+        show = stack.enter_context(_video(config, paths, env.spec)) if evaluation.save_video else _nothing
         limits = PlayLimits(
             max_episodes=evaluation.max_num_episodes,
             max_frames=evaluation.max_num_frames,
@@ -91,7 +93,10 @@ def _make_env(config: Config) -> Env:
         record_to=evaluation.record_to,
     )
     sections = EnvSections(env=env_cfg, doom=config.doom, dmlab=config.dmlab)
-    return make_env(config.run.env, sections, placement)
+    if placement.render_mode is None:
+        return make_env(config.run.env, sections, placement)
+    with drawing(config.run.env):
+        return make_env(config.run.env, sections, placement)
 
 
 def _make_actor(config: Config, spec: EnvSpec, loaded: LoadedCheckpoint, seed: int) -> tuple[Actor, ActorCritic]:
@@ -114,10 +119,17 @@ def _nothing(env: Env) -> None:
 
 
 @contextmanager
-def _video(evaluation: EvaluationConfig, paths: ExperimentPaths, spec: EnvSpec) -> Iterator[FrameSource]:
+def _video(config: Config, paths: ExperimentPaths, spec: EnvSpec) -> Iterator[Callable[[Env], None]]:
+    evaluation = config.evaluation
     path = paths.video(evaluation.video_name)
     with mp4_writer(path, fps=evaluation.fps / spec.frameskip) as write:
-        yield FrameSource(write, evaluation.video_frames)
+        frames = FrameSource(write, evaluation.video_frames)
+
+        def show(env: Env) -> None:
+            with drawing(config.run.env):
+                frames(env)
+
+        yield show
     print(f"video: {path}")
 
 

@@ -144,7 +144,11 @@ class _Run:
     def train(self, models: Sequence[ActorCritic]) -> StopReason:
         """Opens everything, resumes, trains, saves and tells the result."""
         side = open_learners(
-            self._basis, models, env_steps=lambda: self._ledger.trained_frames, on_trained=self._trained
+            self._basis,
+            models,
+            env_steps=lambda: self._ledger.trained_frames,
+            is_enough=self._is_enough,
+            on_trained=self._trained,
         )
         self._stack.callback(side.close)
         saver = Saver(
@@ -190,9 +194,13 @@ class _Run:
         self._ledger.trained(batch)
         self._check_frames()
 
-    def _check_frames(self) -> None:
+    def _is_enough(self, steps_under_way: int) -> bool:
         limit = self._run.env_steps_limit
-        if limit is not None and self._ledger.trained_frames >= limit:
+        frames = self._ledger.trained_frames + steps_under_way * self._basis.spec.frameskip
+        return limit is not None and frames >= limit
+
+    def _check_frames(self) -> None:
+        if self._is_enough(0):
             self._stop.request(StopReason.FRAMES)
 
     def _resume(self, side: LearningSide, saver: Saver) -> Mapping[str, Any]:

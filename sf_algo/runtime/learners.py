@@ -76,14 +76,17 @@ class LocalLearners:
         learners: Sequence[Learner],
         *,
         env_steps: Callable[[], int],
+        is_enough: Callable[[int], bool],
         on_trained: TrainedSink,
         threads: Priorities | None = None,
     ) -> None:
-        """`on_trained` is called after each iteration, when its batch is free and its weights act. `threads`:
-        how many for training and for everything else; None leaves torch's settings alone."""
+        """`is_enough(steps)` says whether the training reaches its limit with so many steps more: once it has, no
+        batch is begun. `on_trained` is called after each iteration, when its batch is free and its weights act.
+        `threads`: how many for training and for everything else; None leaves torch's settings alone."""
         self._teams = teams
         self._learners = learners
         self._env_steps = env_steps
+        self._is_enough = is_enough
         self._on_trained = on_trained
         self._threads = threads
         self.training_s = 0.0
@@ -96,8 +99,8 @@ class LocalLearners:
                 pass
 
     def train_one(self, team: PolicyTeam) -> bool:
-        """Trains a policy on its oldest full batch; False where there is none."""
-        full = team.batcher.take()
+        """Trains a policy on its oldest full batch; False where there is none, or no need."""
+        full = None if self._is_enough(0) else team.batcher.take()
         if full is None:
             return False
         began = time.monotonic()

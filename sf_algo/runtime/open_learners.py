@@ -76,6 +76,7 @@ def open_learners(
     models: Sequence[ActorCritic],
     *,
     env_steps: Callable[[], int],
+    is_enough: Callable[[int], bool],
     on_trained: TrainedSink,
 ) -> LearningSide:
     """Starts the learners; `models` (from the basis) become the acting networks.
@@ -86,7 +87,9 @@ def open_learners(
     layout = layout_of(basis.spec, basis.plan, models[0])
     bell = Doorbell.create()
     if basis.plan.mode.learns_aside and wants_process(basis.device):
-        return _open_remote(basis, models, layout, bell=bell, env_steps=env_steps, on_trained=on_trained)
+        return _open_remote(
+            basis, models, layout, bell, env_steps=env_steps, is_enough=is_enough, on_trained=on_trained
+        )
     learners = [
         build_policy_learner(basis.config, basis.spec, basis.device, policy_id=p, run_seed=basis.seed)
         for p in range(basis.plan.num_policies)
@@ -99,7 +102,15 @@ def open_learners(
     if basis.device.type == "cpu":
         has_images = any(obs.is_image for obs in basis.spec.obs.values())
         threads = Priorities.in_turn(basis.config.sampling, has_images=has_images)
-    local = LocalLearners(teams, learners, env_steps=env_steps, on_trained=on_trained, threads=threads)
+    local = LocalLearners(
+        teams,
+        learners,
+        env_steps=env_steps,
+        # In turns, what has been collected is trained on: a resume must find nothing half-way.
+        is_enough=is_enough if aside else lambda steps: False,
+        on_trained=on_trained,
+        threads=threads,
+    )
     if not aside:
         return LearningSide(teams=teams, learners=local, layout=layout, bell=bell)
     beside = ThreadLearners(teams, local, on_room=bell.ring)
@@ -115,9 +126,10 @@ def _open_remote(
     basis: RunBasis,
     models: Sequence[ActorCritic],
     layout: TrajectoryLayout,
-    *,
     bell: Doorbell,
+    *,
     env_steps: Callable[[], int],
+    is_enough: Callable[[int], bool],
     on_trained: TrainedSink,
 ) -> LearningSide:
     plan = basis.plan
@@ -141,7 +153,9 @@ def _open_remote(
         num_threads=priorities.learner_threads,
         niceness=priorities.learner_niceness,
     )
-    learners = RemoteLearners(memory, teams, settings, bell=bell, env_steps=env_steps, on_trained=on_trained)
+    learners = RemoteLearners(
+        memory, teams, settings, bell=bell, env_steps=env_steps, is_enough=is_enough, on_trained=on_trained
+    )
     return LearningSide(teams=teams, learners=learners, layout=layout, bell=bell)
 
 

@@ -47,12 +47,16 @@ class RemoteLearners:
         *,
         bell: Doorbell,
         env_steps: Callable[[], int],
+        is_enough: Callable[[int], bool],
         on_trained: TrainedSink,
     ) -> None:
-        """`settings` lack the descriptors that are made here; `bell` is rung whenever there is a reply."""
+        """`settings` lack the descriptors that are made here; `bell` is rung whenever there is a reply.
+        `is_enough(steps)` says whether the training reaches its limit with so many steps more: then no further
+        batch is handed over, for the end would have to wait for it."""
         self._memory = memory
         self._teams = teams
         self._env_steps = env_steps
+        self._is_enough = is_enough
         self._on_trained = on_trained
         self._lifeline = Lifeline()
         self._state_fd = _state_file()
@@ -94,11 +98,16 @@ class RemoteLearners:
 
     def train_ready(self) -> None:
         for team in self._teams:
-            while (full := team.batcher.take()) is not None:
+            while not self._is_enough(self._steps_under_way) and (full := team.batcher.take()) is not None:
                 buffer = self._memory.batches[team.policy_id].index(full.batch)
                 self._valid_steps[team.policy_id, buffer] = full.valid_steps
                 command = {"kind": "train", "policy": team.policy_id, "buffer": buffer}
                 self._send({**command, "env_steps": self._env_steps()})
+
+    @property
+    def _steps_under_way(self) -> int:
+        """Handed over and not trained on yet."""
+        return sum(list(self._valid_steps.values()))
 
     def _send(self, command: Message) -> None:
         with self._sending, suppress(BrokenPipeError):  # its death is told by the next poll

@@ -52,6 +52,17 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path, place: str, monk
 
 
 @pytest.mark.parametrize("place", ["process", "threads"])
+def test_the_batch_that_reaches_the_limit_is_the_last(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many more are full by then: the end would have to wait for them."""
+    if place == "threads":
+        monkeypatch.setattr(open_learners, "wants_process", lambda device: False)
+    results = train(tmp_path, "--train_for_env_steps=3000", "--num_minibatches_to_accumulate=40", "--ppo_epochs=20")
+    assert results["env_steps"] == 3 * 1024
+
+
+@pytest.mark.parametrize("place", ["process", "threads"])
 def test_an_error_in_training_ends_the_run_with_its_traceback(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
