@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -59,8 +61,20 @@ class MessageReader:
             os.close(self.fd)
 
 
-def blocking_messages(fd: int) -> Iterator[Message]:
-    """The messages that arrive on a blocking descriptor, until the writer is gone."""
-    with os.fdopen(fd, "rb", closefd=False) as file:
-        for line in file:
-            yield json.loads(line)
+def urgent_first(fd: int, *, patient: str) -> Iterator[Message]:
+    """The messages that arrive on `fd`, until the writer is gone and all have been dealt with. Those of the kind
+    `patient` wait while there are others; otherwise the order stays. Waits where there are none."""
+    reader = MessageReader(fd)
+    waiting: deque[Message] = deque()
+    while True:
+        if not waiting and not reader.closed:
+            select.select([fd], [], [])
+        waiting.extend(reader.read())
+        if not waiting:
+            if reader.closed:
+                return
+            continue
+        chosen = next((index for index, message in enumerate(waiting) if message["kind"] != patient), 0)
+        message = waiting[chosen]
+        del waiting[chosen]
+        yield message

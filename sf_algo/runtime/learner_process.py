@@ -26,7 +26,7 @@ from sf_algo.config.store import config_from_dict
 from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import SfAlgoError
 from sf_algo.ipc.doorbell import Doorbell
-from sf_algo.ipc.messages import Message, MessageWriter, blocking_messages
+from sf_algo.ipc.messages import Message, MessageWriter, urgent_first
 from sf_algo.ipc.process import die_with_parent, prepare_process
 from sf_algo.ipc.weights import SharedWeights
 from sf_algo.rollout.settings import read_all
@@ -49,7 +49,9 @@ class LearnerProcess:
         """Obeys until told to stop. Returns the exit code; what went wrong has been reported by then."""
         try:
             self._build()
-            for command in blocking_messages(self._settings.command_fd):
+            # A state for a checkpoint need not wait for a batch that is not begun yet; a training that is told to
+            # end has a few seconds only.
+            for command in urgent_first(self._settings.command_fd, patient="train"):
                 if command["kind"] == "stop":
                     return 0
                 self._obey(command)
