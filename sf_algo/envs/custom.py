@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from sf_algo.config import EnvConfig
 from sf_algo.envs.gymnasium_env import wrap_gymnasium
 from sf_algo.envs.names import did_you_mean
 from sf_algo.envs.spec import Env, EnvPlacement
-from sf_algo.errors import EnvError, UnknownEnvError
+from sf_algo.errors import EnvError, SfAlgoError, UnknownEnvError
 
 
 def load_maker(name: str) -> Callable[..., Any]:
@@ -24,11 +25,13 @@ def load_maker(name: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         missing = str(error.name)
         if module_name != missing and not module_name.startswith(missing + "."):
-            raise  # the module is there and an import of its own fails: a traceback shows that best
+            raise _failed(name, error) from error  # the module is there: an import of its own fails
         raise UnknownEnvError(
             f"--env={name}: there is no module {missing}; start from the folder that holds it, or put that "
             "folder on PYTHONPATH"
         ) from error
+    except Exception as error:
+        raise _failed(name, error) from error
     maker: Callable[..., Any] | None = getattr(module, attribute, None)
     if not callable(maker):
         public = [n for n in dir(module) if not n.startswith("_")]
@@ -46,7 +49,13 @@ def make_custom(name: str, env_cfg: EnvConfig, placement: EnvPlacement) -> Env:
     """
     maker = load_maker(name)
     offered = {"env_cfg": env_cfg, "placement": placement, "render_mode": placement.render_mode}
-    env = maker(**_accepted(maker, offered, name))
+    arguments = _accepted(maker, offered, name)
+    try:
+        env = maker(**arguments)
+    except SfAlgoError:
+        raise
+    except Exception as error:
+        raise _failed(name, error) from error
     if isinstance(env, gymnasium.Env):
         return wrap_gymnasium(env, env_cfg)
     if isinstance(env, Env):
@@ -55,6 +64,13 @@ def make_custom(name: str, env_cfg: EnvConfig, placement: EnvPlacement) -> Env:
         f"--env={name} returned a {type(env).__name__}; return a gymnasium.Env or an object with spec, "
         "reset, step and close as sf_algo.envs.spec.Env says"
     )
+
+
+def _failed(name: str, error: Exception) -> EnvError:
+    """The user's own code raised: one line that says so, and the traceback after it."""
+    what = traceback.format_exception_only(type(error), error)[-1].strip()
+    details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return EnvError(f"--env={name}: {what}; the traceback shows where\n{details}")
 
 
 def _accepted(maker: Callable[..., Any], offered: dict[str, Any], name: str) -> dict[str, Any]:

@@ -115,8 +115,12 @@ def make_gymnasium(env_id: str, env_cfg: EnvConfig, *, render_mode: str | None =
     except errors.DependencyNotInstalled as error:
         raise MissingDependencyError(f"--env={env_id}: {error}") from error
     except errors.UnregisteredEnv as error:
+        if env_id.startswith("ALE/") or "NoFrameskip-v" in env_id:
+            hint = "; Atari games are called atari_<game>, for example atari_pong"
+        else:
+            hint = did_you_mean(env_id, gymnasium.registry)
         raise UnknownEnvError(
-            f"--env={env_id}: there is no such environment{did_you_mean(env_id, gymnasium.registry)} "
+            f"--env={env_id}: there is no such environment{hint} "
             "(an environment is a gymnasium id, doom_<map>, atari_<game>, mujoco_<task>, or your own as "
             "package.module:make_env)"
         ) from error

@@ -259,5 +259,5 @@ def _flat_size(convolve: _Convolve, spec: ObsSpec, subtype: str) -> int:
     except RuntimeError as error:
         raise ModelError(
             f"--encoder_subtype={subtype}: an image of {spec.shape} is too small for its convolutions; "
-            "choose another encoder or a larger image"
+            "use --encoder_type=resnet, an encoder of your own (--encoder_custom) or a larger image"
         ) from error

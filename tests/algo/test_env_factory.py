@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ SECTIONS = EnvSections()
         ("Cartpole-v1", UnknownEnvError, "did you mean CartPole-v1"),
         ("doom_batle", UnknownEnvError, "did you mean doom_battle"),
         ("mujoco_hoper", UnknownEnvError, "did you mean mujoco_hopper"),
+        ("ALE/Nothing-v5", UnknownEnvError, "Atari games are called atari_<game>"),
+        ("NothingNoFrameskip-v4", UnknownEnvError, "Atari games are called atari_<game>"),
         ("doom_duel", EnvError, "several players"),
         ("dmlab_30", EnvError, "not available"),
         ("no_such.module:make", UnknownEnvError, "no module no_such"),
@@ -110,11 +113,27 @@ def test_a_users_environment_may_be_a_gymnasium_one() -> None:
     make_env(f"{HERE}:make_greedy", SECTIONS).close()
 
 
-def test_a_users_failing_import_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_env.py").write_text("import a_module_that_is_not_there\n")
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("import a_module_that_is_not_there\n", "ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
+        ("def make(:\n", "SyntaxError: invalid syntax"),
+        ("def make():\n    raise RuntimeError('no licence')\n", "RuntimeError: no licence"),
+    ],
+)
+def test_a_users_failing_code_is_one_line_and_its_traceback(
+    source: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_env.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
+    monkeypatch.delitem(sys.modules, "broken_env", raising=False)
+    importlib.invalidate_caches()
+    with pytest.raises(EnvError) as caught:
         make_env("broken_env:make", SECTIONS)
+    monkeypatch.delitem(sys.modules, "broken_env", raising=False)
+    line, _, details = str(caught.value).partition("\n")
+    assert line == f"--env=broken_env:make: {what}; the traceback shows where"
+    assert "broken_env.py" in details
 
 
 def test_environments_import_no_torch_and_doom_no_gymnasium() -> None:
