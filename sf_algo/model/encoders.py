@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from sf_algo.envs.spec import ACTION_MASK, ObsSpec
 from sf_algo.errors import ModelError
-from sf_algo.model.activations import activation
+from sf_algo.model.activations import Activation, activation
 from sf_algo.model.layers import Conv2d, Linear
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class MlpEncoder(nn.Module):
         self.layers = nn.ModuleList([Linear(i, o) for i, o in pairwise(sizes)])
         self.out_size = sizes[-1]
         self._activation = activation(model_cfg.nonlinearity)
+
+    def steps(self) -> list[tuple[Linear, Activation]]:
+        """The layers in order, each with the activation that follows it."""
+        return [(layer, self._activation) for layer in self.layers if isinstance(layer, Linear)]
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_size] -> [N, out_size]."""
@@ -174,6 +178,11 @@ class DictEncoder(nn.Module):
         self.out_size: int = sum(int(encoder.out_size) for encoder in encoders)
         self.raw_pixels = frozenset(self._images)
         """Observations that are taken as the environment wrote them."""
+
+    @property
+    def only_vector(self) -> str | None:
+        """Name of the observation, where it is one vector and nothing else."""
+        return self._vectors[0] if len(self._vectors) == 1 and not self._images else None
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """name -> [N, ...] -> [N, out_size]."""
