@@ -10,7 +10,7 @@ Shape letters: N rows, C x H x W an image.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
@@ -85,11 +85,12 @@ class ConvEncoder(nn.Module):
         for out_channels, kernel, stride in _CONVNETS[subtype]:
             self.convolutions.append(Conv2d(channels, out_channels, kernel, stride))
             channels = out_channels
-        flat = _flat_size(self._convolve, spec, subtype)
+        flat = _flat_size(self.convolve, spec, subtype)
         self.head = MlpEncoder(flat, _head_widths(model_cfg), model_cfg)
         self.out_size = self.head.out_size
 
-    def _convolve(self, x: Tensor) -> Tensor:
+    def convolve(self, x: Tensor) -> Tensor:
+        """Pixels [N, C, H, W] -> what `head` takes."""
         first, *others = self.convolutions
         assert isinstance(first, Conv2d)
         x = self._activation(first.forward_pixels(x, self._shift, self._scale))
@@ -99,7 +100,7 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels [N, C, H, W], uint8 or float -> [N, out_size]."""
-        features: Tensor = self.head(self._convolve(x))
+        features: Tensor = self.head(self.convolve(x))
         return features
 
 
@@ -132,11 +133,12 @@ class ResnetEncoder(nn.Module):
             blocks = [_Residual(out_channels, model_cfg) for _ in range(num_blocks)]
             self.sections.append(nn.Sequential(*blocks))
             channels = out_channels
-        flat = _flat_size(self._convolve, spec, subtype)
+        flat = _flat_size(self.convolve, spec, subtype)
         self.head = MlpEncoder(flat, _head_widths(model_cfg), model_cfg)
         self.out_size = self.head.out_size
 
-    def _convolve(self, x: Tensor) -> Tensor:
+    def convolve(self, x: Tensor) -> Tensor:
+        """Pixels [N, C, H, W] -> what `head` takes."""
         for index, (entry, section) in enumerate(zip(self.entries, self.sections, strict=True)):
             assert isinstance(entry, Conv2d)
             y = entry.forward_pixels(x, self._shift, self._scale) if index == 0 else entry(x)
@@ -145,7 +147,7 @@ class ResnetEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels [N, C, H, W], uint8 or float -> [N, out_size]."""
-        features: Tensor = self.head(self._convolve(x))
+        features: Tensor = self.head(self.convolve(x))
         return features
 
 
@@ -186,11 +188,24 @@ class DictEncoder(nn.Module):
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """name -> [N, ...] -> [N, out_size]."""
-        features = [enc(obs[name]) for name, enc in zip(self._images, self.images, strict=True)]
+        return self.finish(self.convolve(obs), obs)
+
+    def convolve(self, obs: Mapping[str, Tensor]) -> list[Tensor]:
+        """The first half of `forward`: what the convolutions make of every image [N, ...]."""
+        return [enc.convolve(obs[name]) for name, enc in self._eyes()]
+
+    def finish(self, convolved: Sequence[Tensor], obs: Mapping[str, Tensor]) -> Tensor:
+        """The second half: from `convolve`'s results and the vectors in `obs` to the features [N, out_size]."""
+        features: list[Tensor] = [enc.head(x) for (_, enc), x in zip(self._eyes(), convolved, strict=True)]
         if self.vectors is not None:
             flat = [obs[name].flatten(1) for name in self._vectors]
             features.append(self.vectors(flat[0] if len(flat) == 1 else torch.cat(flat, -1)))
         return features[0] if len(features) == 1 else torch.cat(features, -1)
+
+    def _eyes(self) -> Iterator[tuple[str, ConvEncoder | ResnetEncoder]]:
+        for name, encoder in zip(self._images, self.images, strict=True):
+            assert isinstance(encoder, (ConvEncoder, ResnetEncoder))
+            yield name, encoder
 
 
 def make_encoder(
