@@ -80,6 +80,7 @@ DOOM = Workload(
                 "--learner_main_loop_num_cores=2",
                 name="2x16 not pinned, 1 split, 2 threads",
             ),
+            topology(2, 32, "--worker_num_splits=1", name="2x32, 1 split"),
         ),
         "peer": (
             # With torch's own choice of threads the first iteration alone takes more than a minute on 2 cores.
@@ -118,6 +119,7 @@ CARTPOLE = Workload(
     settings={
         "ours": (
             serial(64, "--async_rl=True", name="pipelined"),
+            serial(128, "--async_rl=True", name="pipelined"),
             serial(32, "--async_rl=True", name="pipelined"),
             serial(32),
         ),
