@@ -161,7 +161,7 @@ class Running:
         if self.process.poll() is not None:
             raise SystemExit(f"ended with {self.process.returncode}:\n" + "\n".join(self.log[-20:]))
 
-    def wait_for_frames(self, limit_s: float = 90.0) -> None:
+    def wait_for_frames(self, limit_s: float = 150.0) -> None:
         """Returns when the program has reported frames for the first time."""
         until = time.time() + limit_s
         while not self.points:

@@ -165,9 +165,9 @@ PONG = Workload(
     settings={
         "ours": (topology(2, 16), topology(2, 8), serial(32, "--async_rl=True", name="pipelined")),
         "peer": (
-            topology(2, 16, "--worker_num_splits=2"),
-            topology(2, 8, "--worker_num_splits=2"),
             topology(2, 16, "--worker_num_splits=2", name="2x16, 1 thread", OMP_NUM_THREADS="1"),
+            topology(2, 8, "--worker_num_splits=2", name="2x8, 1 thread", OMP_NUM_THREADS="1"),
+            topology(2, 16, "--worker_num_splits=2", name="2x16, passive threads", OMP_WAIT_POLICY="PASSIVE"),
             serial(32, "--async_rl=True", name="serial, learner beside"),
         ),
     },
