@@ -56,7 +56,7 @@ DOOM = Workload(
     ),
     model=ModelConfig(encoder_subtype="convnet_simple", hidden_size=512),
     obs_scale=255.0,
-    inference_batches=(8, 16, 32),
+    inference_batches=(8, 16, 32, 64),
     batch_sizes=(1024, 2048),
 )
 CARTPOLE = Workload(
@@ -64,7 +64,7 @@ CARTPOLE = Workload(
     spec=EnvSpec(obs={"obs": ObsSpec(shape=(4,), dtype=np.dtype(np.float32))}, actions=ActionSpec((Discrete(2),))),
     model=ModelConfig(encoder_subtype="mlp", hidden_size=512, use_rnn=False),
     obs_scale=1.0,
-    inference_batches=(8, 16, 32),
+    inference_batches=(8, 16, 32, 64),
     batch_sizes=(1024, 2048),
 )
 

@@ -26,7 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 CACHE = Path.home() / ".cache/sf_algo"
-PEER_PACKAGES = ("torch==2.13.0", "sample-factory==2.1.1", "vizdoom", "opencv-python-headless")
+# ale-py: the newest that gymnasium 0.29, which Sample Factory asks for, can use, and the oldest that brings its games.
+PEER_PACKAGES = ("torch==2.13.0", "sample-factory==2.1.1", "vizdoom", "opencv-python-headless", "ale-py==0.9.0")
 SB3_PACKAGES = ("torch==2.13.0", "stable-baselines3==2.9.2")
 _MARK = "SF_BENCH_MARK"
 _FRAMES = re.compile(r"Total num frames: (\d+)")
@@ -160,7 +161,7 @@ class Running:
         if self.process.poll() is not None:
             raise SystemExit(f"ended with {self.process.returncode}:\n" + "\n".join(self.log[-20:]))
 
-    def wait_for_frames(self, limit_s: float = 90.0) -> None:
+    def wait_for_frames(self, limit_s: float = 150.0) -> None:
         """Returns when the program has reported frames for the first time."""
         until = time.time() + limit_s
         while not self.points:

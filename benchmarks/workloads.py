@@ -80,6 +80,7 @@ DOOM = Workload(
                 "--learner_main_loop_num_cores=2",
                 name="2x16 not pinned, 1 split, 2 threads",
             ),
+            topology(2, 32, "--worker_num_splits=1", name="2x32, 1 split"),
         ),
         "peer": (
             # With torch's own choice of threads the first iteration alone takes more than a minute on 2 cores.
@@ -118,6 +119,7 @@ CARTPOLE = Workload(
     settings={
         "ours": (
             serial(64, "--async_rl=True", name="pipelined"),
+            serial(128, "--async_rl=True", name="pipelined"),
             serial(32, "--async_rl=True", name="pipelined"),
             serial(32),
         ),
@@ -163,9 +165,9 @@ PONG = Workload(
     settings={
         "ours": (topology(2, 16), topology(2, 8), serial(32, "--async_rl=True", name="pipelined")),
         "peer": (
-            topology(2, 16, "--worker_num_splits=2"),
-            topology(2, 8, "--worker_num_splits=2"),
             topology(2, 16, "--worker_num_splits=2", name="2x16, 1 thread", OMP_NUM_THREADS="1"),
+            topology(2, 8, "--worker_num_splits=2", name="2x8, 1 thread", OMP_NUM_THREADS="1"),
+            topology(2, 16, "--worker_num_splits=2", name="2x16, passive threads", OMP_WAIT_POLICY="PASSIVE"),
             serial(32, "--async_rl=True", name="serial, learner beside"),
         ),
     },

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -19,7 +20,10 @@ _STEPS = {
     "gymnasium.envs.classic_control.cartpole": ("CartPoleEnv", "step"),
     "vizdoom.vizdoom": ("DoomGame", "make_action"),
     "ale_py.env": ("AtariEnv", "step"),
+    "sf_algo.envs.atari": ("AtariEnv", "step"),
 }
+_NEEDS = {"sf_examples.atari.atari_utils": "ale_py"}
+"""Modules and what must be imported before they are of use: gymnasium 0.29 finds no Atari game by itself."""
 
 
 class _Watch(MetaPathFinder):
@@ -28,6 +32,8 @@ class _Watch(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if needed := _NEEDS.get(fullname):
+            import_module(needed)
         if fullname not in _STEPS:
             return None
         spec = PathFinder.find_spec(fullname, path, target)

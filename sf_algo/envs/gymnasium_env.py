@@ -47,7 +47,9 @@ class GymnasiumEnv:
         self._terminated = np.zeros(1, np.bool_)
         self._truncated = np.zeros(1, np.bool_)
         self._active = np.ones(1, np.bool_)
-        self._result = StepResult(self._rewards, self._terminated, self._truncated, self._active, None)
+        # Of a step in the middle of an episode only the reward is news.
+        no, yes = np.zeros(1, np.bool_), np.ones(1, np.bool_)
+        self._going_on = StepResult(self._rewards, no, no, yes, None)
         self._closed = False
         self._write = self._writer.step_writer()
 
@@ -66,12 +68,13 @@ class GymnasiumEnv:
                 reward = float(reward) + float(more)
         self._write(obs, out[0])
         self._rewards[0] = reward
+        if not (terminated or truncated or info):
+            return self._going_on
         self._terminated[0] = terminated
         self._truncated[0] = truncated
         self._active[0] = info.get("is_active", True)
-        if terminated or truncated:
-            return self._result._replace(episode=episode_stats(info))
-        return self._result
+        stats = episode_stats(info) if terminated or truncated else None
+        return StepResult(self._rewards, self._terminated, self._truncated, self._active, stats)
 
     def render(self) -> NDArray[np.uint8] | None:
         frame = self._env.render()

@@ -47,7 +47,7 @@ class GuardedAdam:
     def _step(self, lr: float, skip: Tensor) -> None:
         """`skip` is a scalar on the device: 1 leaves everything as it is."""
         moving = [
-            (p, p.grad, mean, square)
+            _row_major(p, p.grad, mean, square)
             for p, mean, square in zip(self._parameters, self._means, self._squares, strict=True)
             if p.grad is not None
         ]
@@ -80,3 +80,12 @@ class GuardedAdam:
         for own, saved in ((self._means, state["means"]), (self._squares, state["squares"])):
             for target, source in zip(own, saved, strict=True):
                 target.copy_(source)
+
+
+def _row_major(parameter: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> tuple[Tensor, ...]:
+    """The same four, seen so that they are contiguous: the fused step reads memory in its order, one of the four beside
+    the other, and copies what is not contiguous first."""
+    if gradient.stride() != parameter.stride():
+        gradient = torch.empty_like(parameter).copy_(gradient)
+    four = (parameter, gradient, mean, square)
+    return four if parameter.dim() != 2 or parameter.is_contiguous() else tuple(x.t() for x in four)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sf_algo.envs.spec import ACTION_MASK, Box
 from sf_algo.model.actor_critic import ActorCritic
+from sf_algo.model.perceptron import PerceptronPolicy
 from sf_algo.model.types import ActedStep
 
 
@@ -32,6 +33,8 @@ class Actor:
         """`deterministic` takes the most likely action instead of sampling; without `sample_continuous` only
         the numbers of Boxes are not sampled. Acts on the device that the model is on now."""
         self._model = model
+        self._family = model.family
+        self._perceptron = PerceptronPolicy.of(model)
         self._generator = torch.Generator(model.device)
         self._generator.manual_seed(seed)
         self._deterministic = deterministic
@@ -44,8 +47,11 @@ class Actor:
         rnn_states [N, S]. The result's tensors belong to the caller (without a core, its `rnn_states` is the
         argument)."""
         with torch.inference_mode():
-            params, values, rnn_states = self._model.act(obs, rnn_states)
-            distribution = self._model.family.bind(params, obs.get(ACTION_MASK))
+            if self._perceptron is not None and self._perceptron.applies:
+                params, values = self._perceptron.act(obs)
+            else:
+                params, values, rnn_states = self._model.act(obs, rnn_states)
+            distribution = self._family.bind(params, obs.get(ACTION_MASK))
             if self._deterministic:
                 actions = distribution.argmax()
             else:

@@ -7,7 +7,7 @@ action parameters, M choices of all Discrete actions.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -58,8 +58,24 @@ class Tower(nn.Module):
         """Prepared observations, name -> [N, ...] -> [N, features of the encoder]."""
         if not self.bf16:
             return self.encoder(obs)  # type: ignore[no-any-return]
-        with torch.autocast(next(iter(obs.values())).device.type, dtype=torch.bfloat16):
+        with self._precision(next(iter(obs.values()))):
             return self.encoder(obs).float()  # type: ignore[no-any-return]
+
+    def convolve(self, obs: dict[str, Tensor]) -> list[Tensor]:
+        """The first half of `encode`, for every image; see `DictEncoder.convolve`."""
+        assert isinstance(self.encoder, DictEncoder)
+        with self._precision(next(iter(obs.values()))):
+            return self.encoder.convolve(obs)
+
+    def finish(self, convolved: list[Tensor], obs: dict[str, Tensor]) -> Tensor:
+        """The second half. All rows in one product read the weights once."""
+        assert isinstance(self.encoder, DictEncoder)
+        with self._precision(convolved[0]):
+            features = self.encoder.finish(convolved, obs)
+        return features.float() if self.bf16 else features
+
+    def _precision(self, like: Tensor) -> torch.autocast:
+        return torch.autocast(like.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def step(self, obs: dict[str, Tensor], states: Tensor) -> tuple[Tensor, Tensor]:
         """[N, ...], [N, S] -> features [N, F], states [N, S]."""
@@ -154,18 +170,30 @@ class ActorCritic(nn.Module):
         return SequenceOutput(params, values, final)
 
     def _encode(self, rows: Mapping[str, Tensor]) -> list[Tensor]:
-        """Features of every tower for rows [N, ...], chunk by chunk on a CPU."""
+        """Features of every tower for rows [N, ...]; on a CPU the convolutions go through them chunk by chunk."""
         num_rows = len(next(iter(rows.values())))
         on_cpu = self.device.type == "cpu"
         step = self.chunk_rows if on_cpu and self.chunk_rows is not None else num_rows
-        chunks: list[list[Tensor]] = [[] for _ in self.towers]
+        if step >= num_rows:
+            prepared = self.obs_normalizer(rows, self._raw_pixels)
+            return [tower.encode(prepared) for tower in self._towers()]
+        seen: list[list[list[Tensor]]] = [[] for _ in self.towers]
+        vectors = {name: x for name, x in rows.items() if name not in self._raw_pixels}
         for start in range(0, num_rows, step):
-            chunk = {name: x[start : start + step] for name, x in rows.items()}
+            chunk = {name: x[start : start + step] for name, x in rows.items() if name in self._raw_pixels}
             prepared = self.obs_normalizer(chunk, self._raw_pixels)
-            for tower, encoded in zip(self.towers, chunks, strict=True):
-                assert isinstance(tower, Tower)
-                encoded.append(tower.encode(prepared))
-        return [encoded[0] if len(encoded) == 1 else torch.cat(encoded) for encoded in chunks]
+            for tower, convolved in zip(self._towers(), seen, strict=True):
+                convolved.append(tower.convolve(prepared))
+        prepared = self.obs_normalizer(vectors, self._raw_pixels)
+        return [
+            tower.finish([torch.cat(image) for image in zip(*convolved, strict=True)], prepared)
+            for tower, convolved in zip(self._towers(), seen, strict=True)
+        ]
+
+    def _towers(self) -> Iterator[Tower]:
+        for tower in self.towers:
+            assert isinstance(tower, Tower)
+            yield tower
 
     def _read_heads(self, actor: Tensor, critic: Tensor) -> tuple[Tensor, Tensor]:
         """Features [..., F] -> parameters [..., P] and the network's values [...]."""

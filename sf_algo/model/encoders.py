@@ -10,7 +10,7 @@ Shape letters: N rows, C x H x W an image.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from sf_algo.envs.spec import ACTION_MASK, ObsSpec
 from sf_algo.errors import ModelError
-from sf_algo.model.activations import activation
+from sf_algo.model.activations import Activation, activation
 from sf_algo.model.layers import Conv2d, Linear
 
 if TYPE_CHECKING:
@@ -62,6 +62,10 @@ class MlpEncoder(nn.Module):
         self.out_size = sizes[-1]
         self._activation = activation(model_cfg.nonlinearity)
 
+    def steps(self) -> list[tuple[Linear, Activation]]:
+        """The layers in order, each with the activation that follows it."""
+        return [(layer, self._activation) for layer in self.layers if isinstance(layer, Linear)]
+
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_size] -> [N, out_size]."""
         for layer in self.layers:
@@ -81,11 +85,12 @@ class ConvEncoder(nn.Module):
         for out_channels, kernel, stride in _CONVNETS[subtype]:
             self.convolutions.append(Conv2d(channels, out_channels, kernel, stride))
             channels = out_channels
-        flat = _flat_size(self._convolve, spec, subtype)
+        flat = _flat_size(self.convolve, spec, subtype)
         self.head = MlpEncoder(flat, _head_widths(model_cfg), model_cfg)
         self.out_size = self.head.out_size
 
-    def _convolve(self, x: Tensor) -> Tensor:
+    def convolve(self, x: Tensor) -> Tensor:
+        """Pixels [N, C, H, W] -> what `head` takes."""
         first, *others = self.convolutions
         assert isinstance(first, Conv2d)
         x = self._activation(first.forward_pixels(x, self._shift, self._scale))
@@ -95,7 +100,7 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels [N, C, H, W], uint8 or float -> [N, out_size]."""
-        features: Tensor = self.head(self._convolve(x))
+        features: Tensor = self.head(self.convolve(x))
         return features
 
 
@@ -128,11 +133,12 @@ class ResnetEncoder(nn.Module):
             blocks = [_Residual(out_channels, model_cfg) for _ in range(num_blocks)]
             self.sections.append(nn.Sequential(*blocks))
             channels = out_channels
-        flat = _flat_size(self._convolve, spec, subtype)
+        flat = _flat_size(self.convolve, spec, subtype)
         self.head = MlpEncoder(flat, _head_widths(model_cfg), model_cfg)
         self.out_size = self.head.out_size
 
-    def _convolve(self, x: Tensor) -> Tensor:
+    def convolve(self, x: Tensor) -> Tensor:
+        """Pixels [N, C, H, W] -> what `head` takes."""
         for index, (entry, section) in enumerate(zip(self.entries, self.sections, strict=True)):
             assert isinstance(entry, Conv2d)
             y = entry.forward_pixels(x, self._shift, self._scale) if index == 0 else entry(x)
@@ -141,7 +147,7 @@ class ResnetEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels [N, C, H, W], uint8 or float -> [N, out_size]."""
-        features: Tensor = self.head(self._convolve(x))
+        features: Tensor = self.head(self.convolve(x))
         return features
 
 
@@ -175,13 +181,31 @@ class DictEncoder(nn.Module):
         self.raw_pixels = frozenset(self._images)
         """Observations that are taken as the environment wrote them."""
 
+    @property
+    def only_vector(self) -> str | None:
+        """Name of the observation, where it is one vector and nothing else."""
+        return self._vectors[0] if len(self._vectors) == 1 and not self._images else None
+
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """name -> [N, ...] -> [N, out_size]."""
-        features = [enc(obs[name]) for name, enc in zip(self._images, self.images, strict=True)]
+        return self.finish(self.convolve(obs), obs)
+
+    def convolve(self, obs: Mapping[str, Tensor]) -> list[Tensor]:
+        """The first half of `forward`: what the convolutions make of every image [N, ...]."""
+        return [enc.convolve(obs[name]) for name, enc in self._eyes()]
+
+    def finish(self, convolved: Sequence[Tensor], obs: Mapping[str, Tensor]) -> Tensor:
+        """The second half: from `convolve`'s results and the vectors in `obs` to the features [N, out_size]."""
+        features: list[Tensor] = [enc.head(x) for (_, enc), x in zip(self._eyes(), convolved, strict=True)]
         if self.vectors is not None:
             flat = [obs[name].flatten(1) for name in self._vectors]
             features.append(self.vectors(flat[0] if len(flat) == 1 else torch.cat(flat, -1)))
         return features[0] if len(features) == 1 else torch.cat(features, -1)
+
+    def _eyes(self) -> Iterator[tuple[str, ConvEncoder | ResnetEncoder]]:
+        for name, encoder in zip(self._images, self.images, strict=True):
+            assert isinstance(encoder, (ConvEncoder, ResnetEncoder))
+            yield name, encoder
 
 
 def make_encoder(

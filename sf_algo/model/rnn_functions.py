@@ -99,7 +99,7 @@ class _GruSequence(torch.autograd.Function):
             torch.mul(grad_n, r[t], out=at_recurrent[:, 2 * H :])
             grad = torch.addmm(grad * z[t], at_recurrent, weight_hh)
         flat = grad_recurrent.view(T * B, 3 * H)
-        grad_weight = torch.mm(flat.t(), states_in.view(T * B, H))
+        grad_weight = _outer_sum(flat, states_in.view(T * B, H), weight_hh)
         return grad_in, grad, grad_weight, flat[:, 2 * H :].sum(0), None
 
 
@@ -154,5 +154,12 @@ class _LstmSequence(torch.autograd.Function):
             grad_hidden = torch.mm(at, weight_hh)
             grad_cell = grad_cell * f[t]
         flat = grad_gates.view(T * B, 4 * H)
-        grad_weight = torch.mm(flat.t(), hidden_in.view(T * B, H))
+        grad_weight = _outer_sum(flat, hidden_in.view(T * B, H), weight_hh)
         return grad_gates, grad_hidden, grad_cell, grad_weight, None
+
+
+def _outer_sum(rows: Tensor, columns: Tensor, like: Tensor) -> Tensor:
+    """rows^T columns for [N, R] and [N, C], in the memory order of `like` [R, C]: autograd would copy it otherwise."""
+    if like.is_contiguous():
+        return torch.mm(rows.t(), columns)
+    return torch.mm(columns.t(), rows).t()

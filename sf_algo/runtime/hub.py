@@ -16,7 +16,7 @@ from sf_algo.buffers.slots import SlotRing
 from sf_algo.inference.policy import ActionRequest, requests_by_policy
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.mailbox import Mailbox
-from sf_algo.runtime.plan import SamplerPlan
+from sf_algo.runtime.plan import GOOD_INFERENCE_BATCH, SamplerPlan
 from sf_algo.runtime.team import PolicyTeam, acting_times
 from sf_algo.runtime.time_profile import Stage
 
@@ -102,9 +102,19 @@ class SamplingHub:
             return []
         if self._pending_since is None:
             self._pending_since = now
-        enough = len(pending) * self.plan.slot_trajectories >= self.plan.inference_target
+        if self._is_ahead():
+            # Nobody misses actions: larger passes cost less per agent, and leave the cores to the learner.
+            able = sum(port.ring.has_free for port in self.ports) * self.plan.slot_trajectories
+            target, hurry = min(GOOD_INFERENCE_BATCH, able), False
+        else:
+            target, hurry = self.plan.inference_target, self._idles_a_worker(pending)
+        enough = len(pending) * self.plan.slot_trajectories >= target
         waited = now - self._pending_since >= MAX_BATCHING_WAIT_S
-        return pending if enough or waited or self._idles_a_worker(pending) else []
+        return pending if enough or waited or hurry else []
+
+    def _is_ahead(self) -> bool:
+        """Whether sampling is ahead of learning: full slots wait for room in a batch."""
+        return any(port.ring.num_full for port in self.ports)
 
     def _idles_a_worker(self, pending: Sequence[SplitPort]) -> bool:
         """Whether all splits of some worker wait. With one split that is no news: it happens every step."""

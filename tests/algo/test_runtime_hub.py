@@ -1,0 +1,151 @@
+"""When the hub serves requests: at once, or together with others."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from sf_algo.buffers.slots import SlotRing
+from sf_algo.inference.policy import ActionRequest
+from sf_algo.ipc.doorbell import Doorbell
+from sf_algo.ipc.mailbox import Mailbox
+from sf_algo.runtime import hub as hub_module
+from sf_algo.runtime.hub import SamplingHub, SplitPort
+from sf_algo.runtime.plan import Mode, SamplerPlan
+
+WORKERS, SPLITS, ENVS, CAPACITY = 2, 2, 8, 2
+
+
+class Bell:
+    """Remembers that it was rung; nobody waits for it."""
+
+    def __init__(self) -> None:
+        self.rings = 0
+
+    def ring(self) -> None:
+        self.rings += 1
+
+    def wait(self, timeout_s: float) -> bool:
+        del timeout_s
+        return False
+
+
+class Team:
+    """A policy that notes the sizes of its forward passes, and batches with or without room."""
+
+    policy_id = 0
+
+    def __init__(self) -> None:
+        self.room = True
+        self.passes: list[int] = []
+        self.batcher = SimpleNamespace(has_room=lambda columns: self.room, add=lambda slot: 0)
+        self.inference = SimpleNamespace(serve=self.serve, transport_s=0.0, forward_s=0.0)
+
+    def serve(self, requests: Sequence[ActionRequest]) -> int:
+        agents = sum(request.num_agents for request in requests)
+        self.passes.append(agents)
+        return agents
+
+
+@pytest.fixture
+def team() -> Team:
+    return Team()
+
+
+@pytest.fixture
+def hub(team: Team) -> SamplingHub:
+    plan = SamplerPlan(
+        mode=Mode.ASYNC,
+        num_workers=WORKERS,
+        num_splits=SPLITS,
+        envs_per_split=ENVS,
+        num_agents=1,
+        slots_per_split=CAPACITY,
+        rollout=4,
+        num_policies=1,
+        batch_trajectories=64,
+        num_batch_buffers=2,
+    )
+    counters = [memoryview(array("q", [0] * WORKERS * SPLITS)) for _ in range(5)]
+    slot = {"rewards": np.zeros((4, ENVS), np.float32)}
+    bells = [Bell() for _ in range(WORKERS)]
+    ports = [
+        SplitPort(
+            mailbox=Mailbox(counters[0], counters[1], counters[2], index),
+            ring=SlotRing(counters[3], counters[4], index, CAPACITY),
+            slots=[slot] * CAPACITY,
+            bell=cast(Doorbell, bells[index // SPLITS]),
+        )
+        for index in range(WORKERS * SPLITS)
+    ]
+    return SamplingHub(
+        plan=plan,
+        ports=ports,
+        teams=cast(Any, [team]),
+        bell=cast(Doorbell, Bell()),
+        on_collected=lambda policy, steps: None,
+    )
+
+
+def ask(hub: SamplingHub, *splits: int) -> None:
+    for split in splits:
+        hub.ports[split].mailbox.request(0)
+    hub.turn(0.0)
+
+
+def test_half_of_all_agents_are_enough(hub: SamplingHub, team: Team) -> None:
+    ask(hub, 0)
+    assert team.passes == []
+    ask(hub, 2)
+    assert team.passes == [2 * ENVS]
+
+
+def test_a_worker_that_would_idle_is_served(hub: SamplingHub, team: Team) -> None:
+    hub.plan.__dict__["envs_per_split"] = 1
+    ask(hub, 0)
+    ask(hub, 1)
+    assert sum(team.passes) == 2 * ENVS
+
+
+def test_all_are_waited_for_while_learning_is_behind(hub: SamplingHub, team: Team) -> None:
+    team.room = False
+    hub.ports[3].ring.publish()
+    ask(hub, 0, 1)
+    ask(hub, 2)
+    assert team.passes == []
+    ask(hub, 3)
+    assert team.passes == [4 * ENVS]
+
+
+def test_splits_without_a_free_slot_are_not_waited_for(hub: SamplingHub, team: Team) -> None:
+    team.room = False
+    for _ in range(CAPACITY):
+        hub.ports[3].ring.publish()
+    ask(hub, 0, 1)
+    assert team.passes == []
+    ask(hub, 2)
+    assert team.passes == [3 * ENVS]
+
+
+def test_nobody_waits_longer_than_the_limit(hub: SamplingHub, team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    team.room = False
+    hub.ports[3].ring.publish()
+    monkeypatch.setattr(hub_module, "MAX_BATCHING_WAIT_S", 0.0)
+    ask(hub, 0)
+    assert team.passes == [ENVS]
+
+
+def test_room_in_a_batch_ends_the_patience(hub: SamplingHub, team: Team) -> None:
+    team.room = False
+    hub.ports[3].ring.publish()
+    ask(hub, 0, 2)
+    assert team.passes == []
+    team.room = True
+    hub.turn(0.0)  # collects
+    hub.turn(0.0)
+    assert team.passes == [2 * ENVS]
