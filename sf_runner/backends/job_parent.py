@@ -27,6 +27,7 @@ from sf_runner.backends.kernel import (
     EndedChild,
     group_alive,
     is_child,
+    process_stat,
     read_tag,
     reap,
     session_of,
@@ -146,14 +147,16 @@ class JobParent:
         self._table = table
         self._spared = spared
         self._takes_untagged = takes_untagged
-        self.on_unknown: Callable[[], None] = lambda: None
-        """Called before an ended child that is no job is reaped: the chance to inherit it."""
+        self.on_unknown: Callable[[], bool] = lambda: True
+        """Called before a child that is no job is reaped or ended: the chance to inherit it. False: it cannot be told
+        yet whether it is one, so it stays as it is."""
         self._session = os.getsid(0)
         self._watch = ChildWatch()
         self._children = Children(self._of_no_interest)
         self._jobs: dict[int, _Job] = {}
         self._ending: list[_Job] = []
         self._unwritten: list[tuple[str, Mapping[str, Any]]] = []
+        self._undecided = False
         self._affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
     @property
@@ -168,7 +171,7 @@ class JobParent:
 
     def wait_s(self) -> float | None:
         """Seconds after which `poll` should be called even without a SIGCHLD; None: never."""
-        return _TICK_S if self._ending else _RETRY_RECORD_S if self._unwritten else None
+        return _TICK_S if self._ending or self._undecided else _RETRY_RECORD_S if self._unwritten else None
 
     def spawn(self, request: SpawnRequest) -> int:
         """Start it in a session and process group of its own; its pid. OSError when it cannot be started."""
@@ -214,6 +217,8 @@ class JobParent:
         """Take over a job of a parent that was killed, if it became our child. It may have ended already."""
         if pid not in self._jobs and pid not in self._spared and is_child(pid):
             self._jobs[pid] = _Job(note, pid)
+            if self._table is not None:
+                self._table.add(pid, note)
 
     def poll(self) -> list[JobEnd]:
         """Reap what ended, go on ending leftovers; the attempts of which nothing is left."""
@@ -236,19 +241,21 @@ class JobParent:
 
     def _reap(self) -> list[_Job]:
         ended: list[_Job] = []
+        self._undecided = False
         while (child := self._watch.ended()) is not None:
             if (job := self._jobs.get(child.pid)) is not None:
                 ended.append(self._reap_job(job, child))
-            elif self._is_spared(child.pid):
-                # It hides the others from us until somebody else has reaped it; so they are asked one by one.
+                continue
+            spared = self._is_spared(child.pid)
+            self._undecided = not (spared or self.on_unknown())
+            if spared or self._undecided:
+                # It hides the others from us until it is reaped; so they are asked one by one.
                 for pid, job in list(self._jobs.items()):
                     if (child := self._watch.ended(pid)) is not None:
                         ended.append(self._reap_job(job, child))
                 break
-            else:
-                self.on_unknown()
-                if child.pid not in self._jobs:
-                    reap(child.pid)
+            if child.pid not in self._jobs:
+                reap(child.pid)
         return ended
 
     def _reap_job(self, job: _Job, child: EndedChild) -> _Job:
@@ -289,9 +296,12 @@ class JobParent:
         """Processes that outlived the job's main one: its group, and orphans of it that became our children."""
         job.group_left = group_alive(job.pid)
         found = self._children.since(job.pid, time.time() - job.note.started)
-        job.leftovers = {pid for pid in found if self._belongs_to(pid, job) and not reap(pid)}
+        job.leftovers = {pid for pid in found if self._belongs_to(pid, job)}
 
     def _belongs_to(self, pid: int, job: _Job) -> bool:
+        stat = process_stat(pid)
+        if stat is None or stat.ended:  # it has ended since; what it was will be asked before it is reaped
+            return False
         tag = read_tag(pid)
         if tag.partition(":")[0] == job.note.tag.partition(":")[0]:
             return tag == job.note.tag
@@ -299,7 +309,9 @@ class JobParent:
             return True
         # It cleared its environment (or is a job of a runner that ran as a job), left the session and closed the log:
         # it goes with the last job.
-        return self._takes_untagged and not self._jobs and len(self._ending) <= 1
+        if not self._takes_untagged or self._jobs or len(self._ending) > 1:
+            return False
+        return self.on_unknown() and pid not in self._jobs
 
     def _of_no_interest(self, pid: int) -> bool:
         """Whether a process cannot be a leftover: a job itself, a live job's own, or spared."""

@@ -20,6 +20,7 @@ TAG_VARIABLE = "SF_RUNNER_TAG"
 """Every process of an attempt inherits this variable."""
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PF_EXITING = 0x4
 _SYS_WAITID = {"x86_64": 247, "aarch64": 95, "riscv64": 95}
 _SIGINFO = struct.Struct("7i")  # signo, errno, code, padding, pid, uid, status
 _RUSAGE = struct.Struct("5q")  # user s, user us, system s, system us, max RSS in KiB
@@ -204,20 +205,31 @@ def session_of(pid: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """From /proc/<pid>/stat. `started_up_s`: seconds since boot."""
+    """From /proc/<pid>/stat. `started_up_s`: seconds since boot. `flags`: those of its first thread."""
 
     state: bytes
     parent: int
     group: int
     session: int
+    flags: int
+    threads: int
     started_up_s: float
     wait_status: int
     """How it ended, once it has; 0 also where the kernel does not tell us."""
 
     @property
     def ended(self) -> bool:
-        """A zombie: it only waits for its parent."""
-        return self.state in (b"Z", b"X")
+        """A zombie: it only waits for its parent, and its children have gone to somebody else.
+
+        A process whose first thread has ended shows the state of a zombie too. But as long as another thread lives (it
+        may hang in a write to a slow disk) its files are open, its locks held and its children still its own.
+        """
+        return self.state in (b"Z", b"X") and self.threads <= 1
+
+    @property
+    def leaving(self) -> bool:
+        """Its first thread has begun to end or has ended: it does nothing any more, and no orphan comes to it."""
+        return bool(self.flags & _PF_EXITING) or self.state in (b"Z", b"X")
 
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -227,8 +239,8 @@ def process_stat(pid: int) -> ProcessStat | None:
     """None when there is no such process."""
     try:
         fields = read_whole(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
-        parent, group, session, start, status = (int(fields[number]) for number in (1, 2, 3, 19, 49))
-        return ProcessStat(fields[0], parent, group, session, start / _TICKS_PER_S, status)
+        parent, group, session, flags, threads, start, status = (int(fields[n]) for n in (1, 2, 3, 6, 17, 19, 49))
+        return ProcessStat(fields[0], parent, group, session, flags, threads, start / _TICKS_PER_S, status)
     except (OSError, ValueError, IndexError):
         return None
 
