@@ -33,6 +33,7 @@ from sf_runner.backends.kernel import (
     session_of,
     writes_to,
 )
+from sf_runner.backends.programs import ProgramPaths
 from sf_runner.json_line import json_line
 
 _TICK_S = 0.05
@@ -156,6 +157,7 @@ class JobParent:
         self._jobs: dict[int, _Job] = {}
         self._ending: list[_Job] = []
         self._unwritten: list[tuple[str, Mapping[str, Any]]] = []
+        self._programs = ProgramPaths()
         self._undecided = False
         self._affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
@@ -178,16 +180,10 @@ class JobParent:
         _make_directory(request)
         if self._unwritten:  # what an earlier attempt could not write must not replace what this one will
             self._unwritten = [item for item in self._unwritten if item[0] != request.exit_record]
-        actions: list[tuple[Any, ...]] = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, request.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
-        argv, env = list(request.argv), request.env
         note = JobNote(
             job=request.job,
             attempt=request.attempt,
-            tag=env.get(TAG_VARIABLE, ""),
+            tag=request.env.get(TAG_VARIABLE, ""),
             log=request.log,
             exit_record=request.exit_record,
             started=time.time(),
@@ -197,10 +193,7 @@ class JobParent:
         try:
             if request.cores:  # inherited by the child: exact, and without code between fork and exec
                 os.sched_setaffinity(0, request.cores)
-            # vfork underneath: as fast with a large parent as with a small one.
-            pid = os.posix_spawnp(
-                argv[0], argv, env, file_actions=actions, setsid=True, setsigdef=_RESET, setsigmask=()
-            )
+            pid = self._start(request)
         finally:
             if request.cores:
                 os.sched_setaffinity(0, self._affinity)
@@ -208,6 +201,16 @@ class JobParent:
             self._table.started(pid)
         self._jobs[pid] = _Job(note, pid)
         return pid
+
+    def _start(self, request: SpawnRequest) -> int:
+        program = request.argv[0]
+        path = self._programs.find(program)
+        if path is not None:
+            try:
+                return _spawn(os.posix_spawn, path, request)
+            except OSError:  # perhaps it is somewhere else now
+                self._programs.forget(program)
+        return _spawn(os.posix_spawnp, program, request)
 
     def spare(self, pid: int) -> None:
         """That child is none of its business."""
@@ -334,6 +337,17 @@ class JobParent:
         except OSError as exc:
             if exc.errno != errno.ENOENT:  # else its directory was removed: nobody wants the record
                 self._unwritten = [*(item for item in self._unwritten if item[0] != path), (path, record)]
+
+
+def _spawn(start: Callable[..., int], program: str, request: SpawnRequest) -> int:
+    """vfork underneath: as fast with a large parent as with a small one."""
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, request.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    argv = list(request.argv)
+    return start(program, argv, request.env, file_actions=actions, setsid=True, setsigdef=_RESET, setsigmask=())
 
 
 def _make_directory(request: SpawnRequest) -> None:

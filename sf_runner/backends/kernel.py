@@ -151,19 +151,12 @@ class Children:
 
     def __init__(self, ignored: Callable[[int], bool] = lambda pid: False) -> None:
         self._ignored = ignored
-        self._list = f"/proc/self/task/{os.getpid()}/children"
-        self._has_list = os.path.exists(self._list)  # noqa: PTH110  not every kernel is built with that file
-        self._loadavg = -1
-        if not self._has_list:
-            try:
-                self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                pass
+        self._list = _open_if_there(f"/proc/self/task/{os.getpid()}/children")  # not every kernel is built with that
+        self._loadavg = _open_if_there("/proc/loadavg") if self._list < 0 else -1
 
     def all(self) -> list[int]:
-        if self._has_list:
-            pids = (int(pid) for pid in read_whole(self._list).split())
-            return [pid for pid in pids if not self._ignored(pid)]
+        if self._list >= 0:
+            return [pid for pid in map(int, _pread_whole(self._list).split()) if not self._ignored(pid)]
         return self._among(int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
 
     def since(self, pid: int, age_s: float) -> list[int]:
@@ -172,15 +165,10 @@ class Children:
         This is asked at the end of every job, so without the kernel's list only the process ids that have been given
         out since are looked at, as long as they are few.
         """
-        if self._has_list or self._loadavg < 0 or not 0 <= age_s < _YOUNG_S:
+        if self._list >= 0 or self._loadavg < 0 or not 0 <= age_s < _YOUNG_S:
             return self.all()
         last = int(os.pread(self._loadavg, 256, 0).split()[4])
         return self._among(range(pid + 1, last + 1)) if 0 <= last - pid <= _FEW_PIDS else self.all()
-
-    def close(self) -> None:
-        if self._loadavg >= 0:
-            os.close(self._loadavg)
-            self._loadavg = -1
 
     def _among(self, pids: Iterable[int]) -> list[int]:
         own = os.getpid()
@@ -261,6 +249,21 @@ def read_whole(path: str) -> bytes:
         return data
     finally:
         os.close(fd)
+
+
+def _open_if_there(path: str) -> int:
+    """A file of /proc to be read again and again; -1 when there is none."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _pread_whole(fd: int) -> bytes:
+    data = os.pread(fd, 1 << 16, 0)
+    while data and (more := os.pread(fd, 1 << 20, len(data))):
+        data += more
+    return data
 
 
 def group_alive(pgid: int) -> bool:
