@@ -3,7 +3,7 @@
     python benchmarks/learner_step.py [--threads=1] [--repeats=5] [--rounds=2] [--only=doom|cartpole]
 
 Every figure is the best of several calls in processes of its own. With one thread the processor time of the
-process is measured, else wall time. FIGURES
+process is measured, else wall time.
 """
 
 from __future__ import annotations

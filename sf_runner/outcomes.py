@@ -57,17 +57,23 @@ def _too_long(record: JobRecord, stalled: bool, policy: Policy) -> FailureCause:
     return make_cause("timeout", f"ran longer than {limit} (--timeout)", "timeout")
 
 
-def last_sign_of_life(paths: JobPaths, attempt: int) -> float | None:
-    """Unix time of the last write to the attempt's log or the progress file; None while it has written nothing."""
+def last_sign_of_life(paths: JobPaths, attempt: int, started_at: float) -> float | None:
+    """Unix time of the attempt's last write to its log or the progress file; None while it has written nothing.
+
+    The progress file may be an earlier attempt's. The log is not, so what is in it counts as written after the start
+    whatever its time says: file systems round, and those of a network have a clock of their own.
+    """
     times = []
     try:
         status = paths.attempt_log(attempt).stat()
         if status.st_size:
-            times.append(status.st_mtime)
+            times.append(max(status.st_mtime, started_at))
     except OSError:
         pass
     try:
-        times.append(paths.progress.stat().st_mtime)
+        written_at = paths.progress.stat().st_mtime
+        if written_at >= started_at:
+            times.append(written_at)
     except OSError:
         pass
     return max(times, default=None)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from sf_runner import events as ev
 from sf_runner.backends.base import Backend, Report
-from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Stopping, StopReason, Waiting
+from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Running, Stopping, StopReason, Waiting
 from sf_runner.journal import Journal
 from sf_runner.launching import LaunchBuilder
 from sf_runner.lifeline import Lifeline
@@ -29,6 +29,7 @@ from sf_runner.slots import SlotRequest
 _TICK_S = 0.5
 _SYNC_S = 1.0
 _SUPERVISE_S = 1.0
+_ABSENT_S = 2 * _SUPERVISE_S
 
 Ending = Literal["finished", "drained", "detached"]
 
@@ -71,6 +72,7 @@ class RunLoop:
         self._unsent: list[Start] = []
         self._hold = Hold(why="nothing_ready")
         self._synced_at = self._supervised_at = self._ticked_at = 0.0
+        self._back_at = 0.0
         self._interrupts = 0
         self._detach = False
         self._line_rang = True
@@ -250,12 +252,14 @@ class RunLoop:
     def _supervise(self, now: float) -> None:
         if now - self._supervised_at < _SUPERVISE_S:
             return
+        if now - self._supervised_at > max(_ABSENT_S, (self._policy.stall_timeout_s or 0) / 2):
+            self._back_at = now
         self._supervised_at = now
         for record in list(self._state.active.values()):
             sign = None
-            if self._policy.stall_timeout_s:
-                sign = last_sign_of_life(self._launches.paths(record), record.attempts)
-            reason = overdue(record, self._policy, now, sign)
+            if self._policy.stall_timeout_s and isinstance(record.state, Running):
+                sign = last_sign_of_life(self._launches.paths(record), record.attempts, record.state.started_at)
+            reason = overdue(record, self._policy, now, sign, back_at=self._back_at)
             if reason is not None:
                 self._stop(record, reason, now)
 

@@ -229,11 +229,14 @@ def breaker_tripped(state: RunState, policy: Policy) -> str | None:
     return None
 
 
-def overdue(record: JobRecord, policy: Policy, now: float, last_sign_of_life: float | None) -> StopReason | None:
+def overdue(
+    record: JobRecord, policy: Policy, now: float, last_sign_of_life: float | None, *, back_at: float = 0.0
+) -> StopReason | None:
     """Whether a running attempt has to be ended.
 
-    `last_sign_of_life`: unix time of the last write to its log or progress file; None while it has written nothing
-    (starting up), which is no stall.
+    `last_sign_of_life`: unix time of its last write to its log or progress file; None while it has written nothing
+    (starting up), which is no stall. `back_at`: when the runner last came back after it was not run for a while; the
+    machine may have slept with all its experiments, so their silence counts from there.
     """
     state = record.state
     if not isinstance(state, Running):
@@ -241,7 +244,6 @@ def overdue(record: JobRecord, policy: Policy, now: float, last_sign_of_life: fl
     timeout_s = record.timeout_s or policy.timeout_s
     if timeout_s and now - state.started_at > timeout_s:
         return "timeout"
-    alive = last_sign_of_life is not None and last_sign_of_life >= state.started_at  # else still starting up
-    if policy.stall_timeout_s and alive and now - (last_sign_of_life or 0) > policy.stall_timeout_s:
-        return "stalled"
-    return None
+    if not policy.stall_timeout_s or last_sign_of_life is None:
+        return None
+    return "stalled" if now - max(last_sign_of_life, back_at) > policy.stall_timeout_s else None

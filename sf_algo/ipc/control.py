@@ -56,9 +56,9 @@ class WorkerStatus:
         return WorkerPhase(self.phases[self.worker])
 
     @property
-    def age_s(self) -> float:
-        """Since the last sign of life; meaningless while WAITING."""
-        return (time.monotonic_ns() - self.since[self.worker]) / 1e9
+    def seen_at(self) -> float:
+        """The last sign of life on the monotonic clock, in s; meaningless while WAITING."""
+        return self.since[self.worker] / 1e9
 
     def add_times(self, *, stepping_ns: int, waiting_ns: int, loop_ns: int) -> None:
         """Worker: time spent stepping environments, waiting, and altogether since the last call."""

@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
+from sf_algo.runtime.attendance import Attendance
+
 _CHECK_S = 0.5
 
 
@@ -42,6 +44,7 @@ class HangGuard:
         self._reset_timeout_s = reset_timeout_s
         self._on_hang = on_hang
         self._main_thread = threading.get_ident()
+        self._attendance = Attendance(min(step_timeout_s, reset_timeout_s))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
         self._thread.start()
@@ -52,15 +55,15 @@ class HangGuard:
 
     def _run(self) -> None:
         while not self._stopping.wait(_CHECK_S):
-            message = self._fault()
+            message = self._fault(self._attendance.look())
             if message is not None:
                 self._on_hang(message)
                 return
 
-    def _fault(self) -> str | None:
+    def _fault(self, back: float) -> str | None:
         env_index, is_resetting, since = self._watched.activity
         limit = self._reset_timeout_s if is_resetting else self._step_timeout_s
-        if env_index < 0 or time.monotonic() - since <= limit:
+        if env_index < 0 or time.monotonic() - max(since, back) <= limit:
             return None
         doing, flag = ("reset", "--reset_timeout_seconds") if is_resetting else ("step", "--heartbeat_interval")
         frame = sys._current_frames().get(self._main_thread)

@@ -20,6 +20,7 @@ from sf_algo.errors import WorkerError
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import Message, MessageWriter
 from sf_algo.learner.stats import TrainStats
+from sf_algo.runtime.attendance import Attendance
 from sf_algo.runtime.child_process import ChildProcess, Lifeline
 from sf_algo.runtime.learner_process import read_state, write_state
 from sf_algo.runtime.learner_settings import LearnerSettings
@@ -61,6 +62,7 @@ class RemoteLearners:
         self._sending, self._receiving = threading.Lock(), threading.Lock()
         self._valid_steps: dict[tuple[int, int], int] = {}
         self._last_reply = time.monotonic()
+        self._attendance = Attendance(STALL_TIMEOUT_S)
         self._answers: dict[str, Message] = {}
         self.training_s = 0.0
         try:
@@ -118,7 +120,7 @@ class RemoteLearners:
             if self._process.messages.closed:
                 self._process.wait(_STOP_GRACE_S)
                 raise self._failure(self._process.death or "closed its pipe")
-            if now - self._last_reply > STALL_TIMEOUT_S:
+            if now - max(self._last_reply, self._attendance.look()) > STALL_TIMEOUT_S:
                 self._process.ask_trace()
                 raise self._failure(f"has not finished an iteration for {STALL_TIMEOUT_S:g} s")
 

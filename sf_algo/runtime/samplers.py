@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from sf_algo.errors import WorkerError
+from sf_algo.runtime.attendance import Attendance
 from sf_algo.runtime.hub import SamplingHub
 from sf_algo.runtime.learners import Learners, LocalLearners
 from sf_algo.runtime.stopping import StopCondition
@@ -98,6 +99,7 @@ class AsyncSampler:
         self._stopping = False
         self._error: BaseException | None = None
         self._last_turn = time.monotonic()
+        self._attendance = Attendance(HUB_TIMEOUT_S)
         self._thread = threading.Thread(target=self._run_hub, name="hub", daemon=True)
         self._thread.start()
 
@@ -115,7 +117,7 @@ class AsyncSampler:
         self._pool.listen(max(0.0, min(_LISTEN_S, until - time.monotonic())))
         if self._error is not None:
             raise self._error
-        if time.monotonic() - self._last_turn > HUB_TIMEOUT_S:
+        if time.monotonic() - max(self._last_turn, self._attendance.look()) > HUB_TIMEOUT_S:
             raise WorkerError(f"inference has not finished a forward pass for {HUB_TIMEOUT_S:g} s")
 
     def stage_seconds(self) -> Mapping[str, float]:

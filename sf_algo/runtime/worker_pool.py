@@ -14,6 +14,7 @@ from sf_algo.errors import WorkerError
 from sf_algo.ipc.messages import Message
 from sf_algo.rollout.episodes import EpisodeReport
 from sf_algo.rollout.settings import WorkerSettings
+from sf_algo.runtime.attendance import Attendance
 from sf_algo.runtime.faults import FaultLog
 from sf_algo.runtime.time_profile import ProcessTimes
 from sf_algo.runtime.transport import Transport
@@ -61,6 +62,7 @@ class WorkerPool:
         self._workers: list[WorkerProcess] = []
         self._restarts: list[deque[float]] = [deque() for _ in settings]
         self._next_check = 0.0
+        self._attendance = Attendance(min(timeouts.step_s, timeouts.reset_s))
         self._faults = FaultLog()
         self.num_restarts = 0
         self.num_ready = 0
@@ -119,8 +121,9 @@ class WorkerPool:
             raise _reported_error(worker, message)
 
     def _check_all(self, now: float) -> None:
+        limits, back = self._timeouts, self._attendance.look()
         for index, worker in enumerate(self._workers):
-            failure = worker.failure(step_timeout_s=self._timeouts.step_s, reset_timeout_s=self._timeouts.reset_s)
+            failure = worker.failure(step_timeout_s=limits.step_s, reset_timeout_s=limits.reset_s, back=back)
             if failure is not None:
                 self._take_messages_of_the_dead(worker)
                 self._replace(index, failure, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 from sf_algo.ipc.control import WorkerPhase, WorkerStatus
@@ -53,8 +54,9 @@ class WorkerProcess(ChildProcess):
         busy = {Stage.ENVIRONMENT: stepping, Stage.TRANSPORT: other}
         return ProcessTimes(name=f"worker {self.settings.worker_index}", pid=self.pid, busy_s=busy)
 
-    def failure(self, *, step_timeout_s: float, reset_timeout_s: float) -> WorkerFailure | None:
-        """What is wrong with the worker now, if anything."""
+    def failure(self, *, step_timeout_s: float, reset_timeout_s: float, back: float) -> WorkerFailure | None:
+        """What is wrong with the worker now, if anything. Silence counts from `back` (monotonic clock) at the
+        earliest."""
         phase = self.status.phase
         death = self.death
         if death is not None:
@@ -65,7 +67,7 @@ class WorkerProcess(ChildProcess):
             limit, flag = step_timeout_s, "--heartbeat_interval"
         else:
             return None
-        if self.status.age_s <= limit:
+        if time.monotonic() - max(self.status.seen_at, back) <= limit:
             return None
         self.ask_trace()
         return self._failure(f"has not answered for {limit:g} s (see {flag})")

@@ -69,6 +69,23 @@ def test_pixels_are_normalized_inside_the_convolution(
         torch.testing.assert_close(a, b)
 
 
+def test_bytes_are_kept_for_the_gradient_also_inside_autocast() -> None:
+    torch.manual_seed(0)
+    layer = Conv2d(3, 5, 8, 4)
+    pixels = torch.randint(0, 256, (2, 3, 16, 24), dtype=torch.uint8)
+    gradients = []
+    for bf16 in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            out = layer.forward_pixels(pixels, 0.0, 255.0)
+        assert out.dtype == (torch.bfloat16 if bf16 else torch.float32)
+        assert out.grad_fn is not None
+        assert out.grad_fn.saved_tensors[0].dtype == torch.uint8  # type: ignore[attr-defined]
+        gradients.append(torch.autograd.grad(out.float().square().sum(), list(layer.parameters())))
+    for precise, rough in zip(*gradients, strict=True):
+        assert rough.dtype == torch.float32
+        torch.testing.assert_close(rough, precise, rtol=0.05, atol=0.05 * float(precise.abs().max()))
+
+
 def test_weights_lie_by_column_on_a_cpu_and_keep_their_values() -> None:
     module = nn.ModuleDict({"a": Linear(5, 17), "head": Linear(5, 4), "gru": nn.GRU(3, 8)})
     before = {name: p.detach().clone() for name, p in module.named_parameters()}

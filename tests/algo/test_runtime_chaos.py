@@ -91,6 +91,24 @@ def test_a_signal_saves_and_stops(tmp_path: Path, number: signal.Signals, flags:
     assert results(tmp_path)["outcome"] == "stopped"
 
 
+@pytest.mark.parametrize("mode", ["--serial_mode=True", "--async_rl=True"])
+def test_a_training_that_was_suspended_goes_on(tmp_path: Path, mode: str) -> None:
+    """As by Ctrl-Z, or by a cluster that needs the node for a while: for longer than an environment may be silent."""
+    with command(tmp_path, mode, "--heartbeat_interval=1", "--reset_timeout_seconds=3") as training:
+        training.wait_for(r"fps [1-9]")
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in training.pids():
+                os.kill(pid, number)
+            if number == signal.SIGSTOP:
+                assert not training.ended_within(4.5)
+        for _ in range(5):
+            training.wait_for(r"fps \d")
+        os.kill(training.process.pid, signal.SIGTERM)
+        assert training.finish() == 128 + signal.SIGTERM
+        training.wait_until_nothing_is_left()
+    assert "has not" not in training.text
+
+
 def test_the_time_limit_holds_while_environments_start(tmp_path: Path) -> None:
     slow = {testing.START_SECONDS_VARIABLE: "2"}
     flags = ("--env=sf_algo.testing:make_slow", "--train_for_seconds=1")

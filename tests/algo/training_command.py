@@ -74,6 +74,13 @@ class TrainingCommand:
             self.lines.append(line)
         return self.process.wait(timeout=max(0.01, deadline - time.monotonic()))
 
+    def ended_within(self, seconds: float) -> bool:
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def pids(self, module: str = "") -> list[int]:
         """Living processes of this command whose command line has `module` in it."""
         found = []

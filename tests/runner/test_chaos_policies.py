@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import time
 from pathlib import Path
 
 from sf_runner import events as ev
 from sf_runner.job_state import Cancelled, Failed, Running, Succeeded, Waiting
-from tests.runner.harness import RunUnderTest, run_under_test, shell
+from tests.runner.harness import RunUnderTest, run_under_test, shell, wait_until
 
 COUNT = "echo x >> tries_{0}; test $(wc -l < tries_{0}) -ge {1} || exit {2}"
 """Succeeds at the given attempt."""
@@ -98,6 +101,25 @@ def test_a_stalled_attempt_is_ended_but_not_one_that_is_starting_up(tmp_path: Pa
         assert isinstance(run.job("silent").state, Running), "it has written nothing yet: it may be starting up"
         (tmp_path / "go").touch()
         assert run.finish() == 1
+
+
+def test_silence_while_everything_was_suspended_is_no_stall(tmp_path: Path) -> None:
+    """As when a laptop sleeps: neither the runner nor its jobs run, but the clock does."""
+    works = "until test -e go; do echo working; sleep 0.1; done"
+    with run_under_test(tmp_path, shell("works", works)) as run:
+        run.start("--stall_timeout=2.5", "--grace=5")
+        run.wait_for("works", Running)
+        wait_until("its first line", lambda: "working" in run.log("works"))
+        job = run.pid("works")
+        os.killpg(job, signal.SIGSTOP)
+        os.kill(run.runner, signal.SIGSTOP)
+        time.sleep(4)  # longer than the limit, by the clock of the journal
+        os.kill(run.runner, signal.SIGCONT)
+        time.sleep(1)  # the runner looks before the job has written again
+        os.killpg(job, signal.SIGCONT)
+        (tmp_path / "go").touch()
+        assert run.finish() == 0
+        assert isinstance(run.job("works").state, Succeeded)
 
 
 def test_a_pause_between_starts_does_not_hold_up_what_ends(tmp_path: Path) -> None:

@@ -261,14 +261,17 @@ def test_what_was_never_started_is_told_from_what_nobody_saw(paths: JobPaths) ->
 
 
 def test_signs_of_life_are_writes_to_log_and_progress(paths: JobPaths) -> None:
-    assert last_sign_of_life(paths, 1) is None
+    assert last_sign_of_life(paths, 1, 50.0) is None
     log = paths.attempt_log(1)
     log.touch()
-    assert last_sign_of_life(paths, 1) is None  # made by us, nothing written yet
+    assert last_sign_of_life(paths, 1, 50.0) is None  # made by us, nothing written yet
     log.write_text("x")
     os.utime(log, (100.0, 100.0))
-    assert last_sign_of_life(paths, 1) == 100.0
+    assert last_sign_of_life(paths, 1, 50.0) == 100.0
+    assert last_sign_of_life(paths, 1, 100.003) == 100.003  # a file system with a coarse clock
     paths.progress.write_text("{}")
     os.utime(paths.progress, (200.0, 200.0))
-    assert last_sign_of_life(paths, 1) == 200.0
-    assert last_sign_of_life(paths, 2) == 200.0
+    assert last_sign_of_life(paths, 1, 50.0) == 200.0
+    assert last_sign_of_life(paths, 1, 250.0) == 250.0
+    assert last_sign_of_life(paths, 2, 150.0) == 200.0
+    assert last_sign_of_life(paths, 2, 250.0) is None  # an earlier attempt's
