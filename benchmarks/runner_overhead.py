@@ -62,9 +62,19 @@ def measure(command: list[str], *, cwd: Path, stdin: str | None = None, rss_of: 
 
 
 def environment() -> dict[str, str]:
+    """That of every contender. Python finds compiled modules as it does where it may write (`compile_modules`)."""
     root = str(Path(__file__).resolve().parent.parent)
     path = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": root if not path else f"{root}{os.pathsep}{path}"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": root if not path else f"{root}{os.pathsep}{path}"}
+
+
+def compile_modules(root: Path, parallel: int, ui: str) -> None:
+    """Run one job unmeasured, so that no measured run has to compile the runner's modules: nobody's second run does."""
+    folder = root / "first"
+    folder.mkdir()
+    (folder / "overhead_description.py").write_text(DESCRIPTION.format(jobs=1))
+    measure(runner_command(parallel, ui), cwd=folder)
 
 
 class _RssWatch:
@@ -173,6 +183,7 @@ def main() -> None:
     # Nothing is deleted before the end: ext4 hands out an inode again only minutes after its file was deleted. Until
     # then it looks through all of those for a free one, which makes a new file ten to twenty times as expensive.
     with tempfile.TemporaryDirectory(dir=options.folder) as root:
+        compile_modules(Path(root), options.parallel, options.ui)
         for number in range(options.rounds):
             for name, run in everyone.items():
                 folder = Path(root) / f"{name} {number}"

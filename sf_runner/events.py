@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
+from math import isfinite
 from typing import Any, ClassVar, Literal
 
 from sf_runner.errors import StorageError
@@ -207,7 +208,7 @@ _CAUSE_FIELDS = tuple(f.name for f in fields(FailureCause))
 def encode(event: Event) -> str:
     """One line of JSON, ASCII, without its newline."""
     defaults = _DEFAULTS[type(event)]
-    line = f'{{"e":"{event.kind}","t":{json_line(round(event.t, 3))}'
+    line = f'{{"e":"{event.kind}","t":{_text(round(event.t, 3))}'
     for name, value in vars(event).items():
         if value != defaults[name] and name != "t":
             line += f',"{name}":{_text(value)}'
@@ -215,11 +216,11 @@ def encode(event: Event) -> str:
 
 
 def _text(value: Any) -> str:
-    """The JSON of a field. The two commonest types apart: with three events for each job this is worth its lines."""
+    """The JSON of a field. The commonest types apart: with three events for each job this is worth its lines."""
     if type(value) is str:
         return quoted(value)
-    if type(value) is int:
-        return str(value)
+    if type(value) is int or (type(value) is float and isfinite(value)):
+        return repr(value)
     return json_line(asdict(value) if isinstance(value, FailureCause) else value)
 
 

@@ -26,10 +26,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from sf_runner.backends.inheritance import inherit
+from sf_runner.backends.inheritance import inherit, tables_to_read
 from sf_runner.backends.job_parent import JobParent
 from sf_runner.backends.job_table import JobTable
-from sf_runner.backends.kernel import ChildWatch, EndedChild, make_subreaper, reap, started_up_s
+from sf_runner.backends.kernel import ChildWatch, EndedChild, make_subreaper, process_stat, reap
 from sf_runner.lifeline import Lifeline, detach_output, flush_output
 from sf_runner.terminal_state import SavedTerminal
 
@@ -51,12 +51,14 @@ def _guard(body: Callable[[Lifeline], int], above: Lifeline | None, terminal: Sa
     make_subreaper()
     guardians = [*(above.guardians if above else ()), os.getpid()]
     spared: set[int] = set()
-    heir = JobParent(_LEFTOVER_GRACE_S, spared=spared, takes_untagged=above is not None)
+    heir = JobParent(
+        _LEFTOVER_GRACE_S, table=above.table if above else None, spared=spared, takes_untagged=above is not None
+    )
     asked: list[int] = []
-    tables: list[JobTable] = [above.table] if above and above.table else []
+    tables = [above.next_table] if above and above.next_table else []
     for restarts in range(_MAX_RESTARTS + 1):
-        if above is None:  # the back guardian writes to the one it was given: the front one has to be able to read it
-            tables.append(JobTable())
+        if above is None:  # of the runner and of the back guardian: if both are killed, their jobs come to this one
+            tables += [JobTable(), JobTable()]
         ours, theirs = socket.socketpair()
         signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         flush_output()
@@ -70,6 +72,7 @@ def _guard(body: Callable[[Lifeline], int], above: Lifeline | None, terminal: Sa
                 restarted=restarted,
                 held={**(above.held if above else {}), **heir.live},
                 table=tables[-1],
+                next_table=tables[-2] if above is None else None,
                 _sock=theirs,
             )
             return _be_guarded(body, line, above)
@@ -92,8 +95,8 @@ def _guard(body: Callable[[Lifeline], int], above: Lifeline | None, terminal: Sa
 def _be_guarded(body: Callable[[Lifeline], int], line: Lifeline, above: Lifeline | None) -> int:
     if above is not None:
         above.close()
-        if line.table is not None:  # at once: a guardian must be able to tell a killed runner from a job
-            line.table.claim()
+    if line.table is not None:  # at once: a guardian must be able to tell us from a job
+        line.table.claim()
     os.setsid()
     if not line.restarted:  # else jobs are running, and a signal means something once the runner listens
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
@@ -153,7 +156,7 @@ class _Guardian:
             ended = self._children.ended(self._pid)
             if ended is not None:
                 reap(self._pid)
-                self._inherit()
+                inherit(self._heir, self._tables)
                 return self._exit_code(ended)
             self._heir.poll()
             code = self._wait()
@@ -217,10 +220,12 @@ class _Guardian:
             return 128 + ended.signal
         return None
 
-    def _inherit(self) -> None:
-        # Jobs come to the front guardian when the back one is dead, which it may not have heard of yet.
-        ours = self._tables if self._above is not None or started_up_s(self._pid) is None else self._tables[:-1]
-        inherit(self._heir, self._tables, ours=ours)
+    def _inherit(self) -> bool:
+        """Of an unknown child that has ended; False when it cannot be told yet what it is."""
+        if self._above is not None:
+            return inherit(self._heir, self._tables)
+        tables = tables_to_read(self._tables[:-2], self._tables[-2:], process_stat(self._pid))
+        return tables is not None and inherit(self._heir, tables)
 
     def _end_strays(self) -> None:
         """What jobs left behind that nobody could attribute to one of them."""

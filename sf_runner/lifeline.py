@@ -24,6 +24,8 @@ class Lifeline:
     """Attempts (their tags) of killed runners whose parent a guardian is now -> pid of the main process."""
     table: JobTable | None = None
     """Where the guardian will look for our jobs if we are killed."""
+    next_table: JobTable | None = None
+    """If we are a guardian ourselves, where both of us will look for the jobs of the process that we guard."""
     _sock: socket.socket | None = field(default=None, repr=False)
 
     def let_go(self, code: int) -> None:

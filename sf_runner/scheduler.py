@@ -34,7 +34,8 @@ class Policy:
     retry_delay_s: float = 5.0
     """Before the first retry; doubled for each further one, at most ten minutes."""
     max_failures: int | None = None
-    """Stop launching after this many failed jobs; 0: never; None: when the first ten all fail."""
+    """Stop launching after this many failed jobs; 0: never; None: when all of the first ten, or of
+    twice as many as run side by side, fail."""
     timeout_s: float | None = None
     stall_timeout_s: float | None = None
     grace_s: float = 30.0

@@ -27,11 +27,13 @@ from sf_runner.backends.kernel import (
     EndedChild,
     group_alive,
     is_child,
+    process_stat,
     read_tag,
     reap,
     session_of,
     writes_to,
 )
+from sf_runner.backends.programs import ProgramPaths
 from sf_runner.json_line import json_line
 
 _TICK_S = 0.05
@@ -146,14 +148,17 @@ class JobParent:
         self._table = table
         self._spared = spared
         self._takes_untagged = takes_untagged
-        self.on_unknown: Callable[[], None] = lambda: None
-        """Called before an ended child that is no job is reaped: the chance to inherit it."""
+        self.on_unknown: Callable[[], bool] = lambda: True
+        """Called before a child that is no job is reaped or ended: the chance to inherit it. False: it cannot be told
+        yet whether it is one, so it stays as it is."""
         self._session = os.getsid(0)
         self._watch = ChildWatch()
         self._children = Children(self._of_no_interest)
         self._jobs: dict[int, _Job] = {}
         self._ending: list[_Job] = []
         self._unwritten: list[tuple[str, Mapping[str, Any]]] = []
+        self._programs = ProgramPaths()
+        self._undecided = False
         self._affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
     @property
@@ -168,23 +173,17 @@ class JobParent:
 
     def wait_s(self) -> float | None:
         """Seconds after which `poll` should be called even without a SIGCHLD; None: never."""
-        return _TICK_S if self._ending else _RETRY_RECORD_S if self._unwritten else None
+        return _TICK_S if self._ending or self._undecided else _RETRY_RECORD_S if self._unwritten else None
 
     def spawn(self, request: SpawnRequest) -> int:
         """Start it in a session and process group of its own; its pid. OSError when it cannot be started."""
         _make_directory(request)
         if self._unwritten:  # what an earlier attempt could not write must not replace what this one will
             self._unwritten = [item for item in self._unwritten if item[0] != request.exit_record]
-        actions: list[tuple[Any, ...]] = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, request.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
-        argv, env = list(request.argv), request.env
         note = JobNote(
             job=request.job,
             attempt=request.attempt,
-            tag=env.get(TAG_VARIABLE, ""),
+            tag=request.env.get(TAG_VARIABLE, ""),
             log=request.log,
             exit_record=request.exit_record,
             started=time.time(),
@@ -194,10 +193,7 @@ class JobParent:
         try:
             if request.cores:  # inherited by the child: exact, and without code between fork and exec
                 os.sched_setaffinity(0, request.cores)
-            # vfork underneath: as fast with a large parent as with a small one.
-            pid = os.posix_spawnp(
-                argv[0], argv, env, file_actions=actions, setsid=True, setsigdef=_RESET, setsigmask=()
-            )
+            pid = self._start(request)
         finally:
             if request.cores:
                 os.sched_setaffinity(0, self._affinity)
@@ -205,6 +201,16 @@ class JobParent:
             self._table.started(pid)
         self._jobs[pid] = _Job(note, pid)
         return pid
+
+    def _start(self, request: SpawnRequest) -> int:
+        program = request.argv[0]
+        path = self._programs.find(program)
+        if path is not None:
+            try:
+                return _spawn(os.posix_spawn, path, request)
+            except OSError:  # perhaps it is somewhere else now
+                self._programs.forget(program)
+        return _spawn(os.posix_spawnp, program, request)
 
     def spare(self, pid: int) -> None:
         """That child is none of its business."""
@@ -214,6 +220,8 @@ class JobParent:
         """Take over a job of a parent that was killed, if it became our child. It may have ended already."""
         if pid not in self._jobs and pid not in self._spared and is_child(pid):
             self._jobs[pid] = _Job(note, pid)
+            if self._table is not None:
+                self._table.add(pid, note)
 
     def poll(self) -> list[JobEnd]:
         """Reap what ended, go on ending leftovers; the attempts of which nothing is left."""
@@ -236,19 +244,21 @@ class JobParent:
 
     def _reap(self) -> list[_Job]:
         ended: list[_Job] = []
+        self._undecided = False
         while (child := self._watch.ended()) is not None:
             if (job := self._jobs.get(child.pid)) is not None:
                 ended.append(self._reap_job(job, child))
-            elif self._is_spared(child.pid):
-                # It hides the others from us until somebody else has reaped it; so they are asked one by one.
+                continue
+            spared = self._is_spared(child.pid)
+            self._undecided = not (spared or self.on_unknown())
+            if spared or self._undecided:
+                # It hides the others from us until it is reaped; so they are asked one by one.
                 for pid, job in list(self._jobs.items()):
                     if (child := self._watch.ended(pid)) is not None:
                         ended.append(self._reap_job(job, child))
                 break
-            else:
-                self.on_unknown()
-                if child.pid not in self._jobs:
-                    reap(child.pid)
+            if child.pid not in self._jobs:
+                reap(child.pid)
         return ended
 
     def _reap_job(self, job: _Job, child: EndedChild) -> _Job:
@@ -289,9 +299,12 @@ class JobParent:
         """Processes that outlived the job's main one: its group, and orphans of it that became our children."""
         job.group_left = group_alive(job.pid)
         found = self._children.since(job.pid, time.time() - job.note.started)
-        job.leftovers = {pid for pid in found if self._belongs_to(pid, job) and not reap(pid)}
+        job.leftovers = {pid for pid in found if self._belongs_to(pid, job)}
 
     def _belongs_to(self, pid: int, job: _Job) -> bool:
+        stat = process_stat(pid)
+        if stat is None or stat.ended:  # it has ended since; what it was will be asked before it is reaped
+            return False
         tag = read_tag(pid)
         if tag.partition(":")[0] == job.note.tag.partition(":")[0]:
             return tag == job.note.tag
@@ -299,7 +312,9 @@ class JobParent:
             return True
         # It cleared its environment (or is a job of a runner that ran as a job), left the session and closed the log:
         # it goes with the last job.
-        return self._takes_untagged and not self._jobs and len(self._ending) <= 1
+        if not self._takes_untagged or self._jobs or len(self._ending) > 1:
+            return False
+        return self.on_unknown() and pid not in self._jobs
 
     def _of_no_interest(self, pid: int) -> bool:
         """Whether a process cannot be a leftover: a job itself, a live job's own, or spared."""
@@ -322,6 +337,17 @@ class JobParent:
         except OSError as exc:
             if exc.errno != errno.ENOENT:  # else its directory was removed: nobody wants the record
                 self._unwritten = [*(item for item in self._unwritten if item[0] != path), (path, record)]
+
+
+def _spawn(start: Callable[..., int], program: str, request: SpawnRequest) -> int:
+    """vfork underneath: as fast with a large parent as with a small one."""
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, request.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    argv = list(request.argv)
+    return start(program, argv, request.env, file_actions=actions, setsid=True, setsigdef=_RESET, setsigmask=())
 
 
 def _make_directory(request: SpawnRequest) -> None:

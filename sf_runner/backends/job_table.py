@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _WRITER = struct.Struct("=i")
-_HEADER = struct.Struct("=II")  # which half is valid, how many bytes of it
-_AT_HEADER = 8
+_HEADER = slice(8, 16)  # one number: which half is valid, how many bytes of it
 _AT_HALVES = 16
 _ENTRY = struct.Struct("=iI")  # pid (negative: forget it; 0: about to be started), length of the note
 _HALF = 1 << 18
@@ -41,6 +40,7 @@ class JobTable:
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _AT_HALVES + 2 * _HALF)
+        self._header = memoryview(self._memory)[_HEADER].cast("Q")
         self._half = self._end = 0
         self._live: dict[int, bytes] = {}
         self._expected = b""
@@ -56,8 +56,7 @@ class JobTable:
 
     def expect(self, note: JobNote) -> None:
         """It is about to be started."""
-        fields = (note.job, str(note.attempt), note.tag, note.log, note.exit_record, repr(note.started))
-        self._expected = "\0".join(fields).encode("utf-8", "surrogateescape")
+        self._expected = _encode(note)
         if self._has_room(len(self._expected) + 2 * _ENTRY.size):  # for the pid too
             self._append(0, self._expected)
         else:
@@ -69,6 +68,13 @@ class JobTable:
             self._live[pid] = self._expected
             self._append(pid, b"")
             self._expected = b""
+
+    def add(self, pid: int, note: JobNote) -> None:
+        """That process is this attempt's: inherited from another parent."""
+        text = _encode(note)
+        if self._has_room(len(text) + _ENTRY.size):
+            self._live[pid] = text
+            self._append(pid, text)
 
     def forget(self, pid: int) -> None:
         """Its exit record is on disk, or it is somebody else's from now on."""
@@ -96,7 +102,7 @@ class JobTable:
         return {pid: note for pid, note in notes if note is not None}, _decode(expected)
 
     def _entries(self) -> Iterator[tuple[int, bytes]]:
-        half, length = _HEADER.unpack_from(self._memory, _AT_HEADER)
+        half, length = divmod(self._header[0], 1 << 32)
         at = _AT_HALVES + (half % 2) * _HALF
         end = at + min(length, _HALF)
         while at + _ENTRY.size <= end:
@@ -129,8 +135,13 @@ class JobTable:
         return at + _ENTRY.size + len(note)
 
     def _write_header(self) -> None:
-        """Last, and in one piece: what is not counted in was never written."""
-        _HEADER.pack_into(self._memory, _AT_HEADER, self._half, self._end)
+        """Last, and as one number, which no kill can leave half written: what is not counted in was never written."""
+        self._header[0] = (self._half << 32) | self._end
+
+
+def _encode(note: JobNote) -> bytes:
+    fields = (note.job, str(note.attempt), note.tag, note.log, note.exit_record, repr(note.started))
+    return "\0".join(fields).encode("utf-8", "surrogateescape")
 
 
 def _decode(text: bytes) -> JobNote | None:

@@ -20,6 +20,7 @@ TAG_VARIABLE = "SF_RUNNER_TAG"
 """Every process of an attempt inherits this variable."""
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PF_EXITING = 0x4
 _SYS_WAITID = {"x86_64": 247, "aarch64": 95, "riscv64": 95}
 _SIGINFO = struct.Struct("7i")  # signo, errno, code, padding, pid, uid, status
 _RUSAGE = struct.Struct("5q")  # user s, user us, system s, system us, max RSS in KiB
@@ -150,19 +151,12 @@ class Children:
 
     def __init__(self, ignored: Callable[[int], bool] = lambda pid: False) -> None:
         self._ignored = ignored
-        self._list = f"/proc/self/task/{os.getpid()}/children"
-        self._has_list = os.path.exists(self._list)  # noqa: PTH110  not every kernel is built with that file
-        self._loadavg = -1
-        if not self._has_list:
-            try:
-                self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                pass
+        self._list = _open_if_there(f"/proc/self/task/{os.getpid()}/children")  # not every kernel is built with that
+        self._loadavg = _open_if_there("/proc/loadavg") if self._list < 0 else -1
 
     def all(self) -> list[int]:
-        if self._has_list:
-            pids = (int(pid) for pid in read_whole(self._list).split())
-            return [pid for pid in pids if not self._ignored(pid)]
+        if self._list >= 0:
+            return [pid for pid in map(int, _pread_whole(self._list).split()) if not self._ignored(pid)]
         return self._among(int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
 
     def since(self, pid: int, age_s: float) -> list[int]:
@@ -171,15 +165,10 @@ class Children:
         This is asked at the end of every job, so without the kernel's list only the process ids that have been given
         out since are looked at, as long as they are few.
         """
-        if self._has_list or self._loadavg < 0 or not 0 <= age_s < _YOUNG_S:
+        if self._list >= 0 or self._loadavg < 0 or not 0 <= age_s < _YOUNG_S:
             return self.all()
         last = int(os.pread(self._loadavg, 256, 0).split()[4])
         return self._among(range(pid + 1, last + 1)) if 0 <= last - pid <= _FEW_PIDS else self.all()
-
-    def close(self) -> None:
-        if self._loadavg >= 0:
-            os.close(self._loadavg)
-            self._loadavg = -1
 
     def _among(self, pids: Iterable[int]) -> list[int]:
         own = os.getpid()
@@ -204,20 +193,31 @@ def session_of(pid: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """From /proc/<pid>/stat. `started_up_s`: seconds since boot."""
+    """From /proc/<pid>/stat. `started_up_s`: seconds since boot. `flags`: those of its first thread."""
 
     state: bytes
     parent: int
     group: int
     session: int
+    flags: int
+    threads: int
     started_up_s: float
     wait_status: int
     """How it ended, once it has; 0 also where the kernel does not tell us."""
 
     @property
     def ended(self) -> bool:
-        """A zombie: it only waits for its parent."""
-        return self.state in (b"Z", b"X")
+        """A zombie: it only waits for its parent, and its children have gone to somebody else.
+
+        A process whose first thread has ended shows the state of a zombie too. But as long as another thread lives (it
+        may hang in a write to a slow disk) its files are open, its locks held and its children still its own.
+        """
+        return self.state in (b"Z", b"X") and self.threads <= 1
+
+    @property
+    def leaving(self) -> bool:
+        """Its first thread has begun to end or has ended: it does nothing any more, and no orphan comes to it."""
+        return bool(self.flags & _PF_EXITING) or self.state in (b"Z", b"X")
 
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -227,8 +227,8 @@ def process_stat(pid: int) -> ProcessStat | None:
     """None when there is no such process."""
     try:
         fields = read_whole(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
-        parent, group, session, start, status = (int(fields[number]) for number in (1, 2, 3, 19, 49))
-        return ProcessStat(fields[0], parent, group, session, start / _TICKS_PER_S, status)
+        parent, group, session, flags, threads, start, status = (int(fields[n]) for n in (1, 2, 3, 6, 17, 19, 49))
+        return ProcessStat(fields[0], parent, group, session, flags, threads, start / _TICKS_PER_S, status)
     except (OSError, ValueError, IndexError):
         return None
 
@@ -249,6 +249,21 @@ def read_whole(path: str) -> bytes:
         return data
     finally:
         os.close(fd)
+
+
+def _open_if_there(path: str) -> int:
+    """A file of /proc to be read again and again; -1 when there is none."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _pread_whole(fd: int) -> bytes:
+    data = os.pread(fd, 1 << 16, 0)
+    while data and (more := os.pread(fd, 1 << 20, len(data))):
+        data += more
+    return data
 
 
 def group_alive(pgid: int) -> bool:

@@ -34,7 +34,7 @@ _SETTLE_POLL_S = 0.05
 _WATCH_POLL_S = 1.0
 _RECORD_WAIT_S = 5.0
 """A parent writes the record of an attempt that has ended at once; after this long it is not coming."""
-_NO_SIGN_WAIT_S = 0.5
+_NO_SIGN_WAIT_S = 2.0
 """The same where there is no sign of its having been started."""
 _HELD_RECORD_WAIT_S = 60.0
 """A parent known to hold the attempt may have to wait for room on the disk."""
@@ -99,10 +99,8 @@ class OrphanWatch:
             self._orphans[attempt.job] = orphan
             if pid is None:
                 orphan.main_ended_at = time.time()
-                continue
-            if attempt.handle is None:
-                reports.append(Started(job=attempt.job, attempt=attempt.attempt, handle=handle_of(pid), t=time.time()))
-            self._watch(orphan, pid)
+            else:
+                self._found(orphan, pid, reports)
         self.poll(time.time(), reports)
         return reports
 
@@ -118,7 +116,8 @@ class OrphanWatch:
                     continue
                 orphan.main_ended_at = now
                 self._unwatch(orphan)
-            if self._settled(orphan, now):
+            tagged = tagged_processes([orphan.tag]).get(orphan.tag, [])
+            if not self._found_late(orphan, tagged, reports) and self._settled(orphan, tagged, now):
                 _close(orphan)
                 del self._orphans[job]
                 self._stopper.forget(job)
@@ -151,6 +150,26 @@ class OrphanWatch:
         leaders = [(started_up_s(pid) or float("inf"), pid) for pid in tagged if session_of(pid) == pid]
         return min(leaders, default=(0.0, None))[1]
 
+    def _found(self, orphan: _Orphan, pid: int, reports: list[Report]) -> None:
+        known = orphan.known
+        orphan.pid = pid
+        if known.handle is None:
+            reports.append(Started(job=known.job, attempt=known.attempt, handle=handle_of(pid), t=time.time()))
+        self._watch(orphan, pid)
+
+    def _found_late(self, orphan: _Orphan, tagged: Sequence[int], reports: list[Report]) -> bool:
+        """Whether an attempt that was not there has appeared: its parent was killed, or we looked, just when it became
+        its program. It has no environment for that moment. It must not be ended as something that it left behind."""
+        known = orphan.known
+        if orphan.pid is not None or known.handle is not None or orphan.record or read_exit_record(known) is not None:
+            return False
+        pid = self._main_process(known, orphan.tag, tagged)
+        if pid is None:
+            return False
+        orphan.main_ended_at = None
+        self._found(orphan, pid, reports)
+        return True
+
     def _main_alive(self, orphan: _Orphan) -> bool:
         assert orphan.pid is not None
         return is_alive({**(orphan.known.handle or {}), "pid": orphan.pid, "boot": self._boot}, self._boot)
@@ -166,9 +185,8 @@ class OrphanWatch:
         if orphan.pidfd is not None and orphan.pidfd in self._selector.get_map():
             self._selector.unregister(orphan.pidfd)
 
-    def _settled(self, orphan: _Orphan, now: float) -> bool:
-        """Nothing of it is left, and its record is here or will never come."""
-        left = tagged_processes([orphan.tag]).get(orphan.tag, [])
+    def _settled(self, orphan: _Orphan, left: Sequence[int], now: float) -> bool:
+        """Nothing of it is left, and its record is here or will never come. `left`: what carries its tag."""
         if orphan.pid is not None:  # seen alive, so the number is still that of its session
             left = [*{*left, *session_members(orphan.pid)}]
         if left:

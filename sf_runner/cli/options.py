@@ -160,7 +160,10 @@ def _add_failures(parser: Parser, group: Any) -> None:
     parser.flag(group, "--max_retries", whole(0), text, default=0, metavar="N")
     text = "wait before the first retry, doubled for each further one (default: 5)"
     parser.flag(group, "--retry_delay", duration_s, text, default=5.0, metavar="TIME")
-    text = "start nothing more after N failed experiments; 0: never stop (default: when the first ten all fail)"
+    text = (
+        "start nothing more after N failed experiments; 0: never stop (default: when all of the first ten fail, or of "
+        "twice --max_parallel)"
+    )
     parser.flag(group, "--max_failures", whole(0), text, metavar="N")
     parser.switch(group, "--retry_failed", "run experiments again that failed in an earlier start")
     parser.switch(group, "--retry_cancelled", "run experiments again that were cancelled in an earlier start")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn, TypeVar
@@ -11,12 +12,15 @@ from sf_runner.errors import UsageError, did_you_mean
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Names the value of a flag once, whatever the version of Python."""
+    """Names the value of a flag once, whatever the version of Python; breaks no line within a flag."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:
             return super()._format_action_invocation(action)
         return f"{', '.join(action.option_strings)} {self._format_args(action, action.dest.upper())}"
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class Parser(argparse.ArgumentParser):

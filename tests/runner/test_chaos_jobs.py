@@ -114,7 +114,7 @@ def test_a_daemon_without_environment_ends_with_the_last_job(make: Make, tmp_pat
     job = run.pid("maker")
     runner = run.runner
     (daemon,) = wait_until("the daemon", lambda: [pid for pid in descendants(runner) if pid != job])
-    assert read_tag(daemon) == ""
+    wait_until("it to have cleared its environment", lambda: read_tag(daemon) == "")
     os.kill(job, signal.SIGKILL)
     run.finish()
     assert ended(run, "maker").leftovers == 1
@@ -130,11 +130,17 @@ def test_background_children_of_a_job_that_ends_are_ended(make: Make) -> None:
     assert run.left() == []
 
 
+SAYS_BYE = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: (print("bye", flush=True), sys.exit(5)))
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
 def test_a_stopped_job_can_be_cancelled(make: Make) -> None:
-    run = make(
-        shell("stopped", "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.02; done"),
-        flags=("--grace=30",),
-    )
+    run = make(python("stopped", SAYS_BYE), flags=("--grace=30",))
     run.wait_for("stopped", Running)
     wait_until("the trap", lambda: "ready" in run.log("stopped"))
     os.killpg(run.pid("stopped"), signal.SIGSTOP)

@@ -1,0 +1,289 @@
+"""Whoever is killed at whichever moment: the heir knows which child is which job, and writes its exit record.
+
+Each scenario runs in a process of its own, since it becomes the parent of orphans.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from sf_runner.backends.inheritance import inherit, tables_to_read
+from sf_runner.backends.job_parent import JobEnd, JobParent, SpawnRequest, read_record
+from sf_runner.backends.job_table import JobNote, JobTable
+from sf_runner.backends.kernel import TAG_VARIABLE, ProcessStat, make_subreaper, process_stat, reap
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inheriting processes is a matter of Linux")
+
+_SYS_EXIT = {"x86_64": 60, "aarch64": 93, "riscv64": 93}
+_PF_EXITING = 4
+_PATIENCE_S = 30.0
+
+
+def request(folder: Path, name: str, *argv: str) -> SpawnRequest:
+    """A job that `JobParent` can start."""
+    job = folder / name / "job"
+    env = {
+        "PATH": os.environ["PATH"],
+        TAG_VARIABLE: f"run:1:{name}",
+        "SF_RUNNER_JOB": name,
+        "SF_RUNNER_ATTEMPT": "1",
+        "SF_RUNNER_PROGRESS_FILE": str(job / "progress.json"),
+    }
+    log, record = str(job / "attempt_1.log"), str(job / "exit.json")
+    return SpawnRequest(job=name, attempt=1, argv=argv, env=env, log=log, exit_record=record)
+
+
+def note_of(wanted: SpawnRequest) -> JobNote:
+    return JobNote(
+        job=wanted.job,
+        attempt=wanted.attempt,
+        tag=wanted.env[TAG_VARIABLE],
+        log=wanted.log,
+        exit_record=wanted.exit_record,
+        started=time.time(),
+    )
+
+
+def fork(body: Callable[[], None]) -> int:
+    """A process with a session of its own that calls `body` and is killed; its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            body()
+        except BaseException as exc:
+            os.write(2, f"{exc!r}\n".encode())
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return pid
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("SIGKILL ends a process at once")
+
+
+def await_end(pid: int) -> None:
+    """Until that child has ended; it is not reaped."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def start_and_await(parent: JobParent, wanted: SpawnRequest) -> None:
+    """Its outcome is not recorded: it stays a zombie."""
+    await_end(parent.spawn(wanted))
+
+
+def heir_of(*tables: JobTable) -> JobParent:
+    heir = JobParent(0.1)
+    heir.on_unknown = lambda: inherit(heir, tables)
+    return heir
+
+
+def poll_until_idle(heir: JobParent) -> list[JobEnd]:
+    """What had ended before it is first asked, and what follows from that."""
+    ends = heir.poll()
+    deadline = time.monotonic() + _PATIENCE_S
+    while heir.busy:
+        assert time.monotonic() < deadline
+        ends += heir.poll()
+    return ends
+
+
+def scenario(body: Callable[..., None]) -> Callable[..., None]:
+    """Run the module-level function `body` in a fresh process that inherits orphans."""
+
+    def run(folder: Path, *arguments: Any) -> None:
+        process = multiprocessing.get_context("spawn").Process(target=_enter, args=(body, folder, *arguments))
+        process.start()
+        process.join(2 * _PATIENCE_S)
+        if process.exitcode is None:
+            process.kill()
+        assert process.exitcode == 0, "see the captured output"
+
+    return run
+
+
+def _enter(body: Callable[..., None], *arguments: Any) -> None:
+    assert make_subreaper()
+    body(*arguments)
+
+
+# ---- a runner that is dead but for one thread ------------------------------------------------------------------
+
+
+def dead_but_for_a_thread(folder: Path) -> None:
+    table, wanted = JobTable(), request(folder, "job", "sh", "-c", "exit 7")
+
+    def runner() -> None:
+        table.claim()
+        start_and_await(JobParent(0.1, table=table), wanted)
+        threading.Thread(target=signal.pause, daemon=True).start()
+        ctypes.CDLL(None).syscall(_SYS_EXIT[platform.machine()], 0)  # ends this thread alone
+
+    pid = fork(runner)
+    deadline = time.monotonic() + _PATIENCE_S
+    while (stat := process_stat(pid)) is None or stat.state != b"Z":
+        assert time.monotonic() < deadline
+    assert (stat.leaving, stat.ended) == (True, False)
+    heir = heir_of(table)
+    assert not inherit(heir, [table]), "its jobs are not ours yet, so nothing can be said of our children"
+    assert heir.poll() == []
+    os.kill(pid, signal.SIGKILL)
+    await_end(pid)
+    (end,) = poll_until_idle(heir)
+    assert (end.job, end.record["exit_code"]) == ("job", 7)
+    assert read_record(wanted.exit_record, 1) == end.record
+
+
+@pytest.mark.skipif(platform.machine() not in _SYS_EXIT, reason="the number of the system call is not known here")
+def test_a_runner_with_a_thread_left_is_not_dead_yet(tmp_path: Path) -> None:
+    scenario(dead_but_for_a_thread)(tmp_path)
+
+
+# ---- killed while a job is being started ----------------------------------------------------------------------
+
+
+class _KilledBeforeThePidIsNoted(JobTable):
+    """Its writer is killed when the process exists and has ended, but only its start was announced."""
+
+    def started(self, pid: int) -> None:
+        await_end(pid)
+        die()
+
+
+def killed_between_start_and_note(folder: Path) -> None:
+    table, wanted = _KilledBeforeThePidIsNoted(), request(folder, "job", "sh", "-c", "exit 7")
+
+    def runner() -> None:
+        table.claim()
+        JobParent(0.1, table=table).spawn(wanted)
+
+    await_end(fork(runner))
+    (end,) = poll_until_idle(heir_of(table))
+    assert (end.job, end.record["exit_code"]) == ("job", 7)
+    assert read_record(wanted.exit_record, 1) == end.record
+
+
+def test_a_job_whose_parent_was_killed_while_starting_it_is_known(tmp_path: Path) -> None:
+    scenario(killed_between_start_and_note)(tmp_path)
+
+
+def killed_before_start(folder: Path) -> None:
+    """Some other child of the runner, younger than the announcement, must not be taken for the job."""
+    table, wanted = JobTable(), request(folder, "job", "sh", "-c", "exit 7")
+
+    def runner() -> None:
+        table.claim()
+        table.expect(note_of(wanted))
+        await_end(os.posix_spawnp("true", ["true"], {"PATH": os.environ["PATH"]}, setsid=True))
+
+    await_end(fork(runner))
+    assert poll_until_idle(heir_of(table)) == []
+    assert read_record(wanted.exit_record, 1) is None
+
+
+def test_a_job_that_was_announced_and_never_started_has_no_outcome(tmp_path: Path) -> None:
+    scenario(killed_before_start)(tmp_path)
+
+
+# ---- both of two are killed -----------------------------------------------------------------------------------
+
+
+def killed_one_after_the_other(folder: Path, announced_only: bool) -> None:
+    backs = JobTable()
+    runners = _KilledBeforeThePidIsNoted() if announced_only else JobTable()
+    wanted = request(folder, "job", "sh", "-c", "exit 7")
+
+    def runner() -> None:
+        runners.claim()
+        start_and_await(JobParent(0.1, table=runners), wanted)
+
+    def back() -> None:
+        backs.claim()
+        make_subreaper()
+        heir = JobParent(0.1, table=backs)
+        pid = fork(runner)
+        await_end(pid)
+        reap(pid)
+        assert inherit(heir, [runners])  # and is killed before it has written down how the job ended
+        assert list(heir.live) == ["run:1:job"]
+
+    await_end(fork(back))
+    (end,) = poll_until_idle(heir_of(backs, runners))
+    assert (end.job, end.record["exit_code"]) == ("job", 7)
+    assert read_record(wanted.exit_record, 1) == end.record
+
+
+@pytest.mark.parametrize("announced_only", [False, True])
+def test_what_a_guardian_inherited_is_inherited_from_it(tmp_path: Path, announced_only: bool) -> None:
+    scenario(killed_one_after_the_other)(tmp_path, announced_only)
+
+
+def stat_of(state: bytes = b"S", flags: int = 0, threads: int = 1) -> ProcessStat:
+    return ProcessStat(state, 1, 1, 1, flags, threads, 0.0, 0)
+
+
+def test_tables_of_a_guardian_that_is_just_ending_are_not_read_yet() -> None:
+    earlier, last = [JobTable(), JobTable()], [JobTable(), JobTable()]
+    assert tables_to_read(earlier, last, stat_of()) == earlier
+    assert tables_to_read(earlier, last, stat_of(b"R", _PF_EXITING)) is None
+    assert tables_to_read(earlier, last, stat_of(b"Z", _PF_EXITING, threads=2)) is None
+    assert tables_to_read(earlier, last, stat_of(b"Z", _PF_EXITING)) == (*earlier, *last)
+    assert tables_to_read(earlier, last, None) == (*earlier, *last)
+
+
+def undecided_child(folder: Path) -> None:
+    heir = JobParent(0.1)
+    decided: list[bool] = []
+    heir.on_unknown = lambda: bool(decided)
+    unknown = os.posix_spawnp("true", ["true"], os.environ, setsid=True)
+    await_end(unknown)
+    start_and_await(heir, request(folder, "job", "true"))
+    assert [end.job for end in heir.poll()] == ["job"], "it must not hide the others"
+    stat = process_stat(unknown)
+    assert stat is not None
+    assert stat.ended
+    assert heir.wait_s() is not None, "nothing else may remind us of it"
+    decided.append(True)
+    assert heir.poll() == []
+    assert process_stat(unknown) is None
+    assert heir.wait_s() is None
+
+
+def test_a_child_that_cannot_be_told_yet_is_left_as_it_is(tmp_path: Path) -> None:
+    scenario(undecided_child)(tmp_path)
+
+
+# ---- the table ------------------------------------------------------------------------------------------------
+
+
+def test_a_table_stays_true_when_it_is_full_and_compacted(tmp_path: Path) -> None:
+    table, other = JobTable(), JobTable()
+    expected: dict[int, JobNote] = {}
+    for number in range(1, 5000):  # some hundred bytes each: the memory is gone through several times
+        note = note_of(request(tmp_path, f"job {number}"))
+        table.expect(note)
+        assert table.read() == (expected, note)
+        table.started(number)
+        expected[number] = note
+        if number > 3:
+            del expected[number - 3]
+            table.forget(number - 3)
+        assert table.read() == (expected, None)
+    for pid, note in expected.items():
+        other.add(pid, note)
+    assert other.read() == (expected, None)
+    other.clear()
+    assert other.read() == ({}, None)

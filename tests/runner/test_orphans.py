@@ -1,0 +1,47 @@
+"""Attempts of an earlier runner that are hard to see."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from sf_runner.backends.base import Ended, Known, Report, Started
+from sf_runner.backends.job_parent import write_record
+from sf_runner.backends.orphans import OrphanWatch
+from sf_runner.backends.process_tools import handle_of, make_tag
+from sf_runner.backends.stopping import Stopper
+from tests.runner.harness import wait_until
+
+
+def test_an_attempt_that_is_just_becoming_its_program_is_found(tmp_path: Path) -> None:
+    tag = make_tag("run", "job", 1)
+    os.mkfifo(tmp_path / "fifo")
+    become = f"read x < {tmp_path / 'fifo'}; exec env SF_RUNNER_TAG={tag} sleep 1000"
+    known = Known(job="job", attempt=1, handle=None, log=str(tmp_path / "log"), exit_record=str(tmp_path / "exit.json"))
+    (tmp_path / "log").touch()
+    reports: list[Report] = []
+    with subprocess.Popen(["sh", "-c", become], start_new_session=True) as job, selectors.DefaultSelector() as selector:
+        try:
+            parent = handle_of(os.getpid())  # which will write the record
+            watch = OrphanWatch("run", selector, Stopper("run"), 0.1, recorders=[parent], held={})
+            assert watch.adopt([known]) == []
+            (tmp_path / "fifo").write_text("go\n")
+            wait_until("it to be found", lambda: watch.poll(time.time(), reports) or reports)
+            (started,) = reports
+            assert isinstance(started, Started)
+            assert started.handle["pid"] == job.pid
+            assert watch.certain()
+            assert job.poll() is None, "it is not ended as something left behind"
+        finally:
+            job.send_signal(signal.SIGKILL)
+        job.wait()
+        write_record(known.exit_record, {"attempt": 1, "pid": job.pid, "exit_code": 7, "ended": 1.0})
+        wait_until("its end", lambda: watch.poll(time.time(), reports) or reports[1:])
+        assert isinstance(reports[-1], Ended)
+        assert reports[-1].record is not None
+        assert reports[-1].record["exit_code"] == 7
+        watch.close()
