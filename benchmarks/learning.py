@@ -60,7 +60,8 @@ _PEER_DOOM = (
     "--async_rl=False", "--num_workers=2", "--num_envs_per_worker=8", "--recurrence=32",
 )  # fmt: skip
 _GYM = (
-    "--num_workers=2", "--num_envs_per_worker=8", "--rollout=32", "--recurrence=1", "--use_rnn=False",
+    "--serial_mode=True", "--async_rl=False", "--num_workers=1", "--num_envs_per_worker=16", "--worker_num_splits=1",
+    "--rollout=32", "--recurrence=1", "--use_rnn=False",
     "--batch_size=512", "--normalize_input=True", "--normalize_returns=True", "--learning_rate=0.001",
     "--gamma=0.99", "--exploration_loss_coeff=0.003", "--with_vtrace=False", "--nonlinearity=elu",
     "--encoder_mlp_layers", "512", "512",
@@ -83,10 +84,13 @@ TASKS = {
         peer_module="sf_examples.train_gym_env",
     ),
     "doom_basic": _doom("doom_basic", 75.0, 300_000),
-    "doom_defend_the_center": _doom("doom_defend_the_center", 5.0, 1_000_000),
-    "doom_health_gathering": _doom("doom_health_gathering", 15.0, 600_000),
+    "doom_defend_the_center": _doom(
+        "doom_defend_the_center", 5.0, 2_000_000, "--res_w=128", "--res_h=72", "--learning_rate=0.0005"
+    ),
+    "doom_health_gathering": _doom("doom_health_gathering", 15.0, 600_000, "--exploration_loss_coeff=0.01"),
     "doom_my_way_home": _doom(
-        "doom_my_way_home", 0.3, 2_000_000, "--use_rnn=True", "--recurrence=32", "--learning_rate=0.0007"
+        "doom_my_way_home", 0.3, 4_000_000, "--use_rnn=True", "--recurrence=32", "--learning_rate=0.0005",
+        "--gamma=0.995", "--exploration_loss_coeff=0.01"
     ),
 }
 
@@ -124,7 +128,8 @@ def train(side: str, task: Task, seed: int, frames: int, folder: Path, peer: Pat
     if side == "ours":
         command = [sys.executable, "-m", "sf_algo.train_appo", *common, *task.ours]
     else:
-        command = [str(peer), "-m", task.peer_module, *common, *task.peer]
+        # With torch's own choice of threads its first iteration alone can take minutes where cores are few.
+        command = ["env", "OMP_NUM_THREADS=1", str(peer), "-m", task.peer_module, *common, *task.peer]
     started = time.time()
     log = folder.with_suffix(".log")
     code = run_to_its_end(command, log)
