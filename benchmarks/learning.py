@@ -89,8 +89,14 @@ TASKS = {
     ),
     "doom_health_gathering": _doom("doom_health_gathering", 15.0, 600_000, "--exploration_loss_coeff=0.01"),
     "doom_my_way_home": _doom(
-        "doom_my_way_home", 0.3, 4_000_000, "--use_rnn=True", "--recurrence=32", "--learning_rate=0.0005",
-        "--gamma=0.995", "--exploration_loss_coeff=0.01"
+        "doom_my_way_home",
+        0.3,
+        4_000_000,
+        "--use_rnn=True",
+        "--recurrence=32",
+        "--learning_rate=0.0005",
+        "--gamma=0.995",
+        "--exploration_loss_coeff=0.01",
     ),
 }
 
