@@ -112,8 +112,8 @@ class Conv2d(nn.Conv2d):
 class _ConvolveBytes(torch.autograd.Function):
     """A convolution with stride 1 that remembers bytes for its gradient, not four times as many of floats.
 
-    That is half of what a training step for images keeps until its backward pass: measured for 1,024 images of
-    doom_benchmark, 70 to 80 MB less in the same time (a buffer that is filled again is still in the cache).
+    That is half of what a training step for images keeps until its backward pass: 85 MB less for 1,024 images of
+    doom_benchmark (3 x 72 x 128), and no slower (docs/performance.md).
     """
 
     @staticmethod
