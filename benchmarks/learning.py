@@ -12,21 +12,16 @@ threshold; writes everything as JSON with --json.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import platform
-import signal
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PEER = ("torch==2.13.0", "sample-factory==2.1.1", "vizdoom", "opencv-python-headless")
+import programs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,50 +112,35 @@ class Outcome:
     """(frames, seconds since the start of the command, score)"""
 
 
-def prepare_peer(venv: Path) -> Path:
-    """The peer's interpreter."""
-    python = venv / "bin/python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        # One after the other: the first pins which build of torch the second must accept.
-        for package in PEER:
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", package], check=True)
-    return python
-
-
-def train(side: str, task: Task, seed: int, frames: int, folder: Path, peer: Path) -> Outcome:
-    common = [f"--env={task.env}", f"--seed={seed}", f"--train_dir={folder}", "--experiment=run", "--algo=APPO"]
+def train(side: str, task: Task, seed: int, frames: int, peer: Path) -> Outcome:
+    common = [f"--env={task.env}", f"--seed={seed}", "--train_dir={folder}", "--experiment=run", "--algo=APPO"]
     common += [f"--train_for_env_steps={frames}", "--device=cpu", "--experiment_summaries_interval=3", *task.flags]
     if side == "ours":
-        command = [sys.executable, "-m", "sf_algo.train_appo", *common, *task.ours]
+        command, env = [sys.executable, "-m", "sf_algo.train_appo", *common, *task.ours], None
     else:
         # With torch's own choice of threads its first iteration alone can take minutes where cores are few.
-        command = ["env", "OMP_NUM_THREADS=1", str(peer), "-m", task.peer_module, *common, *task.peer]
-    started = time.time()
-    log = folder.with_suffix(".log")
-    code = run_to_its_end(command, log)
-    wall_s = time.time() - started
-    if code != 0:
-        raise SystemExit(f"{side} ended with {code}:\n" + "\n".join(log.read_text().splitlines()[-20:]))
-    tag = "policy_stats/avg_true_reward" if side == "ours" else "policy_stats/avg_true_objective"
-    curve = read_curve(folder / "run" / ".summary" / "0", (tag, "reward/reward"), started)
+        command, env = [str(peer), "-m", task.peer_module, *common, *task.peer], {"OMP_NUM_THREADS": "1"}
+    with programs.started(command, env=env) as running:
+        code = code_at_its_end(running)
+        wall_s = time.time() - running.started
+        if code != 0:
+            raise SystemExit(f"{side} ended with {code}:\n" + "\n".join(running.log[-20:]))
+        tag = "policy_stats/avg_true_reward" if side == "ours" else "policy_stats/avg_true_objective"
+        summaries = running.folder / "run" / ".summary" / "0"
+        curve = read_curve(summaries, (tag, "reward/reward"), running.started)
     return outcome(side, seed, wall_s, curve, task.threshold)
 
 
-def run_to_its_end(command: list[str], log: Path) -> int:
-    """The exit code. A peer whose learner raised waits for it forever: it is ended. Nothing of either side stays."""
-    with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        while process.poll() is None:
-            if "Unhandled exception" in log.read_text(errors="replace"):
-                return 1
-            time.sleep(1)
-        return process.returncode
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def code_at_its_end(running: programs.Running) -> int:
+    """A peer whose learner raised waits for it forever: that counts as an end with code 1."""
+    read = 0
+    while (code := running.process.poll()) is None:
+        new = running.log[read:]
+        if any("Unhandled exception" in line for line in new):
+            return 1
+        read += len(new)
+        time.sleep(0.2)
+    return code
 
 
 def read_curve(folder: Path, tags: tuple[str, ...], started: float) -> list[tuple[int, float, float]]:
@@ -203,14 +183,13 @@ def main() -> None:
     task = TASKS[options.task]
     frames = options.frames or task.frames
     sides = options.sides.split(",")
-    peer = prepare_peer(options.peer_venv) if "peer" in sides else Path()
+    peer = programs.prepare_venv(options.peer_venv, programs.PEER_PACKAGES) if "peer" in sides else Path()
     found: list[Outcome] = []
     print(f"{options.task}: {frames:,} frames, {os.cpu_count()} cores, threshold {task.threshold:g}", flush=True)
     print(f"{'seed':>5} {'side':6} {'score':>8} {'frames/s':>9} {'reached at frames':>18} {'s':>7} {'wall s':>7}")
     for seed in map(int, options.seeds.split(",")):
         for side in sides:
-            with tempfile.TemporaryDirectory() as folder:
-                result = train(side, task, seed, frames, Path(folder) / "td", peer)
+            result = train(side, task, seed, frames, peer)
             found.append(result)
             score = "-" if result.score is None else f"{result.score:.2f}"
             at = "-" if result.reached_frames is None else f"{result.reached_frames:,}"
