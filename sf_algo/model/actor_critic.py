@@ -25,11 +25,6 @@ from sf_algo.model.types import ActOutput, SequenceOutput
 if TYPE_CHECKING:
     from sf_algo.config import ModelConfig
 
-POLICY_HEAD_GAIN = 0.01
-"""Factor on the initial weights of the policy's last layer: the first policy is nearly uniform, which helps
-exploration in most tasks (Andrychowicz et al. 2021, "What matters for on-policy deep actor-critic methods?",
-section 3.2)."""
-
 CPU_CHUNK_ROWS = 128
 """Rows of images that a CPU encodes at once: few enough that the activations of one layer are still in the
 cache when the next one reads them and that their memory is recycled instead of mapped anew."""
@@ -248,7 +243,7 @@ class ActorCritic(nn.Module):
                 initialize(part, model_cfg.policy_initialization, model_cfg.policy_init_gain)
         policy_head = self.heads[0]
         assert isinstance(policy_head, Linear)
-        policy_head.weight[: self._num_policy_outputs] *= POLICY_HEAD_GAIN
+        policy_head.weight[: self._num_policy_outputs] *= self.family.initial_gains[: self._num_policy_outputs, None]
         log_stddev = math.log(model_cfg.initial_stddev)
         if self.log_stddev is not None:
             self.log_stddev.fill_(log_stddev)

@@ -213,6 +213,13 @@ class BoxUnits:
         return BoxUnits(self.middle.to(like), self.half_range.to(like), self.uniform_log_std.to(like))
 
 
+BOX_GAIN = 0.01
+"""Factor on the initial weights of the policy's last layer where they are for a Box: the first actions are then about
+the middle of the box whatever is seen, which helps continuous control (Andrychowicz et al. 2021, "What matters for
+on-policy deep actor-critic methods?", section 3.2). Not for choices: with weights so small a policy hardly shapes the
+layers below, and learning sets in late (docs/performance.md, "What a frame teaches")."""
+
+
 class ActionFamily:
     """Reads rows of action parameters for one `ActionSpec`."""
 
@@ -232,6 +239,16 @@ class ActionFamily:
         self._plain = len(spec.components) == 1 and self.num_stddevs == 0
         self._split_sizes = [*sizes, self.num_stddevs]
         self._mask_sizes = [c.n for c in spec.components if isinstance(c, Discrete)]
+
+    @property
+    def initial_gains(self) -> Tensor:
+        """Factors [P] on the initial weights of the layer that computes the parameters."""
+        gains = [
+            gain
+            for c in self.spec.components
+            for gain in ([1.0] * c.n if isinstance(c, Discrete) else [BOX_GAIN] * c.width)
+        ]
+        return torch.tensor([*gains, *[BOX_GAIN] * self.num_stddevs])
 
     def bind(self, params: Tensor, action_mask: Tensor | None = None) -> ActionDistribution:
         """The distribution with parameters [N, P]; action_mask [N, M], 0 forbids a choice."""

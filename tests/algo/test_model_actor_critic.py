@@ -141,12 +141,14 @@ def test_a_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> Non
     assert not torch.equal(states[0]["heads.0.weight"], states[2]["heads.0.weight"])
 
 
-def test_first_policy_is_nearly_uniform() -> None:
-    spec = env_spec(actions=DISCRETE)
-    model = make_model(spec)
-    params = model.act(random_obs(spec, 50), torch.zeros(50, 0)).action_params
-    entropy = model.distribution(params).entropy()
-    assert entropy.min().item() > 0.999 * math.log(3)
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_the_first_policy_prefers_some_choices_and_the_middle_of_a_box(adaptive: bool) -> None:
+    model = make_model(env_spec(actions=MIXED), model_config(adaptive_stddev=adaptive))
+    rows = model.heads[0].weight.detach().norm(dim=1)
+    choices, box = [0, 1, 2, 4, 5], [3, 6] if adaptive else [3]
+    assert len(rows) == len(choices) + len(box) + 1, "and the value"
+    np.testing.assert_allclose(rows[choices], 1.0, rtol=1e-4)
+    np.testing.assert_allclose(rows[box], 0.01, rtol=1e-4)
 
 
 @pytest.mark.parametrize("adaptive", [True, False])
