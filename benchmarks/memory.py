@@ -69,7 +69,7 @@ def label(pid: int, owners_of_engines: set[int]) -> str:
     text = words(pid)
     if "sf_algo.rollout.worker" in text or pid in owners_of_engines:
         return "rollout worker"
-    if "learner_process" in text:
+    if Path(f"/proc/{pid}/comm").read_text() == "sf_learner\n":
         return "learner"
     return text[:60]
 

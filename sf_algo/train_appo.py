@@ -23,8 +23,14 @@ def train(invocation: Invocation) -> int:
     prepare_threads()
     keep_freed_memory()
     from sf_algo.runtime.launch import run_training
+    from sf_algo.runtime.open_learners import may_want_process
 
-    return run_training(invocation.config, began=_BEGAN)
+    understudy = None
+    if may_want_process(invocation.config):
+        from sf_algo.runtime.learner_process import understudy as copy_for_learning
+
+        understudy = copy_for_learning()
+    return run_training(invocation.config, began=_BEGAN, understudy=understudy)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from sf_algo.ipc.messages import Message, MessageReader
-from sf_algo.ipc.process import TRACE_SIGNAL, single_thread_environment
+from sf_algo.ipc.process import TRACE_SIGNAL, sigint_blocked, single_thread_environment
+from sf_algo.runtime.understudy import Understudy
 
 _TRACE_WAIT_S = 0.5
 _KILL_WAIT_S = 5.0
@@ -43,19 +44,21 @@ class Lifeline:
 
 
 class ChildProcess:
-    """Runs `python -m <module> <descriptor of its settings>`.
+    """Runs `python -m <module> <descriptor of its settings>`, or has an understudy do the same.
 
     It leads a process group of its own (see `prepare_process`) in our session: Ctrl-C does not reach it, it
     can be ended together with what it starts, and the kernel weighs its niceness against ours.
     """
 
-    def __init__(self, module: str, make_settings: Callable[[int, int], ChildSettings]) -> None:
+    def __init__(
+        self, module: str, make_settings: Callable[[int, int], ChildSettings], understudy: Understudy | None = None
+    ) -> None:
         """`make_settings` gets the descriptors for messages to us and for stack traces."""
         self._trace_fd = _anonymous_file()
         read_fd, write_fd = os.pipe()
         self.messages = MessageReader(read_fd)
         try:
-            self._process = _spawn(module, make_settings(write_fd, self._trace_fd))
+            self._process = _start(module, make_settings(write_fd, self._trace_fd), understudy)
         finally:
             os.close(write_fd)
 
@@ -110,6 +113,14 @@ class ChildProcess:
             os.close(self._trace_fd)
 
 
+def _start(module: str, settings: ChildSettings, understudy: Understudy | None) -> subprocess.Popen[bytes] | Understudy:
+    if understudy is not None and understudy.can_play(settings):
+        with suppress(OSError):  # it has just died: then a new process has to do
+            understudy.play(settings)
+            return understudy
+    return _spawn(module, settings)
+
+
 def _spawn(module: str, settings: ChildSettings) -> subprocess.Popen[bytes]:
     config_read, config_write = os.pipe()
     try:
@@ -118,7 +129,7 @@ def _spawn(module: str, settings: ChildSettings) -> subprocess.Popen[bytes]:
         written = os.write(config_write, data)
         os.close(config_write)
         assert written == len(data), "the settings of a child fit into a pipe"
-        with _sigint_blocked():
+        with sigint_blocked():
             return subprocess.Popen(
                 [sys.executable, "-m", module, str(config_read)],
                 pass_fds=(config_read, *settings.inherited_fds()),
@@ -127,16 +138,6 @@ def _spawn(module: str, settings: ChildSettings) -> subprocess.Popen[bytes]:
             )
     finally:
         os.close(config_read)
-
-
-@contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """A child that starts now is deaf to Ctrl-C until it has left our process group."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment(settings: ChildSettings) -> Mapping[str, str]:

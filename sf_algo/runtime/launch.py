@@ -34,6 +34,7 @@ from sf_algo.runtime.saving import Saver, resume
 from sf_algo.runtime.serial import SerialSampler
 from sf_algo.runtime.stopping import StopCondition, StopReason, StopRequested, stop_on_signals
 from sf_algo.runtime.training import TrainingLoop
+from sf_algo.runtime.understudy import Understudy
 from sf_algo.summaries.episodes import EpisodeWindow
 from sf_algo.summaries.progress import ProgressFile
 from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
@@ -41,8 +42,9 @@ from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
 log = logging.getLogger(__name__)
 
 
-def run_training(config: Config, *, began: float | None = None) -> int:
+def run_training(config: Config, *, began: float | None = None, understudy: Understudy | None = None) -> int:
     """Trains until a limit or a signal; returns the exit code. Time counts from `began` (monotonic clock).
+    `understudy`: who shall be the learner process where the training has one.
 
     Nothing on disk changes before the configuration, the environment and the network are known to work.
 
@@ -61,7 +63,7 @@ def run_training(config: Config, *, began: float | None = None) -> int:
         models = basis.models()
         with _experiment(basis.config, paths), ExitStack() as stack:
             _log_start(basis)
-            return _Run(basis, paths, stop, maker, stack).train(models).exit_code
+            return _Run(basis, paths, stop, maker, stack).train(models, understudy).exit_code
 
 
 def make_basis(config: Config, maker: EnvMaker) -> RunBasis:
@@ -141,7 +143,7 @@ class _Run:
         self._windows = [EpisodeWindow(self._run.stats_avg) for _ in range(basis.plan.num_policies)]
         self._sampler: Sampler | None = None
 
-    def train(self, models: Sequence[ActorCritic]) -> StopReason:
+    def train(self, models: Sequence[ActorCritic], understudy: Understudy | None) -> StopReason:
         """Opens everything, resumes, trains, saves and tells the result."""
         side = open_learners(
             self._basis,
@@ -149,6 +151,7 @@ class _Run:
             env_steps=lambda: self._ledger.trained_frames,
             is_enough=self._is_enough,
             on_trained=self._trained,
+            understudy=understudy,
         )
         self._stack.callback(side.close)
         saver = Saver(

@@ -1,4 +1,5 @@
-"""The learner process: `python -m sf_algo.runtime.learner_process <descriptor of its settings>`.
+"""The learner process: a copy of the main process made at its start, where that can be, else
+`python -m sf_algo.runtime.learner_process <descriptor of its settings>`.
 
 It trains on batches that the main process fills in shared memory, one command at a time, publishes the
 weights and answers on a pipe. A process of its own shares no interpreter lock with those who act, and the
@@ -27,7 +28,7 @@ from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import SfAlgoError
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import Message, MessageWriter, urgent_first
-from sf_algo.ipc.process import die_with_parent, prepare_process
+from sf_algo.ipc.process import die_with_parent, name_process, prepare_process
 from sf_algo.ipc.weights import SharedWeights
 from sf_algo.rollout.settings import read_all
 from sf_algo.runtime.build import build_policy_learner
@@ -35,6 +36,10 @@ from sf_algo.runtime.learner_settings import LearnerSettings
 from sf_algo.runtime.plain import cloned
 from sf_algo.runtime.remote_memory import SharedBatches, batch_specs, weight_specs, write_weights
 from sf_algo.runtime.threads import keep_freed_memory
+from sf_algo.runtime.understudy import Understudy
+
+PROCESS_NAME = "sf_learner"
+"""In `top`, and in `ps -o comm`; its command line may be the main process's."""
 
 
 class LearnerProcess:
@@ -161,7 +166,17 @@ def read_state(fd: int, nbytes: int) -> Mapping[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    settings = LearnerSettings.from_json(read_all(int(words[0])))
+    return learn(LearnerSettings.from_json(read_all(int(words[0]))))
+
+
+def understudy() -> Understudy:
+    """A copy of this process that will be the learner process as soon as it gets its settings."""
+    return Understudy(lambda text, fds: learn(LearnerSettings.from_json(text).renumbered(fds)))
+
+
+def learn(settings: LearnerSettings) -> int:
+    """Everything that this process does from now on. Returns the exit code."""
+    name_process(PROCESS_NAME)
     die_with_parent(settings.lifeline_fd)
     keep_freed_memory()
     prepare_process(inherited_fds=settings.inherited_fds(), trace_fd=settings.trace_fd, niceness=settings.niceness)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -38,6 +39,20 @@ class LearnerSettings:
     def inherited_fds(self) -> set[int]:
         single = {self.state_fd, self.command_fd, self.message_fd, self.lifeline_fd, self.trace_fd}
         return {*single, *self.batch_fds, *self.weights_fds, *self.hub_fds}
+
+    def renumbered(self, fds: Mapping[int, int]) -> LearnerSettings:
+        """The same for a process in which descriptors have other numbers: `fds` maps ours to those."""
+        return replace(
+            self,
+            batch_fds=tuple(fds[fd] for fd in self.batch_fds),
+            weights_fds=tuple(fds[fd] for fd in self.weights_fds),
+            hub_fds=(fds[self.hub_fds[0]], fds[self.hub_fds[1]]),
+            state_fd=fds[self.state_fd],
+            command_fd=fds[self.command_fd],
+            message_fd=fds[self.message_fd],
+            lifeline_fd=fds[self.lifeline_fd],
+            trace_fd=fds[self.trace_fd],
+        )
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

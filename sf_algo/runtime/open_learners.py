@@ -31,6 +31,7 @@ from sf_algo.runtime.priorities import Priorities
 from sf_algo.runtime.remote_learners import RemoteLearners
 from sf_algo.runtime.remote_memory import LearnerMemory
 from sf_algo.runtime.team import PolicyTeam
+from sf_algo.runtime.understudy import Understudy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +79,10 @@ def open_learners(
     env_steps: Callable[[], int],
     is_enough: Callable[[int], bool],
     on_trained: TrainedSink,
+    understudy: Understudy | None = None,
 ) -> LearningSide:
-    """Starts the learners; `models` (from the basis) become the acting networks.
+    """Starts the learners; `models` (from the basis) become the acting networks. `understudy`: who shall be the
+    learner process, if not a new one; let go where it is not needed.
 
     On a CPU, learners that train at the same time as others act get a process of their own. On a GPU they are
     threads, because a second process would need a second context and the weights would have to travel.
@@ -88,8 +91,17 @@ def open_learners(
     bell = Doorbell.create()
     if basis.plan.mode.learns_aside and wants_process(basis.device):
         return _open_remote(
-            basis, models, layout, bell, env_steps=env_steps, is_enough=is_enough, on_trained=on_trained
+            basis,
+            models,
+            layout,
+            bell,
+            env_steps=env_steps,
+            is_enough=is_enough,
+            on_trained=on_trained,
+            understudy=understudy,
         )
+    if understudy is not None:
+        understudy.let_go()
     learners = [
         build_policy_learner(basis.config, basis.spec, basis.device, policy_id=p, run_seed=basis.seed)
         for p in range(basis.plan.num_policies)
@@ -117,6 +129,15 @@ def open_learners(
     return LearningSide(teams=teams, learners=beside, layout=layout, bell=bell)
 
 
+def may_want_process(config: Config) -> bool:
+    """Whether a training will have a learner process that an understudy can be. Nothing is checked."""
+    return (
+        Understudy.possible()
+        and config.sampling.async_rl
+        and (config.run.device == "cpu" or (config.run.device == "auto" and not torch.cuda.is_available()))
+    )
+
+
 def wants_process(device: torch.device) -> bool:
     """Whether learners that train beside the acting process get a process of their own."""
     return device.type == "cpu"
@@ -131,17 +152,32 @@ def _open_remote(
     env_steps: Callable[[], int],
     is_enough: Callable[[int], bool],
     on_trained: TrainedSink,
+    understudy: Understudy | None,
 ) -> LearningSide:
     plan = basis.plan
     memory = LearnerMemory(models, layout, num_buffers=plan.num_batch_buffers, trajectories=plan.batch_trajectories)
     teams = _teams(basis, models, [batches.allocator() for batches in memory.batches])
     priorities = Priorities.beside(basis.config.sampling)
     torch.set_num_threads(priorities.acting_threads)
-    settings = LearnerSettings(
+    remote = RemoteLearners(
+        memory,
+        teams,
+        _remote_settings(basis, priorities),
+        bell=bell,
+        env_steps=env_steps,
+        is_enough=is_enough,
+        on_trained=on_trained,
+        understudy=understudy,
+    )
+    return LearningSide(teams=teams, learners=remote, layout=layout, bell=bell)
+
+
+def _remote_settings(basis: RunBasis, priorities: Priorities) -> LearnerSettings:
+    return LearnerSettings(
         config=config_to_dict(basis.config),
         pickled_spec=basis.pickled_spec,
         seed=basis.seed,
-        num_buffers=plan.num_batch_buffers,
+        num_buffers=basis.plan.num_batch_buffers,
         batch_fds=(),
         weights_fds=(),
         state_fd=-1,
@@ -153,10 +189,6 @@ def _open_remote(
         num_threads=priorities.learner_threads,
         niceness=priorities.learner_niceness,
     )
-    learners = RemoteLearners(
-        memory, teams, settings, bell=bell, env_steps=env_steps, is_enough=is_enough, on_trained=on_trained
-    )
-    return LearningSide(teams=teams, learners=learners, layout=layout, bell=bell)
 
 
 def _teams(

@@ -28,6 +28,7 @@ from sf_algo.runtime.learners import TrainedBatch, TrainedSink
 from sf_algo.runtime.remote_memory import LearnerMemory
 from sf_algo.runtime.team import PolicyTeam
 from sf_algo.runtime.time_profile import ProcessTimes, Stage
+from sf_algo.runtime.understudy import Understudy
 
 _MODULE = "sf_algo.runtime.learner_process"
 _STOP_GRACE_S = 5.0
@@ -50,8 +51,10 @@ class RemoteLearners:
         env_steps: Callable[[], int],
         is_enough: Callable[[int], bool],
         on_trained: TrainedSink,
+        understudy: Understudy | None = None,
     ) -> None:
-        """`settings` lack the descriptors that are made here; `bell` is rung whenever there is a reply.
+        """`settings` lack the descriptors that are made here; `bell` is rung whenever there is a reply. `understudy`:
+        who shall be the process, if not a new one.
         `is_enough(steps)` says whether the training reaches its limit with so many steps more: then no further
         batch is handed over, for the end would have to wait for it."""
         self._memory = memory
@@ -83,6 +86,7 @@ class RemoteLearners:
                     lifeline_fd=self._lifeline.read_fd,
                     trace_fd=trace,
                 ),
+                understudy,
             )
         finally:
             os.close(command_read)

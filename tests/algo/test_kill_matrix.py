@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.doom, pytest.mark.slow]
 
 VICTIMS = {
     "rollout worker": "sf_algo.rollout.worker",
-    "learner": "sf_algo.runtime.learner_process",
+    "learner": "sf_learner",
     "engine": "-iwad",
     "main": "",
 }

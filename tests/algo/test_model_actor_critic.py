@@ -144,7 +144,9 @@ def test_a_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> Non
 @pytest.mark.parametrize("adaptive", [True, False])
 def test_the_first_policy_prefers_some_choices_and_the_middle_of_a_box(adaptive: bool) -> None:
     model = make_model(env_spec(actions=MIXED), model_config(adaptive_stddev=adaptive))
-    rows = model.heads[0].weight.detach().norm(dim=1)
+    head = model.heads[0]
+    assert isinstance(head, nn.Linear)
+    rows = head.weight.detach().norm(dim=1)
     choices, box = [0, 1, 2, 4, 5], [3, 6] if adaptive else [3]
     assert len(rows) == len(choices) + len(box) + 1, "and the value"
     np.testing.assert_allclose(rows[choices], 1.0, rtol=1e-4)

@@ -82,15 +82,15 @@ class TrainingCommand:
         return True
 
     def pids(self, module: str = "") -> list[int]:
-        """Living processes of this command whose command line has `module` in it."""
+        """Living processes of this command whose command line or name has `module` in it."""
         found = []
         for entry in Path("/proc").iterdir():
             try:
                 environment = (entry / "environ").read_bytes()
-                arguments = (entry / "cmdline").read_bytes().decode(errors="replace")
+                names = (entry / "cmdline").read_bytes() + (entry / "comm").read_bytes()
             except (OSError, ValueError):
                 continue
-            if f"{TAG}={self.tag}".encode() in environment and module in arguments:
+            if f"{TAG}={self.tag}".encode() in environment and module.encode() in names:
                 found.append(int(entry.name))
         return found
 
