@@ -163,7 +163,7 @@ PONG = Workload(
     ),
     peer_module="sf_examples.atari.train_atari",
     settings={
-        "ours": (topology(2, 16), topology(2, 8), serial(32, "--async_rl=True", name="pipelined")),
+        "ours": (serial(32, "--async_rl=True", name="pipelined"), topology(2, 8), topology(2, 16)),
         "peer": (
             topology(2, 16, "--worker_num_splits=2", name="2x16, 1 thread", OMP_NUM_THREADS="1"),
             topology(2, 8, "--worker_num_splits=2", name="2x8, 1 thread", OMP_NUM_THREADS="1"),
