@@ -66,12 +66,10 @@ def descendants_of_workers(pids: list[int]) -> set[int]:
 
 
 def label(pid: int, owners_of_engines: set[int]) -> str:
-    text = words(pid)
-    if "sf_algo.rollout.worker" in text or pid in owners_of_engines:
+    name = Path(f"/proc/{pid}/comm").read_text().strip()
+    if name == "sf_worker" or pid in owners_of_engines:
         return "rollout worker"
-    if Path(f"/proc/{pid}/comm").read_text() == "sf_learner\n":
-        return "learner"
-    return text[:60]
+    return "learner" if name == "sf_learner" else words(pid)[:60]
 
 
 def measure(side: Side, load: Workload, setting: Setting, python: Path, warm_up_s: float) -> Memory:

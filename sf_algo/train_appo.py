@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sf_algo.config.entry import run_command
 from sf_algo.config.resolve import Command, Invocation
+from sf_algo.runtime.cast import Cast, learner_understudy, worker_understudies
 from sf_algo.runtime.threads import keep_freed_memory, prepare_threads
 
 _BEGAN = time.monotonic()
@@ -21,16 +22,12 @@ def train(invocation: Invocation) -> int:
 
         return run_tuning(invocation)
     prepare_threads()
+    workers = worker_understudies(invocation.config)
     keep_freed_memory()
     from sf_algo.runtime.launch import run_training
-    from sf_algo.runtime.open_learners import may_want_process
 
-    understudy = None
-    if may_want_process(invocation.config):
-        from sf_algo.runtime.learner_process import understudy as copy_for_learning
-
-        understudy = copy_for_learning()
-    return run_training(invocation.config, began=_BEGAN, understudy=understudy)
+    cast = Cast(workers=workers, learner=learner_understudy(invocation.config, workers))
+    return run_training(invocation.config, cast, began=_BEGAN)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

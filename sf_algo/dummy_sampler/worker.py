@@ -29,7 +29,7 @@ from sf_algo.envs.factory import remove_own_leftovers
 from sf_algo.envs.spec import ACTION_MASK, Env
 from sf_algo.errors import EnvCrashedError, SfAlgoError
 from sf_algo.ipc.messages import MessageWriter
-from sf_algo.ipc.process import die_with_parent
+from sf_algo.ipc.process import dying_with_parent
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.episodes import mix_seed
 from sf_algo.rollout.settings import read_all
@@ -114,7 +114,11 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     settings = DummyWorkerSettings.from_json(read_all(int(words[0])))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
-    die_with_parent(settings.lifeline_fd, remove_own_leftovers)
+    with dying_with_parent(settings.lifeline_fd, remove_own_leftovers):
+        return _work(settings)
+
+
+def _work(settings: DummyWorkerSettings) -> int:
     with suppress(OSError):
         os.nice(settings.niceness)
         if settings.cores:

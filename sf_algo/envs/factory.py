@@ -6,6 +6,7 @@ ms).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sf_algo.config import DmlabConfig, DoomConfig, EnvConfig
@@ -57,6 +58,21 @@ def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | 
     return make_gymnasium(name, sections.env, render_mode=placement.render_mode)
 
 
+def import_family(name: str | None) -> None:
+    """Imports what an environment of that name will import, for processes that are copied from this one. What cannot be
+    imported is told when the environment is made."""
+    family = family_of(name) if name else EnvFamily.CUSTOM
+    with suppress(ImportError):
+        if family is EnvFamily.DOOM:
+            import vizdoom  # noqa: F401
+
+            import sf_algo.envs.doom.make
+        elif family is EnvFamily.ATARI:
+            import sf_algo.envs.atari
+        elif family is not EnvFamily.CUSTOM:  # a user's module may do anything
+            import sf_algo.envs.gymnasium_env  # noqa: F401
+
+
 def remove_leftovers(name: str | None) -> list[str]:
     """Removes what killed environments of this family left on the machine; never touches what is in use.
 
@@ -70,7 +86,7 @@ def remove_leftovers(name: str | None) -> list[str]:
 
 
 def remove_own_leftovers() -> None:
-    """For a process that dies without closing its environments, after it has killed their processes."""
+    """For a process that dies without closing its environments: before and after it has killed their processes."""
     from sf_algo.envs.doom.shm import remove_own_segments
 
     remove_own_segments()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
+import select
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 TRACE_SIGNAL = signal.SIGUSR2
 """Makes a child write the stack of all its threads to its trace file, even while it hangs."""
 
+_BROKEN_PIPE_PATIENCE_S = 5.0
 _PR_SET_NAME = 15  # linux/prctl.h
 
 _SINGLE_THREAD_VARIABLES = (
@@ -65,11 +67,12 @@ def sigint_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def die_with_parent(lifeline_fd: int, clean_up: Callable[[], object] = lambda: None) -> None:
-    """Starts a thread that ends this process, and all that it has started, when the main process is gone.
+@contextmanager
+def dying_with_parent(lifeline_fd: int, clean_up: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Meanwhile a thread ends this process, and all that it has started, when the main process is gone.
 
-    The end of file on the lifeline tells it, whatever way the main process died. Engines that environments
-    started would go on for ever without us, so they are killed first; `clean_up` runs after that.
+    The end of file on the lifeline tells it, whatever way the main process died. Engines that environments started
+    would go on for ever without us, so they are killed, too; `clean_up` runs before and after that.
     """
 
     def watch() -> None:
@@ -77,15 +80,32 @@ def die_with_parent(lifeline_fd: int, clean_up: Callable[[], object] = lambda: N
             os.read(lifeline_fd, 1)
         end_process_tree(clean_up)
 
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    thread = threading.Thread(target=watch, name="lifeline", daemon=True)
+    thread.start()
+    patience_s = 0.0
+    try:
+        yield
+    except BaseException:  # most likely a pipe to the main process broke: one of many that close as it dies
+        patience_s = _BROKEN_PIPE_PATIENCE_S
+        raise
+    finally:
+        # Who ended now, because the main process or an engine is gone, would end the thread before it has cleaned up.
+        if select.select([lifeline_fd], [], [], patience_s)[0]:
+            thread.join()
 
 
 def end_process_tree(clean_up: Callable[[], object]) -> None:
-    """Kills every descendant, cleans up, then kills the own process group. Does not return."""
-    for pid in descendants(os.getpid()):
-        with suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    with suppress(Exception):  # nothing may keep us from ending
+    """Kills every descendant, cleans up, then kills the own process group. Does not return.
+
+    Cleans up before it kills, too: a library whose engine is killed while it starts may crash and take us along.
+    """
+    for _ in range(2):  # another thread may have noticed the first deaths and started an engine anew
+        with suppress(Exception):  # nothing may keep us from ending
+            clean_up()
+        for pid in descendants(os.getpid()):
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+    with suppress(Exception):
         clean_up()
     if os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)

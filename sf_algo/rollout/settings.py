@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -58,6 +59,19 @@ class WorkerSettings:
         """Descriptors that must stay open across the start of the process."""
         single = (self.control_fd, self.trajectories_fd, self.message_fd, self.lifeline_fd, self.trace_fd)
         return {*single, *self.inbox_fds, *self.hub_fds}
+
+    def renumbered(self, fds: Mapping[int, int]) -> WorkerSettings:
+        """The same for a process in which descriptors have other numbers: `fds` maps ours to those."""
+        return replace(
+            self,
+            control_fd=fds[self.control_fd],
+            trajectories_fd=fds[self.trajectories_fd],
+            inbox_fds=(fds[self.inbox_fds[0]], fds[self.inbox_fds[1]]),
+            hub_fds=(fds[self.hub_fds[0]], fds[self.hub_fds[1]]),
+            message_fd=fds[self.message_fd],
+            lifeline_fd=fds[self.lifeline_fd],
+            trace_fd=fds[self.trace_fd],
+        )
 
     def env_indices(self, split: int) -> range:
         """Numbers, unique in the run, of the environments of one split."""

@@ -1,4 +1,5 @@
-"""The rollout worker process: `python -m sf_algo.rollout.worker <descriptor of its settings>`.
+"""The rollout worker process: a copy of the main process made at its start, where that can be, else
+`python -m sf_algo.rollout.worker <descriptor of its settings>`.
 
 It steps its splits in turn: while one waits for actions the other steps. It imports no torch, speaks to the
 others through shared memory and doorbells, and ends with the process that started it.
@@ -11,6 +12,7 @@ import pickle
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -23,13 +25,15 @@ from sf_algo.errors import SfAlgoError
 from sf_algo.ipc.control import ControlBlock, WorkerPhase
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import MessageWriter
-from sf_algo.ipc.process import die_with_parent, prepare_process
+from sf_algo.ipc.process import dying_with_parent, name_process, prepare_process
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import PolicyDraw, mix_seed
 from sf_algo.rollout.settings import WorkerSettings, read_all
 from sf_algo.rollout.split import EnvSplit, WarmUp
 
+PROCESS_NAME = "sf_worker"
+"""In `top` and `ps -o comm`; its command line may be the main process's."""
 MAX_WARM_UP_STEPS = 256
 
 
@@ -240,15 +244,25 @@ class RolloutWorker:
 
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    settings = WorkerSettings.from_json(read_all(int(words[0])))
-    die_with_parent(settings.lifeline_fd, remove_own_leftovers)
-    prepare_process(
-        inherited_fds=settings.inherited_fds(),
-        trace_fd=settings.trace_fd,
-        niceness=settings.niceness,
-        cores=settings.cores,
-    )
-    return RolloutWorker(settings).run()
+    return work(WorkerSettings.from_json(read_all(int(words[0]))))
+
+
+def play(text: str, fds: Mapping[int, int]) -> int:
+    """The same for an understudy."""
+    return work(WorkerSettings.from_json(text).renumbered(fds))
+
+
+def work(settings: WorkerSettings) -> int:
+    """Everything that this process does from now on. Returns the exit code."""
+    name_process(PROCESS_NAME)
+    with dying_with_parent(settings.lifeline_fd, remove_own_leftovers):
+        prepare_process(
+            inherited_fds=settings.inherited_fds(),
+            trace_fd=settings.trace_fd,
+            niceness=settings.niceness,
+            cores=settings.cores,
+        )
+        return RolloutWorker(settings).run()
 
 
 if __name__ == "__main__":

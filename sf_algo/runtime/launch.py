@@ -22,6 +22,7 @@ from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.paths import ExperimentPaths
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.runtime.build import choose_device
+from sf_algo.runtime.cast import Cast
 from sf_algo.runtime.guard import HangGuard
 from sf_algo.runtime.learners import TrainedBatch
 from sf_algo.runtime.ledger import Ledger
@@ -34,7 +35,6 @@ from sf_algo.runtime.saving import Saver, resume
 from sf_algo.runtime.serial import SerialSampler
 from sf_algo.runtime.stopping import StopCondition, StopReason, StopRequested, stop_on_signals
 from sf_algo.runtime.training import TrainingLoop
-from sf_algo.runtime.understudy import Understudy
 from sf_algo.summaries.episodes import EpisodeWindow
 from sf_algo.summaries.progress import ProgressFile
 from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
@@ -42,9 +42,9 @@ from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
 log = logging.getLogger(__name__)
 
 
-def run_training(config: Config, *, began: float | None = None, understudy: Understudy | None = None) -> int:
-    """Trains until a limit or a signal; returns the exit code. Time counts from `began` (monotonic clock).
-    `understudy`: who shall be the learner process where the training has one.
+def run_training(config: Config, cast: Cast | None = None, *, began: float | None = None) -> int:
+    """Trains until a limit or a signal; returns the exit code. Time counts from `began` (monotonic clock). Child
+    processes are those of the `cast` as far as it goes.
 
     Nothing on disk changes before the configuration, the environment and the network are known to work.
 
@@ -63,7 +63,7 @@ def run_training(config: Config, *, began: float | None = None, understudy: Unde
         models = basis.models()
         with _experiment(basis.config, paths), ExitStack() as stack:
             _log_start(basis)
-            return _Run(basis, paths, stop, maker, stack).train(models, understudy).exit_code
+            return _Run(basis, paths, stop, maker, cast or Cast(), stack).train(models).exit_code
 
 
 def make_basis(config: Config, maker: EnvMaker) -> RunBasis:
@@ -133,17 +133,18 @@ class _Run:
         paths: ExperimentPaths,
         stop: StopCondition,
         maker: EnvMaker,
+        cast: Cast,
         stack: ExitStack,
     ) -> None:
         """What is opened is closed by `stack`, the last first."""
         self._basis, self._paths, self._stop = basis, paths, stop
-        self._maker, self._stack = maker, stack
+        self._maker, self._cast, self._stack = maker, cast, stack
         self._run = basis.config.run
         self._ledger = Ledger(num_policies=basis.plan.num_policies, frameskip=basis.spec.frameskip, began=stop.began)
         self._windows = [EpisodeWindow(self._run.stats_avg) for _ in range(basis.plan.num_policies)]
         self._sampler: Sampler | None = None
 
-    def train(self, models: Sequence[ActorCritic], understudy: Understudy | None) -> StopReason:
+    def train(self, models: Sequence[ActorCritic]) -> StopReason:
         """Opens everything, resumes, trains, saves and tells the result."""
         side = open_learners(
             self._basis,
@@ -151,7 +152,7 @@ class _Run:
             env_steps=lambda: self._ledger.trained_frames,
             is_enough=self._is_enough,
             on_trained=self._trained,
-            understudy=understudy,
+            understudy=self._cast.learner,
         )
         self._stack.callback(side.close)
         saver = Saver(
@@ -228,6 +229,7 @@ class _Run:
             basis=self._basis,
             side=side,
             maker=self._maker,
+            understudies=self._cast.workers,
             stop=self._stop,
             on_collected=self._ledger.collected,
             on_episodes=loop.on_episodes,

@@ -28,7 +28,7 @@ from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import SfAlgoError
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import Message, MessageWriter, urgent_first
-from sf_algo.ipc.process import die_with_parent, name_process, prepare_process
+from sf_algo.ipc.process import dying_with_parent, name_process, prepare_process
 from sf_algo.ipc.weights import SharedWeights
 from sf_algo.rollout.settings import read_all
 from sf_algo.runtime.build import build_policy_learner
@@ -36,10 +36,9 @@ from sf_algo.runtime.learner_settings import LearnerSettings
 from sf_algo.runtime.plain import cloned
 from sf_algo.runtime.remote_memory import SharedBatches, batch_specs, weight_specs, write_weights
 from sf_algo.runtime.threads import keep_freed_memory
-from sf_algo.runtime.understudy import Understudy
 
 PROCESS_NAME = "sf_learner"
-"""In `top`, and in `ps -o comm`; its command line may be the main process's."""
+"""In `top` and `ps -o comm`; its command line may be the main process's."""
 
 
 class LearnerProcess:
@@ -169,18 +168,18 @@ def main(argv: list[str] | None = None) -> int:
     return learn(LearnerSettings.from_json(read_all(int(words[0]))))
 
 
-def understudy() -> Understudy:
-    """A copy of this process that will be the learner process as soon as it gets its settings."""
-    return Understudy(lambda text, fds: learn(LearnerSettings.from_json(text).renumbered(fds)))
+def play(text: str, fds: Mapping[int, int]) -> int:
+    """The same for an understudy."""
+    return learn(LearnerSettings.from_json(text).renumbered(fds))
 
 
 def learn(settings: LearnerSettings) -> int:
     """Everything that this process does from now on. Returns the exit code."""
     name_process(PROCESS_NAME)
-    die_with_parent(settings.lifeline_fd)
-    keep_freed_memory()
-    prepare_process(inherited_fds=settings.inherited_fds(), trace_fd=settings.trace_fd, niceness=settings.niceness)
-    return LearnerProcess(settings).run()
+    with dying_with_parent(settings.lifeline_fd):
+        keep_freed_memory()
+        prepare_process(inherited_fds=settings.inherited_fds(), trace_fd=settings.trace_fd, niceness=settings.niceness)
+        return LearnerProcess(settings).run()
 
 
 if __name__ == "__main__":

@@ -129,15 +129,6 @@ def open_learners(
     return LearningSide(teams=teams, learners=beside, layout=layout, bell=bell)
 
 
-def may_want_process(config: Config) -> bool:
-    """Whether a training will have a learner process that an understudy can be. Nothing is checked."""
-    return (
-        Understudy.possible()
-        and config.sampling.async_rl
-        and (config.run.device == "cpu" or (config.run.device == "auto" and not torch.cuda.is_available()))
-    )
-
-
 def wants_process(device: torch.device) -> bool:
     """Whether learners that train beside the acting process get a process of their own."""
     return device.type == "cpu"

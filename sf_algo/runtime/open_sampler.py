@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from sf_algo.runtime.samplers import AsyncSampler, Sampler, SyncSampler
 from sf_algo.runtime.serial import SerialSampler, restored_state
 from sf_algo.runtime.stopping import StopCondition
 from sf_algo.runtime.transport import Transport
+from sf_algo.runtime.understudy import Understudy
 from sf_algo.runtime.worker_pool import WorkerPool, WorkerTimeouts
 
 MISSED_HEARTBEATS = 3
@@ -33,6 +34,8 @@ class SamplerParts:
     basis: RunBasis
     side: LearningSide
     maker: EnvMaker
+    understudies: Sequence[Understudy]
+    """For rollout workers."""
     stop: StopCondition
     on_collected: Callable[[int, int], None]
     on_episodes: Callable[[list[EpisodeReport]], None]
@@ -84,6 +87,7 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
         WorkerTimeouts(step_s=MISSED_HEARTBEATS * sampling.heartbeat_interval, reset_s=sampling.reset_timeout_seconds),
         on_episodes=parts.on_episodes,
         clean_up=parts.maker.clean_up,
+        understudies=parts.understudies,
     )
     hub = SamplingHub(
         plan=plan,

@@ -1,26 +1,29 @@
-"""A copy of the main process, made before that has threads, files or anything to do, which becomes the learner process
-when one is wanted.
+"""A copy of the main process, made before that has threads, files or anything to do, which becomes one of its child
+processes when that is wanted.
 
-Importing torch brings about 150 MB of private memory into a process and takes a core one to two seconds. A copy made
-behind that import has both for nothing: its memory is shared with the original as long as neither changes it.
+What the original has imported, the copy has for nothing: neither the time (one to two seconds of a core for torch) nor
+the memory (150 MB for torch, 20 for numpy and VizDoom), which both share as long as neither changes it.
 """
 
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
+import select
 import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Mapping
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from sf_algo.ipc.process import sigint_blocked
 
-_LENGTH = struct.Struct("<Q")
+_HEADER = struct.Struct("<QQ")
 _MOST_DESCRIPTORS = 253  # that Linux takes in one message
 
 
@@ -40,29 +43,27 @@ code."""
 class Understudy:
     """Waits for its role. It ends when it is let go, or when the process that made it is gone."""
 
-    def __init__(self, body: Body) -> None:
-        """Copies this process, which should have imported what `body` needs and have no threads. Linux only: elsewhere
-        system libraries may not survive it."""
+    def __init__(self, body: Body, others: Sequence[Understudy] = ()) -> None:
+        """Copies this process, which should have imported what `body` needs and have no threads. `others` were made
+        before. Linux only: elsewhere system libraries may not survive it."""
         self._seat, theirs = socket.socketpair()
+        self._code: int | None = None
+        self._reaping = threading.Lock()
         # What has been made so far stays for ever: no collection has to look through it, which would copy its pages.
         gc.collect()
         gc.freeze()
+        sys.stdout.flush()
+        sys.stderr.flush()
         with sigint_blocked():
-            self._process = multiprocessing.get_context("fork").Process(
-                target=_wait_for_role, args=(theirs, self._seat, body), daemon=True
-            )
-            self._process.start()
+            self.pid = os.fork()
+            if self.pid == 0:
+                # An end that is still open here would hide the end of the process that it belongs to.
+                _play(theirs, [self._seat, *(other._seat for other in others)], body)
         theirs.close()
 
     @staticmethod
     def possible() -> bool:
         return sys.platform == "linux"
-
-    @property
-    def pid(self) -> int:
-        pid = self._process.pid
-        assert pid is not None
-        return pid
 
     def can_play(self, role: Role) -> bool:
         """Whether it is there, and the role not too large for it."""
@@ -72,41 +73,74 @@ class Understudy:
         """Once. Raises OSError where it has died."""
         fds, text = sorted(role.inherited_fds()), role.to_json().encode()
         numbers = struct.pack(f"<{len(fds)}i", *fds)
-        socket.send_fds(self._seat, [_LENGTH.pack(len(numbers)) + _LENGTH.pack(len(text))], fds)
+        socket.send_fds(self._seat, [_HEADER.pack(len(numbers), len(text))], fds)
         self._seat.sendall(numbers + text)
         self._seat.close()
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""
-        return self._process.exitcode
+        with self._reaping:
+            if self._code is None:
+                try:
+                    pid, status = os.waitpid(self.pid, os.WNOHANG)
+                except ChildProcessError:  # somebody else has reaped it
+                    pid, status = self.pid, 0
+                if pid:
+                    self._code = os.waitstatus_to_exitcode(status)
+            return self._code
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Waits for its end, at most so many seconds."""
-        self._process.join(timeout)
-        return self.poll()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        fd = -1
+        while self.poll() is None:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            with suppress(ProcessLookupError):
+                fd = os.pidfd_open(self.pid) if fd < 0 else fd
+                select.select([fd], [], [], left)
+        if fd >= 0:
+            os.close(fd)
+        return self._code
 
     def let_go(self) -> None:
         """It is not wanted: one without a role ends."""
         self._seat.close()
-        self._process.join()
+        self.wait()
 
 
-def _wait_for_role(seat: socket.socket, others: socket.socket, body: Body) -> None:
-    others.close()  # else the end of the process that holds it could not be seen here
-    with suppress(OSError):
-        os.setpgid(0, 0)  # signals for the group of the command are the main process's business
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    header, fds, _, _ = socket.recv_fds(seat, 2 * _LENGTH.size, _MOST_DESCRIPTORS)
-    if len(header) < 2 * _LENGTH.size:
-        return
-    (numbers_size,), (text_size,) = _LENGTH.unpack_from(header), _LENGTH.unpack_from(header, _LENGTH.size)
+def _play(seat: socket.socket, not_mine: Sequence[socket.socket], body: Body) -> NoReturn:
+    """The life of the copy. It never goes back to what the original was doing."""
+    code = 1
+    try:
+        for other in not_mine:
+            other.close()
+        with suppress(OSError):
+            os.setpgid(0, 0)  # signals for the group of the command are the main process's business
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        code = _wait_for_role(seat, body)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _wait_for_role(seat: socket.socket, body: Body) -> int:
+    header, fds, _, _ = socket.recv_fds(seat, _HEADER.size, _MOST_DESCRIPTORS)
+    if len(header) < _HEADER.size:
+        return 0
+    numbers_size, text_size = _HEADER.unpack(header)
     numbers = struct.unpack(f"<{len(fds)}i", _exactly(seat, numbers_size))
     text = _exactly(seat, text_size).decode()
     seat.close()
-    sys.exit(body(text, dict(zip(numbers, fds, strict=True))))
+    return body(text, dict(zip(numbers, fds, strict=True)))
 
 
 def _exactly(seat: socket.socket, size: int) -> bytes:

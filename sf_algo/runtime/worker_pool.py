@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from sf_algo.errors import WorkerError
 from sf_algo.ipc.messages import Message
@@ -18,6 +19,7 @@ from sf_algo.runtime.attendance import Attendance
 from sf_algo.runtime.faults import FaultLog
 from sf_algo.runtime.time_profile import ProcessTimes
 from sf_algo.runtime.transport import Transport
+from sf_algo.runtime.understudy import Understudy
 from sf_algo.runtime.worker_process import WorkerFailure, WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -52,13 +54,16 @@ class WorkerPool:
         *,
         on_episodes: Callable[[list[EpisodeReport]], None],
         clean_up: Callable[[], None],
+        understudies: Sequence[Understudy] = (),
     ) -> None:
-        """`clean_up` runs after workers have been killed (what their engines left behind is removed)."""
+        """`understudies` become the first workers. `clean_up` runs after workers have been killed (what their engines
+        left behind is removed)."""
         self._transport = transport
         self._settings = settings
         self._timeouts = timeouts
         self._on_episodes = on_episodes
         self._clean_up = clean_up
+        self._understudies = understudies
         self._workers: list[WorkerProcess] = []
         self._restarts: list[deque[float]] = [deque() for _ in settings]
         self._next_check = 0.0
@@ -68,11 +73,11 @@ class WorkerPool:
         self.num_ready = 0
 
     def start(self) -> None:
-        for settings in self._settings:
-            self._workers.append(self._launch(settings))
+        for settings, understudy in zip_longest(self._settings, self._understudies[: len(self._settings)]):
+            self._workers.append(self._launch(settings, understudy))
 
-    def _launch(self, settings: WorkerSettings) -> WorkerProcess:
-        return WorkerProcess(settings, self._transport.control.status(settings.worker_index))
+    def _launch(self, settings: WorkerSettings, understudy: Understudy | None = None) -> WorkerProcess:
+        return WorkerProcess(settings, self._transport.control.status(settings.worker_index), understudy)
 
     @property
     def pids(self) -> list[int]:

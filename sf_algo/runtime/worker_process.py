@@ -9,6 +9,7 @@ from sf_algo.ipc.control import WorkerPhase, WorkerStatus
 from sf_algo.rollout.settings import WorkerSettings
 from sf_algo.runtime.child_process import ChildProcess
 from sf_algo.runtime.time_profile import ProcessTimes, Stage
+from sf_algo.runtime.understudy import Understudy
 
 _MODULE = "sf_algo.rollout.worker"
 _DOING = {
@@ -33,12 +34,14 @@ class WorkerFailure:
 class WorkerProcess(ChildProcess):
     """The process that runs a rollout worker."""
 
-    def __init__(self, settings: WorkerSettings, status: WorkerStatus) -> None:
-        """Starts the process. The settings' `message_fd` and `trace_fd` are filled in here."""
+    def __init__(self, settings: WorkerSettings, status: WorkerStatus, understudy: Understudy | None = None) -> None:
+        """Starts the process, or has the understudy be it. Fills in `message_fd` and `trace_fd` of the settings."""
         self.settings = settings
         self.status = status
         status.set_phase(WorkerPhase.STARTING)
-        super().__init__(_MODULE, lambda messages, trace: replace(settings, message_fd=messages, trace_fd=trace))
+        super().__init__(
+            _MODULE, lambda messages, trace: replace(settings, message_fd=messages, trace_fd=trace), understudy
+        )
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ pytest.importorskip("vizdoom", reason="VizDoom environments need the vizdoom pac
 pytestmark = [pytest.mark.doom, pytest.mark.slow]
 
 VICTIMS = {
-    "rollout worker": "sf_algo.rollout.worker",
+    "rollout worker": "sf_worker",
     "learner": "sf_learner",
     "engine": "-iwad",
     "main": "",

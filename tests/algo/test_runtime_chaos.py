@@ -13,7 +13,7 @@ import pytest
 from sf_algo import testing
 from tests.algo.training_command import TrainingCommand
 
-WORKER, LEARNER = "sf_algo.rollout.worker", "sf_learner"
+WORKER, LEARNER = "sf_worker", "sf_learner"
 SMALL = (
     "--env=sf_algo.testing:make_counting",
     "--num_workers=2",

@@ -58,7 +58,7 @@ def test_engines_die_and_are_replaced_and_leave_nothing(tmp_path: Path) -> None:
         training.wait_for("made environment .* anew, which had broken")
         training.wait_for(r"fps [1-9]")
 
-        worker = training.pids("sf_algo.rollout.worker")[0]
+        worker = training.pids("sf_worker")[0]
         os.kill(worker, signal.SIGKILL)
         training.wait_for("was killed by SIGKILL .*; it is started again")
         segments |= segments_of(all_engines(training))

@@ -38,7 +38,7 @@ def remove_dead_segments(folder: Path = SHM_DIR) -> list[str]:
 
 def remove_own_segments(folder: Path = SHM_DIR) -> list[str]:
     """Removes the segments that this very process has mapped: for one that is about to die without closing
-    its engines, which must be dead already. Returns their names.
+    its engines. Returns their names.
     """
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
