@@ -35,6 +35,8 @@ class Task:
     ours: tuple[str, ...] = ()
     peer: tuple[str, ...] = ()
     peer_module: str = "sf_examples.vizdoom.train_vizdoom"
+    interval_s: int = 3
+    """Between two points of a curve: what is learned in seconds needs them close."""
 
 
 _DOOM = (
@@ -78,6 +80,7 @@ TASKS = {
         ours=("--ppo_epochs=4", "--num_batches_per_iteration=4"),
         peer=("--num_epochs=4", "--num_batches_per_epoch=4"),
         peer_module="sf_examples.train_gym_env",
+        interval_s=1,
     ),
     "doom_basic": _doom("doom_basic", 75.0, 300_000),
     "doom_defend_the_center": _doom(
@@ -115,7 +118,8 @@ class Outcome:
 
 def train(side: str, task: Task, seed: int, frames: int, peer: Path) -> Outcome:
     common = [f"--env={task.env}", f"--seed={seed}", "--train_dir={folder}", "--experiment=run", "--algo=APPO"]
-    common += [f"--train_for_env_steps={frames}", "--device=cpu", "--experiment_summaries_interval=3", *task.flags]
+    common += [f"--experiment_summaries_interval={task.interval_s}"]
+    common += [f"--train_for_env_steps={frames}", "--device=cpu", *task.flags]
     if side == "ours":
         command, env = [sys.executable, "-m", "sf_algo.train_appo", *common, *task.ours], None
     else:

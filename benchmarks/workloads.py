@@ -70,6 +70,7 @@ DOOM = Workload(
     peer_module="sf_examples.vizdoom.train_vizdoom",
     settings={
         "ours": (
+            topology(2, 32, "--worker_num_splits=1", name="2x32, 1 split"),
             topology(2, 16),
             topology(2, 16, "--set_workers_cpu_affinity=False", name="2x16 not pinned"),
             topology(
@@ -80,7 +81,6 @@ DOOM = Workload(
                 "--learner_main_loop_num_cores=2",
                 name="2x16 not pinned, 1 split, 2 threads",
             ),
-            topology(2, 32, "--worker_num_splits=1", name="2x32, 1 split"),
         ),
         "peer": (
             # With torch's own choice of threads the first iteration alone takes more than a minute on 2 cores.
