@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.model.actor_critic import ActorCritic
@@ -214,7 +214,12 @@ def test_versions_and_minibatches_are_counted() -> None:
 
 def test_summaries_describe_the_batch() -> None:
     spec = env_spec()
-    learner = make_learner(spec, learner_config(), make_model(spec))
+    model = make_model(spec)
+    head = model.heads[0]
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.weight *= 0.01  # so that the entropy is known
+    learner = make_learner(spec, learner_config(), model)
     batch = random_batch(spec, learner.model)
     learner.policy_version = 6
     batch.policy_version.copy_(torch.arange(T).unsqueeze(1).expand(T, B))
