@@ -256,10 +256,20 @@ class JobParent:
                 for pid, job in list(self._jobs.items()):
                     if (child := self._watch.ended(pid)) is not None:
                         ended.append(self._reap_job(job, child))
+                if spared:
+                    self._reap_hidden()
                 break
             if child.pid not in self._jobs:
                 reap(child.pid)
         return ended
+
+    def _reap_hidden(self) -> None:
+        """What jobs left behind and has ended: as long as it is a zombie, its job's process group lives."""
+        for pid in self.others():
+            if self._is_spared(pid) or self._watch.ended(pid) is None:
+                continue
+            if self.on_unknown() and pid not in self._jobs:
+                reap(pid)
 
     def _reap_job(self, job: _Job, child: EndedChild) -> _Job:
         """The record first: as long as the job is a zombie, its outcome can be had again."""

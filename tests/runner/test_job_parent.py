@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from sf_runner.backends.job_parent import JobParent, SpawnRequest, read_record
+from sf_runner.backends.job_parent import JobEnd, JobParent, SpawnRequest, read_record
+from sf_runner.backends.kernel import TAG_VARIABLE, make_subreaper
 from tests.runner.harness import wait_until
 
 
@@ -66,3 +69,34 @@ def test_a_program_of_the_current_folder_is_started_only_where_path_says_so(
     else:
         with pytest.raises(FileNotFoundError):
             run(JobParent(0.1), tmp_path / "job")
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs waitid")
+def test_a_helper_that_nobody_has_waited_for_yet_does_not_keep_a_job_from_ending(tmp_path: Path) -> None:
+    """Its zombie stands before those of what the job left behind, which keep the job's process group alive."""
+    parent = JobParent(0.2)
+    make_subreaper()
+    try:
+        with subprocess.Popen(["true"]) as helper:
+            os.waitid(os.P_PID, helper.pid, os.WEXITED | os.WNOWAIT)
+            request = SpawnRequest(
+                job="a",
+                attempt=1,
+                argv=["sh", "-c", "sleep 60 & echo ready; sleep 60"],
+                env={"PATH": os.environ["PATH"], TAG_VARIABLE: "run:a:1"},
+                log=str(tmp_path / "e/job/log"),
+                exit_record=str(tmp_path / "e/job/exit.json"),
+            )
+            pid = parent.spawn(request)
+            wait_until("its child", lambda: "ready" in Path(request.log).read_text())
+            os.killpg(pid, signal.SIGKILL)
+            ends: list[JobEnd] = []
+
+            def ended() -> bool:
+                ends.extend(parent.poll())
+                return bool(ends)
+
+            wait_until("the job to end", ended)
+            assert [end.job for end in ends] == ["a"]
+    finally:
+        make_subreaper(False)
