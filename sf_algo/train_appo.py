@@ -27,7 +27,10 @@ def train(invocation: Invocation) -> int:
     from sf_algo.runtime.launch import run_training
 
     cast = Cast(workers=workers, learner=learner_understudy(invocation.config, workers))
-    return run_training(invocation.config, cast, began=_BEGAN)
+    try:
+        return run_training(invocation.config, cast, began=_BEGAN)
+    finally:
+        cast.let_go()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

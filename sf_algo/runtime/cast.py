@@ -19,6 +19,11 @@ class Cast:
     workers: Sequence[Understudy] = ()
     learner: Understudy | None = None
 
+    def let_go(self) -> None:
+        """The training is over, or has not even begun: nobody waits for a role any more."""
+        for understudy in (*self.workers, *([self.learner] if self.learner else [])):
+            understudy.let_go()
+
 
 def worker_understudies(config: Config) -> list[Understudy]:
     """One for each rollout worker that the training will have. To be called before torch is imported."""

@@ -47,6 +47,7 @@ class Understudy:
         """Copies this process, which should have imported what `body` needs and have no threads. `others` were made
         before. Linux only: elsewhere system libraries may not survive it."""
         self._seat, theirs = socket.socketpair()
+        self._playing = False
         self._code: int | None = None
         self._reaping = threading.Lock()
         # What has been made so far stays for ever: no collection has to look through it, which would copy its pages.
@@ -75,6 +76,7 @@ class Understudy:
         numbers = struct.pack(f"<{len(fds)}i", *fds)
         socket.send_fds(self._seat, [_HEADER.pack(len(numbers), len(text))], fds)
         self._seat.sendall(numbers + text)
+        self._playing = True
         self._seat.close()
 
     def poll(self) -> int | None:
@@ -105,9 +107,10 @@ class Understudy:
         return self._code
 
     def let_go(self) -> None:
-        """It is not wanted: one without a role ends."""
-        self._seat.close()
-        self.wait()
+        """It is not wanted any more: one without a role ends, and leaves no zombie. Nothing happens to another."""
+        if not self._playing:
+            self._seat.close()
+            self.wait()
 
 
 def _play(seat: socket.socket, not_mine: Sequence[socket.socket], body: Body) -> NoReturn:

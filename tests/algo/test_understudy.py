@@ -91,6 +91,22 @@ def test_it_ends_with_the_process_that_made_it() -> None:
     os.close(gone)
 
 
+def test_a_command_that_cannot_begin_leaves_no_process_behind() -> None:
+    """Nor a zombie, where it was called as a function."""
+    process = run(
+        """
+from sf_algo.train_appo import main
+understudy.let_go()
+assert main(["--algo=APPO", "--env=CartPole-v7", "--experiment=e", "--serial_mode=False", "--num_workers=2"]) != 0
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("nobody")
+"""
+    )
+    assert said(process) == "nobody\n"
+
+
 def test_a_training_goes_on_without_it(tmp_path: Path) -> None:
     """Killed before it got its role: then a new process learns."""
     flags = ("--env=sf_algo.testing:make_slow", "--use_rnn=False", "--hidden_size=16", "--async_rl=True")
