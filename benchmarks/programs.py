@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 CACHE = Path.home() / ".cache/sf_algo"
 # ale-py: the newest that gymnasium 0.29, which Sample Factory asks for, can use, and the oldest that brings its games.
-PEER_PACKAGES = ("torch==2.13.0", "sample-factory==2.1.1", "vizdoom", "opencv-python-headless", "ale-py==0.9.0")
+# OpenCV: newer ones bring numpy 2, with which Sample Factory's rollout workers die at the first step.
+PEER_PACKAGES = ("torch==2.13.0", "sample-factory==2.1.1", "vizdoom", "opencv-python-headless<4.12", "ale-py==0.9.0")
 SB3_PACKAGES = ("torch==2.13.0", "stable-baselines3==2.9.2")
 _MARK = "SF_BENCH_MARK"
 _FRAMES = re.compile(r"Total num frames: (\d+)")
