@@ -60,6 +60,8 @@ class SamplingHub:
     slots_allowed: int | None = None
     """Synchronous sampling: no split may act in a slot beyond this many since the start."""
     _pending_since: float | None = None
+    _turn: int = 0
+    """Whose full slots are collected next."""
 
     def stage_seconds(self) -> Mapping[str, float]:
         """Seconds that acting took, and that there was nothing to act for."""
@@ -145,16 +147,26 @@ class SamplingHub:
 
     def _collect(self) -> bool:
         """Copies full slots into batches while there is room. True when any was copied."""
-        columns = self.plan.slot_trajectories
         any_copied = False
-        for port in self.ports:
-            while port.ring.num_full and all(team.batcher.has_room(columns) for team in self.teams):
-                was_blocked = not port.ring.has_free
-                slot = port.slots[port.ring.oldest_full]
-                for team in self.teams:
-                    self.on_collected(team.policy_id, team.batcher.add(slot))
-                port.ring.free()
-                any_copied = True
-                if was_blocked:
-                    port.bell.ring()
+        while (port := self._next_full()) is not None:
+            was_blocked = not port.ring.has_free
+            slot = port.slots[port.ring.oldest_full]
+            for team in self.teams:
+                self.on_collected(team.policy_id, team.batcher.add(slot))
+            port.ring.free()
+            any_copied = True
+            if was_blocked:
+                port.bell.ring()
         return any_copied
+
+    def _next_full(self) -> SplitPort | None:
+        """A split with a full slot that fits into a batch. All have their turn: where learning is the slower side, the
+        first ones would fill every batch otherwise, and the others' experience grow old."""
+        if not all(team.batcher.has_room(self.plan.slot_trajectories) for team in self.teams):
+            return None
+        for _ in self.ports:
+            port = self.ports[self._turn]
+            self._turn = (self._turn + 1) % len(self.ports)
+            if port.ring.num_full:
+                return port
+        return None
