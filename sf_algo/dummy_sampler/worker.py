@@ -29,7 +29,7 @@ from sf_algo.envs.factory import remove_own_leftovers
 from sf_algo.envs.spec import ACTION_MASK, Env
 from sf_algo.errors import EnvCrashedError, SfAlgoError
 from sf_algo.ipc.messages import MessageWriter
-from sf_algo.ipc.process import dying_with_parent
+from sf_algo.ipc.process import dying_with_parent, let_wakers_finish
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.episodes import mix_seed
 from sf_algo.rollout.settings import read_all
@@ -123,6 +123,7 @@ def _work(settings: DummyWorkerSettings) -> int:
         os.nice(settings.niceness)
         if settings.cores:
             os.sched_setaffinity(0, settings.cores)
+    let_wakers_finish()
     messages = MessageWriter(settings.message_fd)
     worker = DummyWorker(settings)
     try:

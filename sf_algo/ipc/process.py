@@ -32,7 +32,9 @@ def single_thread_environment() -> dict[str, str]:
     return dict.fromkeys(_SINGLE_THREAD_VARIABLES, "1")
 
 
-def prepare_process(*, inherited_fds: Iterable[int], trace_fd: int, niceness: int, cores: Sequence[int] = ()) -> None:
+def prepare_process(
+    *, inherited_fds: Iterable[int], trace_fd: int, niceness: int = 0, cores: Sequence[int] = ()
+) -> None:
     """Process group, signals, stack traces, niceness (added to the parent's) and cores (none: any) of this
     process. Ctrl-C is the main process's business."""
     with suppress(OSError):
@@ -49,6 +51,19 @@ def prepare_process(*, inherited_fds: Iterable[int], trace_fd: int, niceness: in
     if cores and hasattr(os, "sched_setaffinity"):
         with suppress(OSError):
             os.sched_setaffinity(0, cores)
+
+
+def let_wakers_finish() -> None:
+    """From now on this process, and what it starts, waits its turn when it is woken: it does not interrupt the waker.
+
+    A game engine and its worker share a core and call each other by a condition variable, which wakes the one that
+    waits while the caller still holds the lock. One that interrupts the caller there runs into the lock and has to
+    sleep again: four switches for every tic of a game instead of two, 3 % of all the processor time of a training
+    (docs/performance.md).
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def name_process(name: str) -> None:

@@ -20,14 +20,16 @@ from sf_algo.model.distributions import ActionDistribution, ActionFamily
 from sf_algo.model.encoders import DictEncoder, MlpEncoder, make_encoder
 from sf_algo.model.layers import Linear, add_spectral_norm, arrange_weights, initialize, power_iterations
 from sf_algo.model.normalizers import ObsNormalizer, RunningMeanStd
+from sf_algo.model.processor import AMD, maker
 from sf_algo.model.types import ActOutput, SequenceOutput
 
 if TYPE_CHECKING:
     from sf_algo.config import ModelConfig
 
-CPU_CHUNK_ROWS = 128
+CPU_CHUNK_ROWS = 32 if maker() == AMD else 128
 """Rows of images that a CPU encodes at once: few enough that the activations of one layer are still in the
-cache when the next one reads them and that their memory is recycled instead of mapped anew."""
+cache when the next one reads them and that their memory is recycled instead of mapped anew. Measured: 32 on an AMD
+EPYC (7 % less than with 128), 128 on an Intel Xeon (13 % less than with 32)."""
 
 
 class Tower(nn.Module):

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sf_algo.model.packing import make_packing
-from sf_algo.model.rnn_functions import gru_sequence, lstm_sequence
+from sf_algo.model.products import linear
+from sf_algo.model.rnn_functions import gru_cell, gru_sequence, lstm_cell, lstm_sequence
 
 
 class NoCore(nn.Module):
@@ -54,10 +55,10 @@ class RecurrentCore(nn.Module):
         for layer in range(L):
             weights = self._weights(layer)
             if self._is_lstm:
-                x, cell = torch.lstm_cell(x, (parts[layer], parts[L + layer]), *weights)
+                x, cell = lstm_cell(x, parts[layer], parts[L + layer], *weights)
                 cells.append(cell)
             else:
-                x = torch.gru_cell(x, parts[layer], *weights)
+                x = gru_cell(x, parts[layer], *weights)
             hidden.append(x)
         return x, x if len(hidden) + len(cells) == 1 else torch.cat([*hidden, *cells], -1)
 
@@ -79,14 +80,14 @@ class RecurrentCore(nn.Module):
         for layer in range(L):
             weight_ih, weight_hh, bias_ih, bias_hh = self._weights(layer)
             if self._is_lstm:
-                gates = functional.linear(x_TBF.flatten(0, 1), weight_ih, bias_ih + bias_hh)
+                gates = linear(x_TBF.flatten(0, 1), weight_ih, bias_ih + bias_hh)
                 x_TBF, state, cell = lstm_sequence(
                     gates.view(T, B, -1), parts[layer], parts[L + layer], weight_hh, keep
                 )
                 cells.append(cell)
             else:
                 bias = bias_ih + functional.pad(bias_hh[: 2 * H], (0, H))
-                gates = functional.linear(x_TBF.flatten(0, 1), weight_ih, bias)
+                gates = linear(x_TBF.flatten(0, 1), weight_ih, bias)
                 x_TBF, state = gru_sequence(gates.view(T, B, -1), parts[layer], weight_hh, bias_hh[2 * H :], keep)
             hidden.append(state)
         return x_TBF, torch.cat([*hidden, *cells], -1)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from sf_algo.model.products import linear
+
 Initialization = Literal["orthogonal", "xavier_uniform", "torch_default"]
 
 
@@ -60,7 +62,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight if self.spectral is None else self.spectral.divide(self.weight)
-        return functional.linear(x, weight, self.bias)
+        return linear(x, weight, self.bias)
 
 
 class Conv2d(nn.Conv2d):

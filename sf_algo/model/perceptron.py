@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sf_algo.model.activations import Activation
 from sf_algo.model.actor_critic import ActorCritic, Tower
 from sf_algo.model.cores import NoCore
 from sf_algo.model.encoders import DictEncoder, MlpEncoder
 from sf_algo.model.layers import Linear
+from sf_algo.model.products import linear
 
 _NO_PIXELS: frozenset[str] = frozenset()
 
@@ -69,8 +69,8 @@ class PerceptronPolicy:
         """obs: name -> [N, ...] -> action parameters [N, P] and values [N], as `ActorCritic.act`."""
         x = self._normalize(obs, _NO_PIXELS)[self._name].flatten(1)
         for weight, bias, activation in self._layers:
-            x = activation(functional.linear(x, weight, bias))
-        both = functional.linear(x, *self._head)
+            x = activation(linear(x, weight, bias))
+        both = linear(x, *self._head)
         params, values = both[:, :-1], both[:, -1]
         if self._log_stddev is not None:
             params = torch.cat([params, self._log_stddev.expand(len(params), -1)], -1)

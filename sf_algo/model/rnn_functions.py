@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from sf_algo.model.products import linear, matmul, outer_sum
+
 
 def gru_sequence(
     gates_in: Tensor, state: Tensor, weight_hh: Tensor, bias_hn: Tensor, keep: Tensor
@@ -47,6 +49,37 @@ def lstm_sequence(
     return outputs, hidden, cell
 
 
+def gru_cell(
+    x: Tensor, state: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+) -> Tensor:
+    """One step of a GRU layer: x [B, F], state [B, H] -> [B, H]; on any device, with gradient."""
+    if x.is_cuda:
+        return torch.gru_cell(x, state, weight_ih, weight_hh, bias_ih, bias_hh)
+    H = state.shape[-1]
+    given, recurrent = linear(x, weight_ih, bias_ih), linear(state, weight_hh, bias_hh)
+    r, z = (given[:, : 2 * H] + recurrent[:, : 2 * H]).sigmoid_().chunk(2, -1)
+    n = torch.addcmul(given[:, 2 * H :], r, recurrent[:, 2 * H :]).tanh_()
+    return torch.lerp(n, state, z)
+
+
+def lstm_cell(
+    x: Tensor,
+    hidden: Tensor,
+    cell: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor,
+    bias_hh: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One step of an LSTM layer: x [B, F], hidden and cell [B, H] -> both anew; on any device, with gradient."""
+    if x.is_cuda:
+        return torch.lstm_cell(x, (hidden, cell), weight_ih, weight_hh, bias_ih, bias_hh)
+    gates = linear(x, weight_ih, bias_ih) + linear(hidden, weight_hh, bias_hh)
+    i, f, g, o = gates.chunk(4, -1)
+    cell = torch.addcmul(f.sigmoid() * cell, i.sigmoid(), g.tanh())
+    return o.sigmoid() * cell.tanh(), cell
+
+
 class _GruSequence(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -66,7 +99,7 @@ class _GruSequence(torch.autograd.Function):
         transposed = weight_hh.t()
         for t in range(T):
             states_in[t] = state
-            recurrent = torch.mm(state, transposed)
+            recurrent = matmul(state, transposed)
             rz = torch.add(gates_in[t, :, : 2 * H], recurrent[:, : 2 * H], out=gates[t, :, : 2 * H]).sigmoid_()
             r, z = rz[:, :H], rz[:, H:]
             hn = torch.add(recurrent[:, 2 * H :], bias_hn, out=recurrent_n[t])
@@ -97,9 +130,9 @@ class _GruSequence(torch.autograd.Function):
             torch.mul(grad_n, r_factor[t], out=at_in[:, :H])
             at_recurrent[:, : 2 * H] = at_in[:, : 2 * H]
             torch.mul(grad_n, r[t], out=at_recurrent[:, 2 * H :])
-            grad = torch.addmm(grad * z[t], at_recurrent, weight_hh)
+            grad = matmul(at_recurrent, weight_hh).addcmul_(grad, z[t])
         flat = grad_recurrent.view(T * B, 3 * H)
-        grad_weight = _outer_sum(flat, states_in.view(T * B, H), weight_hh)
+        grad_weight = outer_sum(flat, states_in.view(T * B, H), weight_hh)
         return grad_in, grad, grad_weight, flat[:, 2 * H :].sum(0), None
 
 
@@ -118,7 +151,7 @@ class _LstmSequence(torch.autograd.Function):
         transposed = weight_hh.t()
         for t in range(T):
             hidden_in[t], cells_in[t] = hidden, cell
-            summed = torch.addmm(gates_in[t], hidden, transposed, out=gates[t])
+            summed = torch.add(gates_in[t], matmul(hidden, transposed), out=gates[t])
             summed[:, : 2 * H].sigmoid_()
             summed[:, 2 * H : 3 * H].tanh_()
             summed[:, 3 * H :].sigmoid_()
@@ -151,15 +184,8 @@ class _LstmSequence(torch.autograd.Function):
             at[:, : 3 * H].view(B, 3, H).copy_(grad_cell.unsqueeze(1))
             at[:, 3 * H :] = grad_hidden
             at.mul_(factors[t])
-            grad_hidden = torch.mm(at, weight_hh)
+            grad_hidden = matmul(at, weight_hh)
             grad_cell = grad_cell * f[t]
         flat = grad_gates.view(T * B, 4 * H)
-        grad_weight = _outer_sum(flat, hidden_in.view(T * B, H), weight_hh)
+        grad_weight = outer_sum(flat, hidden_in.view(T * B, H), weight_hh)
         return grad_gates, grad_hidden, grad_cell, grad_weight, None
-
-
-def _outer_sum(rows: Tensor, columns: Tensor, like: Tensor) -> Tensor:
-    """rows^T columns for [N, R] and [N, C], in the memory order of `like` [R, C]: autograd would copy it otherwise."""
-    if like.is_contiguous():
-        return torch.mm(rows.t(), columns)
-    return torch.mm(columns.t(), rows).t()

@@ -178,7 +178,7 @@ def learn(settings: LearnerSettings) -> int:
     name_process(PROCESS_NAME)
     with dying_with_parent(settings.lifeline_fd):
         keep_freed_memory()
-        prepare_process(inherited_fds=settings.inherited_fds(), trace_fd=settings.trace_fd, niceness=settings.niceness)
+        prepare_process(inherited_fds=settings.inherited_fds(), trace_fd=settings.trace_fd)
         return LearnerProcess(settings).run()
 
 

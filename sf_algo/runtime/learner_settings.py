@@ -32,8 +32,6 @@ class LearnerSettings:
     lifeline_fd: int
     trace_fd: int
     num_threads: int
-    niceness: int
-    """Added to that of the main process."""
     single_thread: bool = False
 
     def inherited_fds(self) -> set[int]:

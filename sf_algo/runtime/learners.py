@@ -17,9 +17,9 @@ from sf_algo.learner.learner import Learner
 from sf_algo.learner.stats import TrainStats
 from sf_algo.runtime.batcher import FullBatch
 from sf_algo.runtime.plain import cloned
-from sf_algo.runtime.priorities import Priorities
 from sf_algo.runtime.team import PolicyTeam
 from sf_algo.runtime.time_profile import ProcessTimes, Stage
+from sf_algo.runtime.torch_threads import TorchThreads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class LocalLearners:
         env_steps: Callable[[], int],
         is_enough: Callable[[int], bool],
         on_trained: TrainedSink,
-        threads: Priorities | None = None,
+        threads: TorchThreads | None = None,
     ) -> None:
         """`is_enough(steps)` says whether the training reaches its limit with so many steps more: once it has, no
         batch is begun. `on_trained` is called after each iteration, when its batch is free and its weights act.
@@ -91,7 +91,7 @@ class LocalLearners:
         self._threads = threads
         self.training_s = 0.0
         if threads is not None:
-            torch.set_num_threads(threads.acting_threads)
+            torch.set_num_threads(threads.acting)
 
     def train_ready(self) -> None:
         for team in self._teams:
@@ -118,11 +118,11 @@ class LocalLearners:
     def _train(self, learner: Learner, full: FullBatch) -> TrainStats:
         if self._threads is None:
             return learner.train(full.batch, env_steps=self._env_steps())
-        torch.set_num_threads(self._threads.learner_threads)
+        torch.set_num_threads(self._threads.learner)
         try:
             return learner.train(full.batch, env_steps=self._env_steps())
         finally:
-            torch.set_num_threads(self._threads.acting_threads)
+            torch.set_num_threads(self._threads.acting)
 
     def poll(self, timeout_s: float) -> None:
         pass

@@ -27,10 +27,10 @@ from sf_algo.runtime.learner_settings import LearnerSettings
 from sf_algo.runtime.learner_threads import ThreadLearners
 from sf_algo.runtime.learners import Learners, LocalLearners, TrainedSink
 from sf_algo.runtime.plan import SamplerPlan
-from sf_algo.runtime.priorities import Priorities
 from sf_algo.runtime.remote_learners import RemoteLearners
 from sf_algo.runtime.remote_memory import LearnerMemory
 from sf_algo.runtime.team import PolicyTeam
+from sf_algo.runtime.torch_threads import TorchThreads
 from sf_algo.runtime.understudy import Understudy
 
 
@@ -113,7 +113,7 @@ def open_learners(
     threads = None
     if basis.device.type == "cpu":
         has_images = any(obs.is_image for obs in basis.spec.obs.values())
-        threads = Priorities.in_turn(basis.config.sampling, has_images=has_images)
+        threads = TorchThreads.in_turn(basis.config.sampling, has_images=has_images)
     local = LocalLearners(
         teams,
         learners,
@@ -148,12 +148,12 @@ def _open_remote(
     plan = basis.plan
     memory = LearnerMemory(models, layout, num_buffers=plan.num_batch_buffers, trajectories=plan.batch_trajectories)
     teams = _teams(basis, models, [batches.allocator() for batches in memory.batches])
-    priorities = Priorities.beside(basis.config.sampling)
-    torch.set_num_threads(priorities.acting_threads)
+    threads = TorchThreads.beside(basis.config.sampling)
+    torch.set_num_threads(threads.acting)
     remote = RemoteLearners(
         memory,
         teams,
-        _remote_settings(basis, priorities),
+        _remote_settings(basis, threads),
         bell=bell,
         env_steps=env_steps,
         is_enough=is_enough,
@@ -163,7 +163,7 @@ def _open_remote(
     return LearningSide(teams=teams, learners=remote, layout=layout, bell=bell)
 
 
-def _remote_settings(basis: RunBasis, priorities: Priorities) -> LearnerSettings:
+def _remote_settings(basis: RunBasis, threads: TorchThreads) -> LearnerSettings:
     return LearnerSettings(
         config=config_to_dict(basis.config),
         pickled_spec=basis.pickled_spec,
@@ -177,8 +177,7 @@ def _remote_settings(basis: RunBasis, priorities: Priorities) -> LearnerSettings
         hub_fds=(-1, -1),
         lifeline_fd=-1,
         trace_fd=-1,
-        num_threads=priorities.learner_threads,
-        niceness=priorities.learner_niceness,
+        num_threads=threads.learner,
     )
 
 

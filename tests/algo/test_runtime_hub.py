@@ -140,6 +140,26 @@ def test_nobody_waits_longer_than_the_limit(hub: SamplingHub, team: Team, monkey
     assert team.passes == [ENVS]
 
 
+def test_full_slots_of_all_splits_have_their_turn(
+    hub: SamplingHub, team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where learning is slower there is room for one slot at a time, and every split has a full one."""
+    collected: list[int] = []
+    rings = [port.ring for port in hub.ports]
+    for ring in rings:
+        ring.publish()
+    for _ in range(2 * len(rings)):
+        room = iter([True])
+        monkeypatch.setattr(team.batcher, "has_room", lambda columns, room=room: next(room, False))
+        before = [ring.freed_counts[ring.index] for ring in rings]
+        hub.turn(0.0)
+        freed = [ring.freed_counts[ring.index] - count for ring, count in zip(rings, before, strict=True)]
+        assert sum(freed) == 1
+        collected.append(freed.index(1))
+        rings[collected[-1]].publish()
+    assert collected == [*range(len(rings)), *range(len(rings))]
+
+
 def test_room_in_a_batch_ends_the_patience(hub: SamplingHub, team: Team) -> None:
     team.room = False
     hub.ports[3].ring.publish()

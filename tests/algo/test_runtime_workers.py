@@ -38,6 +38,8 @@ def test_workers_fill_batches_with_unbroken_trajectories() -> None:
         harness.until(lambda: len(harness.batches) >= 6 and len(_environments(harness)) == 8, what="batches of all")
         pids = harness.pool.pids
         assert len(pids) == 2
+        assert all(os.sched_getscheduler(pid) == os.SCHED_BATCH for pid in pids)  # see let_wakers_finish
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
     assert not any(_alive(pid) for pid in pids)
     for batch in harness.batches:
         obs, valid = batch["obs/obs"], batch["valid"]

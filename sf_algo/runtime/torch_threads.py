@@ -1,0 +1,33 @@
+"""How many threads torch gets in the processes of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sf_algo.config import SamplingConfig
+from sf_algo.config.sampling import usable_cores
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchThreads:
+    """Threads of torch where it acts and where it learns."""
+
+    acting: int
+    learner: int
+
+    @staticmethod
+    def beside(sampling: SamplingConfig) -> TorchThreads:
+        """For a learner beside the acting process, both on the CPU. Half of the work of a frame is learning,
+        a quarter acting, the rest is done by the environments."""
+        cores = usable_cores()
+        return TorchThreads(
+            acting=max(1, cores // 4),
+            learner=sampling.learner_main_loop_num_cores or max(1, cores // 2),
+        )
+
+    @staticmethod
+    def in_turn(sampling: SamplingConfig, *, has_images: bool) -> TorchThreads:
+        """For a learner that trains while nobody acts. Layers of perceptrons are too small to be shared among
+        threads: waking these costs more than they do."""
+        learner = sampling.learner_main_loop_num_cores or (usable_cores() if has_images else 1)
+        return TorchThreads(acting=1, learner=learner)
