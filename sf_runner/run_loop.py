@@ -326,8 +326,10 @@ class RunLoop:
 
     def _leave(self, now: float) -> None:
         """Submit and leave: everything that could be submitted has been."""
-        nothing_more = not self._unsent and (self._state.draining is not None or not self._state.ready())
-        if self._leave_when_submitted and nothing_more and self._backend.settled():
+        if not self._leave_when_submitted or self._unsent:
+            return
+        nothing_more = self._state.draining is not None or not self._state.ready()
+        if nothing_more and self._backend.settled():
             self._detach_now(now)
 
     def _timeout(self) -> float:

@@ -20,6 +20,7 @@ from sf_runner.backends.job_table import JobTable
 from sf_runner.backends.kernel import TAG_VARIABLE, make_subreaper, uptime_s
 from sf_runner.backends.orphans import OrphanWatch
 from sf_runner.backends.process_tools import boot_id, make_handle, make_tag, start_error
+from sf_runner.backends.promptness import be_prompt
 from sf_runner.backends.stopping import Stopper
 
 _LEFTOVER_GRACE_S = 5.0
@@ -63,6 +64,7 @@ class ProcessesBackend:
 
     def open(self) -> None:
         make_subreaper()
+        be_prompt()
         if self._table is not None:
             self._table.claim()
         self._wake_r, self._wake_w = os.pipe()
