@@ -26,6 +26,7 @@ from sf_algo.config import LearnerConfig, ModelConfig
 from sf_algo.envs.spec import ActionSpec, Discrete, EnvSpec, ObsSpec
 from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.learner.learner import Learner
+from sf_algo.model import products
 from sf_algo.model.actor import Actor
 from sf_algo.model.actor_critic import ActorCritic, make_actor_critic
 from sf_algo.model.cores import RecurrentCore
@@ -102,6 +103,12 @@ def torch_elu(model: ActorCritic) -> None:
             layer._activation = functional.elu_
 
 
+def torch_products(model: ActorCritic) -> None:
+    """Matrix products by what torch chooses, in this process."""
+    del model
+    products.uses_onednn = lambda: False  # type: ignore[assignment]
+
+
 def packed(model: ActorCritic) -> None:
     """torch's own recurrent layer over the pieces between resets."""
     for core in model.modules():
@@ -130,12 +137,14 @@ VARIANTS: dict[str, Variant] = {
     "default": lambda model: None,
     "row-major weights": row_major,
     "torch's elu": torch_elu,
+    "torch's products": torch_products,
+}
+IMAGE_VARIANTS: dict[str, Variant] = {
     "no chunks": chunks(None),
     "chunks of 32": chunks(32),
     "chunks of 64": chunks(64),
+    "chunks of 128": chunks(128),
     "chunks of 256": chunks(256),
-}
-IMAGE_VARIANTS: dict[str, Variant] = {
     "pixels not folded": unfolded,
     "pixels not folded, channels_last": unfolded_channels_last,
     "packed sequences": packed,
@@ -233,7 +242,7 @@ def measure_apart(case: Case, threads: int, repeats: int) -> float:
 def cases_of(key: str) -> list[Case]:
     load = WORKLOADS[key]
     is_image = load.spec.obs["obs"].is_image
-    acting = ("default", "row-major weights", *(("bf16",) if is_image else ()))
+    acting = ("default", "row-major weights", "torch's products", *(("bf16",) if is_image else ()))
     training = VARIANTS | (IMAGE_VARIANTS if is_image else {})
     size = load.batch_sizes[0]
     return [

@@ -70,6 +70,7 @@ DOOM = Workload(
     peer_module="sf_examples.vizdoom.train_vizdoom",
     settings={
         "ours": (
+            topology(2, 32),
             topology(2, 32, "--worker_num_splits=1", name="2x32, 1 split"),
             topology(2, 16),
             topology(2, 16, "--set_workers_cpu_affinity=False", name="2x16 not pinned"),
