@@ -119,7 +119,7 @@ class Wrapper:
             self._resume(job)
         if self._header.timeout_s:
             self._deadline = time.time() + self._header.timeout_s  # not `begun`: the disk may have been slow
-        if self._header.asks_end and (left := left_s(job_id)) is not None:
+        if self._header.asks_end and (left := left_s(_own_id())) is not None:
             self._deadline = min(self._deadline, time.time() + left - self._header.signal_ahead_s)
 
     def _resume(self, job: TaskJob) -> None:
@@ -294,9 +294,9 @@ class Wrapper:
             self._say(e="requeue", t=time.time(), error=f"--slurm_max_requeues={self._header.max_requeues} reached")
             return False
         self._say(e="requeue", t=time.time(), error="")
-        own = os.environ.get("SLURM_JOB_ID", "")
+        command = ["scontrol", "requeue", _own_id()]
         try:
-            done = subprocess.run(["scontrol", "requeue", own], capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
             # TERM is how a requeue begins: it may reach scontrol before its answer does, and before TERM reaches us.
             failed = done.returncode not in (0, -signal.SIGTERM) and not self._told_to_end()
             error = done.stderr.strip() or f"scontrol requeue: exit code {done.returncode}"
@@ -328,6 +328,12 @@ class Wrapper:
             except OSError:
                 return
             self._unwritten.pop(0)
+
+
+def _own_id() -> str:
+    """Of this task alone: SLURM_JOB_ID of an array's last task is the array's, and means all of them."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
 
 
 def _was_termed(end: JobEnd) -> bool:
