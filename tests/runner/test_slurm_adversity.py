@@ -120,13 +120,15 @@ def test_the_controller_goes_down_and_comes_back(tmp_path: Path, cluster: SlurmC
         run.start("--max_parallel=1")
         run.wait_for("a", Running)
         cluster.stop_controller()
-        run.wait("a word about it", lambda state: any("Slurm does not answer" in n.text for n in state.notes))
+        # How long squeue tries to reach it is Slurm's affair.
+        told = "Slurm does not answer"
+        run.wait("a word about it", lambda state: any(told in note.text for note in state.notes), timeout_s=180)
         run.finish_waiting("a")
         run.wait_for("a", Succeeded)
         assert isinstance(run.job("b").state, Submitted)
         cluster.start_controller()
         run.finish_waiting("b")
-        assert run.finish() == 0
+        assert run.finish(timeout_s=180) == 0
         assert sum("does not answer" in note.text for note in run.state.notes) == 1
         assert any("Slurm answers again" in note.text for note in run.state.notes)
 

@@ -76,13 +76,13 @@ class Scene:
         self.now += after_s
         return self.watch.poll(self.now)
 
-    def answer(self, state: str | None, reason: str = "") -> None:
+    def answer(self, state: str | None, reason: str = "", took_s: float = 0.0) -> None:
         """Slurm's answer to the squeue that was asked for."""
         (question,) = [item for item in self.desk.asked if item[0] == self.client.queue]
         self.desk.asked.remove(question)
         _, take = question
         tasks = {("7", 0): Entry(state=state, reason=reason)} if state else {}
-        take(Queue(asked_at=self.now, took_s=0.0, tasks=tasks))
+        take(Queue(asked_at=self.now, took_s=took_s, tasks=tasks))
 
     def look(self, state: str | None, reason: str = "") -> list[Report]:
         """A question, its answer, and what follows from it."""
@@ -181,3 +181,15 @@ def test_a_hold_that_could_not_be_ended_is_tried_again(scene: Scene) -> None:
         scene.look("PENDING", "BeginTime")
         scene.do_errands()
     assert scene.client.released == ["7_0"] * 2
+
+
+def test_one_slow_answer_changes_nothing_and_slow_ones_a_minute_at_most(scene: Scene) -> None:
+    scene.poll(0.0)
+    scene.answer("PENDING", took_s=50.0)
+    scene.poll(20.0)
+    assert scene.watch.num_calls == 2
+    scene.answer("PENDING", took_s=50.0)
+    scene.poll(20.0)
+    assert scene.watch.num_calls == 2
+    scene.poll(1000.0)
+    assert scene.watch.num_calls == 3

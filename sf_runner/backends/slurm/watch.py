@@ -23,6 +23,8 @@ _LAST_WORD_S = 5.0
 _SETTLE_S = 4.0
 """Between Slurm's word that a task is over and ours: so late may a shared file system show what was written."""
 _DOWN_MAX_S = 60.0
+_SLOW_MAX_S = 60.0
+"""A controller that needs long for its answers is asked as seldom as this, not more seldom."""
 _LOOKS_PER_S = 200.0
 _ENFORCE_S = 5.0
 
@@ -41,6 +43,7 @@ class Watch:
         self._next_ask = 0.0
         self._next_look = 0.0
         self._wait_s = _SOON_S
+        self._took_s = 0.0
         self._down = 0
         self._told_reasons: set[str] = set()
         self.max_parallel: int | None = None
@@ -113,9 +116,10 @@ class Watch:
             self._reports.append(Remark(text="Slurm answers again"))
             self._down = 0
         changed = self._compare(answer, now)
-        longest = max(self._poll_s, 20 * answer.took_s)
+        took_s, self._took_s = min(answer.took_s, self._took_s), answer.took_s  # one that took long may be a chance
+        longest = max(self._poll_s, min(20 * took_s, _SLOW_MAX_S))
         self._wait_s = min(_SOON_S, longest) if changed else min(1.5 * self._wait_s, longest)
-        self._next_ask = now + max(self._wait_s, 10 * answer.took_s)
+        self._next_ask = now + max(self._wait_s, min(10 * took_s, _SLOW_MAX_S))
         self._next_look = now
         self._share_out()
         self._release()
