@@ -51,7 +51,9 @@ class SlurmKind:
                 f"--slurm_signal_ahead={options.slurm.signal_ahead:g}: jobs of --slurm_time={options.slurm.time} would "
                 "be told to end as soon as they start; lower it"
             )
-        check_settings(script_settings(options, plan))
+        needs = dict.fromkeys(job.resources for job in plan.jobs)
+        shapes = dict.fromkeys(job_shape(options, each) for each in needs)
+        check_settings(script_settings(options, plan), shapes)
         if not options.print_only and not options.dry_run and not is_here():
             raise UsageError(
                 "--runner=slurm: sbatch was not found here; start this on a login node of the cluster "

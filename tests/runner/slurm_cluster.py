@@ -56,8 +56,7 @@ PreemptMode=REQUEUE
 MaxArraySize={max_array_size}
 MaxJobCount={max_job_count}
 MinJobAge={min_job_age}
-KillWait=2
-SlurmdTimeout={slurmd_timeout}
+SlurmdTimeout=120
 MessageTimeout=10
 ReturnToService=2
 SlurmdParameters=config_overrides
@@ -107,7 +106,6 @@ class SlurmCluster:
         gpus: int = 2,
         max_array_size: int = 1001,
         max_job_count: int = 20000,
-        slurmd_timeout_s: int = 10,
         min_job_age_s: int = 300,
         accounting: bool = False,
     ) -> None:
@@ -135,7 +133,6 @@ class SlurmCluster:
             host=socket.gethostname().split(".")[0],
             max_array_size=max_array_size,
             max_job_count=max_job_count,
-            slurmd_timeout=slurmd_timeout_s,
             min_job_age=min_job_age_s,
             accounting=accounting_lines,
         )

@@ -149,6 +149,16 @@ def test_a_script_that_failed_is_quoted() -> None:
     )
 
 
+@pytest.mark.parametrize("slurm", ["FAILED", "COMPLETED"])
+def test_a_task_that_could_not_be_started_again_is_submitted_anew(slurm: str) -> None:
+    task = history(begin(), start(), end("limit"), {"e": "requeue", "error": ""})
+    unit = Unit(job="a", attempt=2)
+    sight = Sight(task=task, slurm=STATES[slurm], settled=True, now=20.0, handle={}, words="Slurm said something")
+    reports, over = advance(unit, sight)
+    assert over
+    assert ended(reports) == [(2, "requeue", "lost")]
+
+
 def test_what_cannot_be_started_is_told_so() -> None:
     (report,), over = look(history(begin(), end("error", record=None, error="no such program")), "RUNNING")
     assert over

@@ -10,9 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sf_runner.backends.base import Launch
-from sf_runner.backends.slurm.batches import list_batches, next_batches, read_batch, read_one_task, write_batch
+from sf_runner.backends.slurm.batches import (
+    BatchPaths,
+    list_batches,
+    next_batches,
+    read_batch,
+    read_one_task,
+    write_batch,
+)
 from sf_runner.backends.slurm.client import clean_environment, complaint, compress, expand
 from sf_runner.backends.slurm.node import share_gpus, split_gpus
+from sf_runner.backends.slurm.output import last_words
 from sf_runner.backends.slurm.packing import SubmitSettings, make_drafts, throttles
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings
 from sf_runner.backends.slurm.states import STATES, meaning
@@ -135,6 +143,16 @@ def test_nothing_of_a_surrounding_job_or_another_script_gets_into_sbatch() -> No
 def test_complaints_are_one_line() -> None:
     text = "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid\n"
     assert complaint(text) == "invalid partition specified: x; Batch job submission failed: Invalid"
+
+
+def test_what_slurm_says_when_it_queues_a_task_again_is_no_fault_of_the_script(tmp_path: Path) -> None:
+    batch = BatchPaths(root=tmp_path)
+    again = "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-28T09:00:00 DUE TO JOB REQUEUE ***\n"
+    (tmp_path / "0.out").write_text(again)
+    assert last_words(batch, 0) == ""
+    (tmp_path / "0.out").write_text(f"module: command not found\n\n{again}")
+    assert last_words(batch, 0) == "module: command not found"
+    assert last_words(batch, 1) == ""
 
 
 def test_records_are_read_as_they_grow_and_survive_a_torn_line(tmp_path: Path) -> None:

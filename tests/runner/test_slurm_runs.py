@@ -30,7 +30,7 @@ def test_three_hundred_experiments_with_failures_on_the_gpus_of_two_nodes(
     with slurm_run(tmp_path, cluster, grid) as run:
         run.base_flags.remove("--slurm_gpus_per_job=0")
         run.start("--slurm_gpus_per_job=2", "--slurm_experiments_per_job=20", "--max_retries=1", "--retry_delay=0")
-        assert run.finish() == 1
+        assert run.finish(timeout_s=240) == 1
         state = run.state
         failed = [record.job_id for record in state.jobs.values() if isinstance(record.state, Failed)]
         assert len(failed) == 3, failed
@@ -63,7 +63,7 @@ def test_cancelling_one_some_and_all(tmp_path: Path, cluster: SlurmCluster) -> N
         run.cancel()
         assert run.finish() == 1
         assert run.state.count("Cancelled") == 4
-        assert cluster.jobs() == []
+        wait_until("Slurm to be empty", lambda: not cluster.jobs())
 
 
 def test_several_experiments_in_a_job_are_cancelled_one_by_one(tmp_path: Path, cluster: SlurmCluster) -> None:
@@ -136,7 +136,7 @@ def test_experiments_left_by_a_detached_runner_are_cancelled_without_one(tmp_pat
         assert done.returncode == 0, done.stderr
         run.read()
         assert run.state.count("Cancelled") == 3
-        assert cluster.jobs() == []
+        wait_until("Slurm to be empty", lambda: not cluster.jobs())
 
 
 def test_one_line_and_exit_code_2_where_it_cannot_work(tmp_path: Path, cluster: SlurmCluster) -> None:
@@ -162,7 +162,7 @@ def test_ctrl_c_twice_ends_what_runs_and_the_next_start_goes_on(tmp_path: Path, 
         assert not isinstance(run.job("a").state, Stopping)
         process.send_signal(signal.SIGINT)
         assert run.finish() == 130
-        assert cluster.jobs() == []
+        wait_until("Slurm to be empty", lambda: not cluster.jobs())
         for name in "ab":
             run.finish_waiting(name)
         run.start()

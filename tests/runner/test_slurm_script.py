@@ -75,7 +75,7 @@ def test_a_template_of_the_predecessor_may_escape_dollars() -> None:
 )
 def test_what_cannot_be_passed_on_is_told_in_one_line(words: Sequence[str], fault: str) -> None:
     with pytest.raises(UsageError) as caught:
-        check_settings(replace(SETTINGS, passed_on=words))
+        check_settings(replace(SETTINGS, passed_on=words), [JobShape(), JobShape(gpus=1)])
     assert fault in str(caught.value)
     assert str(caught.value).startswith("--slurm_args: ")
 
@@ -87,6 +87,7 @@ def test_options_may_be_written_in_every_way() -> None:
 
 def test_what_is_not_set_may_be_passed_on() -> None:
     settings = ScriptSettings(job_name="s", folder="/w", command=["c"], passed_on=["--gres=gpu:a100:1", "--mem=1G"])
+    check_settings(settings, [JobShape()])
     text = render_script(settings, JobShape(), batch="/b", num_tasks=1, throttle=0)
     assert "#SBATCH --gres=gpu:a100:1\n" in text
     assert "#SBATCH --mem=1G\n" in text

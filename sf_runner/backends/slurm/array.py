@@ -35,6 +35,8 @@ class Task:
     history: TaskHistory = field(default_factory=TaskHistory)
     entry: Entry | None = None
     """As squeue last showed it; None: not at all."""
+    read_after: int = 0
+    """How many times squeue had been asked when its records were last found to have grown."""
     settled_at: float | None = None
     """Since when Slurm says that it is over."""
     told_state: str = ""
@@ -43,6 +45,7 @@ class Task:
     written_orders: dict[str, Order] = field(default_factory=dict)
     enforced_at: float = 0.0
     released_begin: int = -1
+    """How often it had begun when Slurm was last asked to end its hold."""
     dirty: bool = False
     """Something new is known that may end an attempt."""
 

@@ -30,6 +30,8 @@ _TRANSIENT = re.compile(
     r"|SubmitJobs?Limit|MaxSubmit|maximum (number|job)|Job violates accounting/QOS policy|Transport endpoint|try again",
     re.IGNORECASE,
 )
+_RESTART_S = 3
+"""Slurm reckons in whole seconds; one more for each of two clocks."""
 _MANY = 400
 """Ids in one command."""
 
@@ -233,9 +235,13 @@ class SlurmClient:
             self._run(["scancel", "--quiet", "--batch", "--signal=USR2", *some], strict=False)
 
     def release(self, ids: Sequence[str]) -> None:
-        """End the two minutes for which Slurm holds a job that was queued again, where that is permitted."""
+        """End the two minutes for which Slurm holds a job that was queued again, where that is permitted.
+
+        Not at once: a node refuses a job (`Job credential revoked`, which ends it as FAILED) that starts in the same
+        second in which its earlier start was ended there.
+        """
         for name in ids:
-            self._run(["scontrol", "update", f"JobId={name}", "StartTime=now"], strict=False)
+            self._run(["scontrol", "update", f"JobId={name}", f"StartTime=now+{_RESTART_S}"], strict=False)
 
     def throttle(self, array: str, number: int) -> None:
         """At most `number` tasks of an array side by side; 0: no limit."""

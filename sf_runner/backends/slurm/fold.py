@@ -120,6 +120,10 @@ def _without_record(unit: Unit, sight: Sight) -> Ended | None:
         return Ended(job=unit.job, attempt=unit.attempt, t=sight.now, record=sight.record)
     if unit.stopping:
         return Ended(job=unit.job, attempt=unit.attempt, t=sight.now, record=None)
+    if not unit.started and sight.task.begins and sight.slurm.kind in ("spawn", "lost"):
+        # The script is good, the wrapper has begun before. Slurm could not start the task again, or ended it too early.
+        cause = make_cause("lost", f"its job ended before the experiment was started: {sight.slurm.words}", "lost")
+        return _ended(unit, sight, "requeue", cause)
     words = sight.slurm.words
     if not unit.started and sight.words and sight.slurm.fate != "cancelled":
         words = f"its job ended before the experiment was started: {sight.words}"

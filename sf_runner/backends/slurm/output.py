@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from sf_runner.backends.slurm.batches import BatchPaths
 
 _TAIL_BYTES = 4096
+_SLURMS_OWN = re.compile(r"slurmstepd: .*\*\*\* (JOB|STEP) ")
+"""`*** JOB 7 ON n1 CANCELLED AT ... DUE TO JOB REQUEUE ***`: what Slurm did to an earlier start of the task."""
 
 
 def last_words(batch: BatchPaths, task: int) -> str:
@@ -22,4 +25,5 @@ def _last_line(path: Path) -> str:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    said = (line.strip() for line in reversed(lines) if not _SLURMS_OWN.match(line))
+    return next((line for line in said if line), "")

@@ -11,7 +11,7 @@ import io
 import re
 import shlex
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,10 @@ class ScriptSettings:
     output_folder: str | None = None
 
 
-def check_settings(settings: ScriptSettings) -> None:
-    """UsageError naming the first option that cannot be passed on."""
-    render_script(settings, JobShape(gpus=1, cpus=1), batch="/nowhere", num_tasks=1, throttle=0)
+def check_settings(settings: ScriptSettings, shapes: Iterable[JobShape]) -> None:
+    """UsageError naming the first option that cannot be passed on beside what jobs of these shapes ask for."""
+    for shape in shapes:
+        render_script(settings, shape, batch="/nowhere", num_tasks=1, throttle=0)
 
 
 def render_script(settings: ScriptSettings, shape: JobShape, *, batch: str, num_tasks: int, throttle: int) -> str:

@@ -9,7 +9,8 @@ their logs, exit records and what `task_records.py` describes, and leaves nothin
 - when the time is nearly over (USR1 of `sbatch --signal`, or by its own clock) the experiments are told to save and
   end, and the task asks Slurm to be queued again; its next start runs them as their next attempts;
 - TERM from Slurm (preemption, scancel, a node that is drained) reaches the experiments directly on most clusters. Where
-  it does not, which a process kept for that purpose tells, it is passed on.
+  it does not, which a process kept for that purpose tells, it is passed on. Where it reaches them before it reaches the
+  wrapper, an experiment seems to have ended by itself: of one that TERM ended it is said a moment later how that came.
 
 Standard library and parts of this package that need no more.
 """
@@ -68,6 +69,8 @@ class Wrapper:
         self._jobs = {job.job: job for job in jobs}
         self._running: dict[str, tuple[int, int]] = {}
         """Job -> attempt, lane."""
+        self._ends: list[tuple[JobEnd, float]] = []
+        """Of which it is not yet said why; until when to wait for the reason."""
         self._told: dict[str, Told] = {}
         self._ending: Told = ""
         """Set once nothing is started any more."""
@@ -115,8 +118,8 @@ class Wrapper:
         for job in self._jobs.values():
             self._resume(job)
         if self._header.timeout_s:
-            self._deadline = begun + self._header.timeout_s
-        if self._header.asks_end and (left := left_s(job_id)) is not None:
+            self._deadline = time.time() + self._header.timeout_s  # not `begun`: the disk may have been slow
+        if self._header.asks_end and (left := left_s(_own_id())) is not None:
             self._deadline = min(self._deadline, time.time() + left - self._header.signal_ahead_s)
 
     def _resume(self, job: TaskJob) -> None:
@@ -150,8 +153,9 @@ class Wrapper:
             self._forward_at = float("inf")
             if not reap(self._canary):
                 self._stop_running(self._header.grace_s)
-        for end in self._parent.poll():
-            self._ended(end)
+        self._ends += [(end, now + _FORWARD_AFTER_S) for end in self._parent.poll()]
+        self._take_signals(now)  # those that came while it was looked who has ended
+        self._say_why(now)
         self._stopper.poll(now)
         self._fill_lanes()
         more = bool(self._waiting) and not self._ending
@@ -160,6 +164,7 @@ class Wrapper:
     def _timeout(self) -> float:
         now = time.time()
         waits = [_TICK_S, self._deadline - now if not self._ending else _TICK_S, self._forward_at - now]
+        waits += [until - now for _, until in self._ends]
         if (parent := self._parent.wait_s()) is not None:
             waits.append(parent)
         if (stop := self._stopper.next_wake()) is not None:
@@ -251,6 +256,15 @@ class Wrapper:
         self._running[job.job] = (attempt, lane)
         self._say(e="start", t=time.time(), job=job.job, attempt=attempt, pid=pid, gpus=gpus)
 
+    def _say_why(self, now: float) -> None:
+        """What TERM ended without our having been told to end anything may have been ended by Slurm."""
+        ends, self._ends = self._ends, []
+        for end, until in ends:
+            if self._ending or end.job in self._told or now >= until or not _was_termed(end):
+                self._ended(end)
+            else:
+                self._ends.append((end, until))
+
     def _ended(self, end: JobEnd) -> None:
         del self._running[end.job]
         self._stopper.forget(end.job)
@@ -280,10 +294,11 @@ class Wrapper:
             self._say(e="requeue", t=time.time(), error=f"--slurm_max_requeues={self._header.max_requeues} reached")
             return False
         self._say(e="requeue", t=time.time(), error="")
-        own = os.environ.get("SLURM_JOB_ID", "")
+        command = ["scontrol", "requeue", _own_id()]
         try:
-            done = subprocess.run(["scontrol", "requeue", own], capture_output=True, text=True, timeout=60, check=False)
-            failed = done.returncode != 0 and not self._told_to_end()
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            # TERM is how a requeue begins: it may reach scontrol before its answer does, and before TERM reaches us.
+            failed = done.returncode not in (0, -signal.SIGTERM) and not self._told_to_end()
             error = done.stderr.strip() or f"scontrol requeue: exit code {done.returncode}"
         except (OSError, subprocess.TimeoutExpired) as exc:
             failed, error = True, f"scontrol requeue: {exc}"
@@ -313,6 +328,17 @@ class Wrapper:
             except OSError:
                 return
             self._unwritten.pop(0)
+
+
+def _own_id() -> str:
+    """Of this task alone: SLURM_JOB_ID of an array's last task is the array's, and means all of them."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+
+
+def _was_termed(end: JobEnd) -> bool:
+    """Whether it looks as if TERM had ended it."""
+    return end.record.get("signal") == signal.SIGTERM or end.record.get("exit_code") == 128 + signal.SIGTERM
 
 
 def _foreign(batch: BatchPaths) -> str:

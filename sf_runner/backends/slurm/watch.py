@@ -23,6 +23,8 @@ _LAST_WORD_S = 5.0
 _SETTLE_S = 4.0
 """Between Slurm's word that a task is over and ours: so late may a shared file system show what was written."""
 _DOWN_MAX_S = 60.0
+_SLOW_MAX_S = 60.0
+"""A controller that needs long for its answers is asked as seldom as this, not more seldom."""
 _LOOKS_PER_S = 200.0
 _ENFORCE_S = 5.0
 
@@ -41,10 +43,12 @@ class Watch:
         self._next_ask = 0.0
         self._next_look = 0.0
         self._wait_s = _SOON_S
+        self._took_s = 0.0
         self._down = 0
         self._told_reasons: set[str] = set()
         self.max_parallel: int | None = None
         self.num_calls = 0
+        self._answered_call = 0
 
     def add(self, array: Array) -> None:
         self._arrays[array.array_id] = array
@@ -52,6 +56,7 @@ class Watch:
             for job in task.units:
                 self._where[job] = (array, task)
             task.dirty = bool(task.units)
+            task.read_after = self.num_calls
         self._soon(time.time())
 
     def stop(self, job: str, order: Order) -> None:
@@ -69,13 +74,13 @@ class Watch:
 
     def poll(self, now: float) -> list[Report]:
         self._desk.collect()
-        if self._where and not self._asking and now >= self._next_ask:
-            self._asking = True
-            self.num_calls += 1
-            self._desk.ask(self._client.queue, self._answered)
         if now >= self._next_look:
             running = sum(self._look(array, task, now) for array, task in self._tasks())
             self._next_look = now + max(1.0, running / _LOOKS_PER_S)
+        if self._where and not self._asking and now >= self._next_ask:  # last: the answer is to be about what was read
+            self._asking = True
+            self.num_calls += 1
+            self._desk.ask(self._client.queue, self._answered)
         self._enforce(now)
         reports, self._reports = self._reports, []
         return reports
@@ -106,13 +111,15 @@ class Watch:
             self._is_down(answer, now)
             return
         self._heard = True
+        self._answered_call = self.num_calls  # one is asked at a time
         if self._down:
             self._reports.append(Remark(text="Slurm answers again"))
             self._down = 0
         changed = self._compare(answer, now)
-        longest = max(self._poll_s, 20 * answer.took_s)
+        took_s, self._took_s = min(answer.took_s, self._took_s), answer.took_s  # one that took long may be a chance
+        longest = max(self._poll_s, min(20 * took_s, _SLOW_MAX_S))
         self._wait_s = min(_SOON_S, longest) if changed else min(1.5 * self._wait_s, longest)
-        self._next_ask = now + max(self._wait_s, 10 * answer.took_s)
+        self._next_ask = now + max(self._wait_s, min(10 * took_s, _SLOW_MAX_S))
         self._next_look = now
         self._share_out()
         self._release()
@@ -177,8 +184,11 @@ class Watch:
         runs = what is not None and what.phase == "running"
         if not (task.dirty or runs or (what is not None and what.phase == "over")):
             return False
-        task.dirty = False
-        read_history(array.paths.records(task.index), task.history)
+        if read_history(array.paths.records(task.index), task.history):
+            task.read_after = self.num_calls
+        task.dirty = not self._is_later_than_records(task)
+        if task.dirty:
+            what = None
         settled = task.settled_at is not None and now - task.settled_at >= _SETTLE_S
         for unit in list(task.units.values()):
             job = task.jobs[unit.job]
@@ -201,6 +211,11 @@ class Watch:
                 if over or not reports:
                     break
         return runs
+
+    def _is_later_than_records(self, task: Task) -> bool:
+        """Whether Slurm was asked after the last record was there. It may have been asked just before: `PENDING` would
+        mean that a task that has only just begun was taken back."""
+        return self._answered_call > task.read_after
 
     def _forget(self, task: Task, unit: Unit) -> None:
         del task.units[unit.job]
@@ -265,16 +280,24 @@ class Watch:
 
     def _release(self) -> None:
         """Slurm holds what was queued again for two minutes."""
-        held = []
+        held: dict[str, Task] = {}
         for array, task in self._tasks():
             entry = task.entry
             if entry is None or entry.reason != "BeginTime" or not task.history.begins:
                 continue
-            if task.released_begin != task.history.begins:
+            if task.released_begin != task.history.begins and self._is_later_than_records(task):
                 task.released_begin = task.history.begins
-                held.append(f"{array.array_id}_{task.index}")
-        if held:
-            self._desk.ask(lambda: self._client.release(held), self._ignore)
+                held[f"{array.array_id}_{task.index}"] = task
+        if not held:
+            return
+
+        def released(answer: Any) -> None:
+            if isinstance(answer, Exception):  # it was not heard; where it is not permitted there is no exception
+                for task in held.values():
+                    task.released_begin = -1
+            self._ignore(answer)
+
+        self._desk.ask(lambda: self._client.release(list(held)), released)
 
     def _tell_reasons(self) -> None:
         waiting: dict[str, int] = {}

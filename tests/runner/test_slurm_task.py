@@ -1,0 +1,99 @@
+"""The wrapper on the node, without a Slurm around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sf_runner.backends.slurm.batches import BatchHeader, BatchPaths, TaskJob, write_batch
+from tests.runner.harness import ROOT, wait_until
+
+# The program as it is, but for how long it waits for signals: for ever, or not at all.
+PROGRAM = """\
+import sys
+from sf_runner.backends.slurm import task
+
+task._FORWARD_AFTER_S = {wait_s}
+sys.exit(task.main())
+"""
+HEADER = BatchHeader(run_id="r", num_tasks=1)
+
+
+class TaskUnderTest:
+    """One start of one task with one experiment, a shell script."""
+
+    def __init__(self, folder: Path, wait_s: float) -> None:
+        """Programs in `folder` come before those on PATH."""
+        self.folder = folder
+        self.batch = BatchPaths(root=folder / "0001")
+        slurm = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}
+        path = f"{folder}:{os.environ['PATH']}"
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, **slurm}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(wait_s=wait_s), str(self.batch.root)], env=environ, cwd=folder
+        )
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        path = self.batch.records(0)
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line for line in map(json.loads, lines) if line["e"] == kind]
+
+
+@contextmanager
+def task_under_test(
+    folder: Path, script: str, *, wait_s: float = 1.0, header: BatchHeader = HEADER
+) -> Iterator[TaskUnderTest]:
+    job = TaskJob(job="a", attempt=1, argv=["sh", "-c", script], env={}, folder=str(folder / "a" / "job"))
+    write_batch(BatchPaths(root=folder / "0001"), header, [[job]], "")
+    task = TaskUnderTest(folder, wait_s)
+    try:
+        yield task
+    finally:
+        if task.process.poll() is None:
+            task.process.terminate()
+            task.process.wait(60)
+
+
+@pytest.mark.parametrize("ending", ["kill -TERM $$", "exit 143"])
+def test_term_that_reaches_an_experiment_first_is_still_slurms(tmp_path: Path, ending: str) -> None:
+    with task_under_test(tmp_path, ending, wait_s=3600) as task:
+        wait_until("the experiment's end", (tmp_path / "a" / "job" / "exit.json").exists)
+        assert task.records("end") == []
+        task.process.send_signal(signal.SIGTERM)
+        task.process.wait(60)
+        assert [line["told"] for line in task.records("end")] == ["term"]
+
+
+@pytest.mark.parametrize(("ending", "code"), [("kill -TERM $$", 143), ("exit 143", 143), ("exit 1", 1), ("true", 0)])
+def test_without_it_an_experiment_ended_by_itself(tmp_path: Path, ending: str, code: int) -> None:
+    with task_under_test(tmp_path, ending, wait_s=0) as task:
+        assert task.process.wait(60) == code
+        assert [line["told"] for line in task.records("end")] == [""]
+
+
+def test_only_what_term_may_have_ended_is_waited_for(tmp_path: Path) -> None:
+    with task_under_test(tmp_path, "exit 1", wait_s=3600) as task:
+        assert task.process.wait(60) == 1
+
+
+def test_it_asks_for_its_own_task_not_for_the_array(tmp_path: Path) -> None:
+    """The last task of an array has the array's job id: a requeue of that would end all of its tasks."""
+    for program, then in (("squeue", "echo 1:00"), ("scontrol", "kill -TERM $PPID")):
+        (tmp_path / program).write_text(f"#!/bin/sh\necho {program} $* >> asked\n{then}\n")
+        (tmp_path / program).chmod(0o755)
+    header = replace(HEADER, asks_end=True, signal_ahead_s=3600.0)
+    with task_under_test(tmp_path, "sleep 3600", header=header) as task:
+        assert task.process.wait(60) == 0
+        assert task.records("start") == [], "it is too late for that"
+        assert [line["error"] for line in task.records("requeue")] == [""]
+    assert (tmp_path / "asked").read_text().splitlines() == ["squeue -h -j 7_0 -o %L", "scontrol requeue 7_0"]

@@ -1,0 +1,195 @@
+"""Slurm's word and a task's records meet in any order: an answer may be older than what is read beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sf_runner.backends.base import Ended, Report, Started
+from sf_runner.backends.slurm.array import Array, make_array
+from sf_runner.backends.slurm.batches import BatchHeader, BatchPaths, TaskJob
+from sf_runner.backends.slurm.client import Entry, Queue, SlurmClient, SlurmDownError
+from sf_runner.backends.slurm.desk import Desk
+from sf_runner.backends.slurm.fold import Unit
+from sf_runner.backends.slurm.task_records import RecordWriter
+from sf_runner.backends.slurm.watch import Watch
+
+OK = {"version": 1, "attempt": 1, "exit_code": 0, "signal": None}
+KILLED = {"version": 1, "attempt": 1, "exit_code": 143, "signal": None}
+
+
+class HeldClient(SlurmClient):
+    """Its answers are given by the test, when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.released: list[str] = []
+        self.deaf = 0
+        """How many further calls get no answer."""
+
+    def release(self, ids: Any) -> None:
+        self.released += ids
+        if self.deaf:
+            self.deaf -= 1
+            raise SlurmDownError("busy")
+
+
+class HeldDesk(Desk):
+    """No thread: questions wait until the test has them answered."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+
+    def ask(self, errand: Callable[[], Any], answer: Callable[[Any], None]) -> None:
+        self.asked.append((errand, answer))
+
+    def collect(self) -> None:
+        """Nothing arrives by itself."""
+
+
+class Scene:
+    """One task with one experiment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.client, self.desk = HeldClient(), HeldDesk()
+        self.watch = Watch(self.client, self.desk, poll_s=1.0)
+        self.now = time.time()
+        """Runs ahead of the clock: whatever has to wait for its time is due at the next `poll`."""
+        (folder / "tasks").mkdir()
+        job = TaskJob(job="a", attempt=1, argv=["true"], env={}, folder=str(folder))
+        self.array: Array = make_array(BatchPaths(root=folder), BatchHeader(run_id="r", num_tasks=1), [[job]])
+        self.array.array_id = "7"
+        self.task = self.array.tasks[0]
+        self.task.units["a"] = Unit(job="a", attempt=1)
+        self.records = RecordWriter(self.array.paths.records(0))
+        self.watch.add(self.array)
+
+    def write(self, *lines: dict[str, Any]) -> None:
+        for line in lines:
+            self.records.write(t=self.now, **line)
+
+    def poll(self, after_s: float = 100.0) -> list[Report]:
+        self.now += after_s
+        return self.watch.poll(self.now)
+
+    def answer(self, state: str | None, reason: str = "", took_s: float = 0.0) -> None:
+        """Slurm's answer to the squeue that was asked for."""
+        (question,) = [item for item in self.desk.asked if item[0] == self.client.queue]
+        self.desk.asked.remove(question)
+        _, take = question
+        tasks = {("7", 0): Entry(state=state, reason=reason)} if state else {}
+        take(Queue(asked_at=self.now, took_s=took_s, tasks=tasks))
+
+    def look(self, state: str | None, reason: str = "") -> list[Report]:
+        """A question, its answer, and what follows from it."""
+        reports = self.poll()
+        self.answer(state, reason)
+        return [*reports, *self.poll(0.0)]
+
+    def do_errands(self) -> None:
+        """All that was asked for beside the state of the queue."""
+        for errand, take in [item for item in self.desk.asked if item[0] != self.client.queue]:
+            self.desk.asked.remove((errand, take))
+            try:
+                result = errand()
+            except SlurmDownError as exc:
+                result = exc
+            take(result)
+
+
+def begin(n: int = 1) -> dict[str, Any]:
+    return {"e": "begin", "n": n, "array": "7", "node": "n1"}
+
+
+def start(attempt: int = 1) -> dict[str, Any]:
+    return {"e": "start", "job": "a", "attempt": attempt, "pid": 5, "gpus": None}
+
+
+def end(told: str = "", attempt: int = 1, record: Any = OK) -> dict[str, Any]:
+    return {"e": "end", "job": "a", "attempt": attempt, "told": told, "record": record}
+
+
+def ended(reports: list[Report]) -> list[tuple[int, Any]]:
+    return [(report.attempt, report.fate) for report in reports if isinstance(report, Ended)]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_a_task_that_started_while_slurm_was_asked_was_not_queued_again(scene: Scene) -> None:
+    scene.poll()
+    scene.write(begin(), start())
+    scene.answer("PENDING")
+    reports = scene.poll(0.0)
+    assert [type(report) for report in reports] == [Started], "Slurm's word is older than the record"
+    assert scene.look("RUNNING") == []
+    scene.write(end())
+    assert ended(scene.poll()) == [(1, None)]
+
+
+def test_what_is_pending_after_its_start_was_read_was_queued_again(scene: Scene) -> None:
+    scene.poll()
+    scene.write(begin(), start())
+    scene.answer("PENDING")
+    assert ended(scene.poll(0.0)) == []
+    assert ended(scene.look("PENDING")) == [(1, "requeued")]
+
+
+def test_a_task_that_ended_while_slurm_was_asked_may_not_have_been_queued_again(scene: Scene) -> None:
+    scene.poll()
+    scene.write(begin(), start(), end("limit", record=KILLED), {"e": "requeue", "error": "--slurm_max_requeues=0"})
+    scene.answer("PENDING")
+    assert ended(scene.poll(0.0)) == []
+    assert ended(scene.look("COMPLETED")) == [(1, "failed")]
+
+
+def test_a_task_that_was_over_and_started_again_is_not_over(scene: Scene) -> None:
+    scene.write(begin(), start())
+    scene.look("RUNNING")
+    scene.poll()
+    scene.answer("NODE_FAIL")
+    scene.write(begin(2), start(2))
+    assert ended(scene.poll(0.0)) == [(1, "requeued")]
+    assert ended(scene.look("RUNNING")) == []
+    scene.write(end("", 2))
+    assert ended(scene.poll()) == [(2, None)]
+
+
+def test_the_hold_of_what_was_queued_again_is_ended_once_for_each_time(scene: Scene) -> None:
+    for attempt in (1, 2):
+        scene.write(begin(attempt), start(attempt))
+        scene.look("RUNNING")
+        scene.write(end("limit", attempt, KILLED))
+        for _ in range(3):
+            scene.look("PENDING", "BeginTime")
+            scene.do_errands()
+        assert scene.client.released == ["7_0"] * attempt
+
+
+def test_a_hold_that_could_not_be_ended_is_tried_again(scene: Scene) -> None:
+    scene.write(begin(), start())
+    scene.look("RUNNING")
+    scene.write(end("limit", record=KILLED))
+    scene.client.deaf = 1
+    for _ in range(5):
+        scene.look("PENDING", "BeginTime")
+        scene.do_errands()
+    assert scene.client.released == ["7_0"] * 2
+
+
+def test_one_slow_answer_changes_nothing_and_slow_ones_a_minute_at_most(scene: Scene) -> None:
+    scene.poll(0.0)
+    scene.answer("PENDING", took_s=50.0)
+    scene.poll(20.0)
+    assert scene.watch.num_calls == 2
+    scene.answer("PENDING", took_s=50.0)
+    scene.poll(20.0)
+    assert scene.watch.num_calls == 2
+    scene.poll(1000.0)
+    assert scene.watch.num_calls == 3
