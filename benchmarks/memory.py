@@ -1,10 +1,10 @@
 """Memory of a whole training and of its rollout workers: ours and Sample Factory 2.1.1.
 
-    python benchmarks/memory.py --workload=doom_benchmark
+    python benchmarks/memory.py --workload=doom_benchmark [--setting=2x16]
 
-Each program trains with the setting that is fastest for it (`workloads.py`). After a warm-up the proportional set size
-(PSS: what is shared by n processes counts 1/n for each) of all its processes is read from /proc. Game engines are
-counted apart: they are the same program on both sides.
+Each program trains with the setting that is fastest for it (`workloads.py`), ours with another one if that is named.
+After a warm-up the proportional set size (PSS: what is shared by n processes counts 1/n for each) of all its processes
+is read from /proc. Game engines are counted apart: they are the same program on both sides.
 """
 
 from __future__ import annotations
@@ -98,11 +98,21 @@ def measure(side: Side, load: Workload, setting: Setting, python: Path, warm_up_
     )
 
 
+def chosen_setting(load: Workload, side: Side, name: str | None) -> Setting:
+    names = {setting.name: setting for setting in load.settings[side]}
+    if name is None:
+        return load.settings[side][0]
+    if name not in names:
+        raise SystemExit(f"--setting={name}: choose from {', '.join(repr(known) for known in names)}")
+    return names[name]
+
+
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--workload", choices=sorted(WORKLOADS), default="doom_benchmark")
     parser.add_argument("--sides", default="ours,peer")
+    parser.add_argument("--setting", help="of ours, instead of the fastest: a name in workloads.py")
     parser.add_argument("--warm_up", type=float, default=15.0, help="time after the first frames (s)")
     parser.add_argument("--peer_venv", type=Path, default=programs.CACHE / "peer_venv")
     parser.add_argument("--json", type=Path)
@@ -111,7 +121,8 @@ def main() -> None:
     found: list[Memory] = []
     for side in cast("list[Side]", options.sides.split(",")):
         python = programs.prepare_venv(options.peer_venv, programs.PEER_PACKAGES) if side == "peer" else Path()
-        memory = measure(side, load, load.settings[side][0], python, options.warm_up)
+        setting = chosen_setting(load, side, options.setting if side == "ours" else None)
+        memory = measure(side, load, setting, python, options.warm_up)
         found.append(memory)
         worker = "-" if memory.worker_mb is None else f"{memory.worker_mb:.0f}"
         print(
