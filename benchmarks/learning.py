@@ -15,10 +15,11 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import programs
@@ -48,8 +49,8 @@ _DOOM = (
 """A small picture and network, and no policy lag on either side: what is compared is what a frame teaches.
 GAE, because the peer's summaries fail with V-trace."""
 _OUR_DOOM = (
-    "--encoder_subtype=convnet_impala", "--hidden_size=128", "--ppo_epochs=2", "--serial_mode=True",
-    "--num_envs_per_worker=16",
+    "--encoder_subtype=convnet_impala", "--hidden_size=128", "--ppo_epochs=2", "--async_rl=False",
+    "--num_workers=2", "--num_envs_per_worker=8", "--worker_num_splits=1",
 )  # fmt: skip
 _PEER_DOOM = (
     "--encoder_conv_architecture=convnet_impala", "--encoder_conv_mlp_layers", "128", "--rnn_size=128",
@@ -182,10 +183,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, help="budget of each training (default: the task's)")
     parser.add_argument("--seeds", default="1", help="comma-separated")
     parser.add_argument("--sides", default="ours,peer", help="which programs, in which order")
+    parser.add_argument("--ours", default="", help="more flags for ours, e.g. '--async_rl=True --with_vtrace=True'")
     parser.add_argument("--peer_venv", type=Path, default=Path.home() / ".cache/sf_algo/peer_venv")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     task = TASKS[options.task]
+    task = replace(task, ours=(*task.ours, *shlex.split(options.ours)))
     frames = options.frames or task.frames
     sides = options.sides.split(",")
     peer = programs.prepare_venv(options.peer_venv, programs.PEER_PACKAGES) if "peer" in sides else Path()
