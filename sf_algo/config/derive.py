@@ -22,6 +22,7 @@ def derive_defaults(values: Values, chosen: Mapping[FlagKey, FlagValue]) -> None
         return (section, name) not in chosen
 
     _derive_serial(values, free)
+    _derive_splits(values, free)
     _derive_lengths(values, free)
     _derive_environments(values, free)
     if _synchronous(values) and free("rl", "batch_size"):
@@ -42,6 +43,13 @@ def _derive_serial(values: Values, free: IsFree) -> None:
         for name, value in (("async_rl", False), ("num_workers", 1), ("worker_num_splits", 1)):
             if free("sampling", name):
                 values["sampling", name] = value
+
+
+def _derive_splits(values: Values, free: IsFree) -> None:
+    """While nothing is learned, cores are free to act for all environments at once, which costs less than acting for
+    two groups in turn."""
+    if not values["sampling", "async_rl"] and free("sampling", "worker_num_splits"):
+        values["sampling", "worker_num_splits"] = 1
 
 
 def _derive_lengths(values: Values, free: IsFree) -> None:

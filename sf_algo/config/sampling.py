@@ -46,6 +46,7 @@ class SamplingConfig:
         at_least=1,
         at_most=8,
         why="2 hide the wait for actions; more only cut the inference batches smaller",
+        default_text="2; 1 where sampling and learning take turns",
     )
     num_policies: int = flag(1, "policies trained side by side", at_least=1, why="there is something to train")
     policy_workers_per_policy: int = flag(

@@ -97,6 +97,12 @@ def test_an_odd_number_of_environments_makes_one_split() -> None:
     assert parsed("doom_basic", "--num_envs_per_worker=4").sampling.worker_num_splits == 2
 
 
+def test_who_takes_turns_with_learning_needs_one_split() -> None:
+    assert parsed("doom_basic").sampling.worker_num_splits == 2
+    assert parsed("doom_basic", "--async_rl=False").sampling.worker_num_splits == 1
+    assert parsed("doom_basic", "--async_rl=False", "--worker_num_splits=2").sampling.worker_num_splits == 2
+
+
 def test_recurrence_follows_the_core_and_the_rollout() -> None:
     assert parsed("doom_basic", "--rollout=64").rl.recurrence == 64
     assert parsed("doom_basic", "--use_rnn=False").rl.recurrence == 1
