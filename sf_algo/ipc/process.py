@@ -59,11 +59,12 @@ def let_wakers_finish() -> None:
     A game engine and its worker share a core and call each other by a condition variable, which wakes the one that
     waits while the caller still holds the lock. One that interrupts the caller there runs into the lock and has to
     sleep again: four switches for every tic of a game instead of two, 3 % of all the processor time of a training
-    (docs/performance.md).
+    (docs/performance.md). Where somebody chose how we are scheduled (`chrt --idle 0`), that stays.
     """
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def name_process(name: str) -> None:
