@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from sf_runner.backends.kernel import process_stat
 from sf_runner.backends.slurm.batches import BatchHeader, BatchPaths, TaskJob, write_batch
-from tests.runner.harness import ROOT, wait_until
+from tests.runner.harness import ROOT, wait_gone, wait_until
 
 # The program as it is, but for how long it waits for signals: for ever, or not at all.
 PROGRAM = """\
@@ -97,3 +98,16 @@ def test_it_asks_for_its_own_task_not_for_the_array(tmp_path: Path) -> None:
         assert task.records("start") == [], "it is too late for that"
         assert [line["error"] for line in task.records("requeue")] == [""]
     assert (tmp_path / "asked").read_text().splitlines() == ["squeue -h -j 7_0 -o %L", "scontrol requeue 7_0"]
+
+
+def test_what_it_keeps_to_hear_of_signals_ends_with_it_however_it_ends(tmp_path: Path) -> None:
+    with task_under_test(tmp_path, "until test -e finish; do sleep 0.05; done") as task:
+        wait_until("the experiment", lambda: task.records("start"))
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        stats = {pid: process_stat(pid) for pid in pids}
+        children = [pid for pid, stat in stats.items() if stat is not None and stat.parent == task.process.pid]
+        assert len(children) == 2
+        task.process.kill()
+        task.process.wait(60)
+        (tmp_path / "finish").touch()
+        wait_gone(children)

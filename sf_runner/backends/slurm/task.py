@@ -84,7 +84,7 @@ class Wrapper:
         """Until all experiments of the task have ended; 0 when all succeeded."""
         self._listen()
         make_subreaper()
-        self._canary = os.posix_spawn("/bin/sleep", ["sleep", "infinity"], {}, setsid=True)
+        self._canary = _start_canary()
         self._parent.spare(self._canary)
         try:
             self._begin()
@@ -328,6 +328,15 @@ class Wrapper:
             except OSError:
                 return
             self._unwritten.pop(0)
+
+
+def _start_canary() -> int:
+    """A process that does nothing but end with TERM, or with us: it reads from a pipe that only we can write to."""
+    end, _held = os.pipe()
+    actions = [(os.POSIX_SPAWN_DUP2, end, 0), (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
+    pid = os.posix_spawn("/bin/cat", ["cat"], {}, file_actions=actions, setsid=True)
+    os.close(end)
+    return pid
 
 
 def _own_id() -> str:
