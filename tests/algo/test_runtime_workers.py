@@ -55,7 +55,7 @@ def test_workers_fill_batches_with_unbroken_trajectories() -> None:
 
 
 def test_synchronous_splits_stop_at_the_end_of_their_share() -> None:
-    with SamplingHarness(*COUNTING, "--async_rl=False") as harness:
+    with SamplingHarness(*COUNTING, "--async_rl=False", "--worker_num_splits=2") as harness:
         assert harness.plan.slots_per_iteration == 2
         harness.hub.slots_allowed = 2
         harness.until(lambda: harness.batches, what="a batch")
