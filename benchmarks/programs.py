@@ -235,6 +235,7 @@ def _end_in_order(number: int, frame: object) -> None:
 
 
 def _end(running: Running) -> None:
+    marked = running.pids
     running.process.send_signal(signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):
         running.process.wait(5)
@@ -243,4 +244,7 @@ def _end(running: Running) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         running.process.wait()
+    for pid in marked:  # a killed torch leaves its shared memory behind
+        for segment in Path("/dev/shm").glob(f"torch_{pid}_*"):
+            segment.unlink(missing_ok=True)
     subprocess.run([sys.executable, "-c", _CLEAN_UP], cwd=ROOT, check=True)
