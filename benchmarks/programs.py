@@ -235,7 +235,6 @@ def _end_in_order(number: int, frame: object) -> None:
 
 
 def _end(running: Running) -> None:
-    marked = running.pids
     running.process.send_signal(signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):
         running.process.wait(5)
@@ -244,7 +243,14 @@ def _end(running: Running) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         running.process.wait()
-    for pid in marked:  # a killed torch leaves its shared memory behind
-        for segment in Path("/dev/shm").glob(f"torch_{pid}_*"):
-            segment.unlink(missing_ok=True)
+    _remove_dead_memory(running.started)
     subprocess.run([sys.executable, "-c", _CLEAN_UP], cwd=ROOT, check=True)
+
+
+def _remove_dead_memory(since: float) -> None:
+    """Shared memory that a torch made since then and left behind: the peer does even when it ends by itself."""
+    for segment in Path("/dev/shm").glob("torch_*_*"):
+        with suppress(OSError):
+            is_dead = not Path("/proc", segment.name.split("_")[1]).exists()
+            if is_dead and segment.stat().st_ctime >= since:
+                segment.unlink()
