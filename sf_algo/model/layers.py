@@ -148,11 +148,13 @@ def _fold_pixels(x: Tensor) -> Tensor:
     """Bytes [N, C, H, W] -> [N, 16 C, H / 4, W / 4], channels last: squares of 4 x 4 pixels become channels.
 
     A convolution with 3 channels and stride 4 leaves most lanes of a vector unit idle; with 48 channels and
-    stride 1 it is the same sum in another order. Four neighbours in a row are moved as one 32-bit word.
+    stride 1 it is the same sum in another order. Four neighbours in a row are moved as one 32-bit word, in two steps:
+    whole rows first, then the transposition of small matrices (in one step it takes three times as long).
     """
     N, C, H, W = x.shape
     words = x.view(torch.int32).view(N, C, H // _FOLD, _FOLD, W // _FOLD)
-    folded = words.permute(0, 2, 4, 1, 3).contiguous().view(torch.uint8)
+    rows = words.permute(0, 2, 1, 3, 4).reshape(N, H // _FOLD, C * _FOLD, W // _FOLD)
+    folded = rows.transpose(2, 3).contiguous().view(torch.uint8)
     return folded.view(N, H // _FOLD, W // _FOLD, C * _FOLD * _FOLD).permute(0, 3, 1, 2)
 
 
