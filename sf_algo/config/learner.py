@@ -45,6 +45,13 @@ class LearnerConfig:
     with_vtrace: bool = flag(True, "V-trace returns instead of GAE: corrects for policy lag")
     vtrace_rho: float = flag(1.0, "V-trace clip of the importance weight of the temporal difference", above=0)
     vtrace_c: float = flag(1.0, "V-trace clip of the importance weight of the trace", above=0)
+    vtrace_lambda: float = flag(
+        1.0,
+        "lambda of V-trace: below 1 it trusts values more and draws of actions less, as gae_lambda does",
+        at_least=0,
+        at_most=1,
+        why=_RATIO,
+    )
     value_bootstrap: bool = flag(
         True, "at a time limit, bootstrap from the value of the final observation instead of 0"
     )

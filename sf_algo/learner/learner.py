@@ -192,6 +192,7 @@ class Learner:
             gamma=self._cfg.gamma,
             rho_clip=self._cfg.vtrace_rho,
             c_clip=self._cfg.vtrace_c,
+            trace_lambda=self._cfg.vtrace_lambda,
         )
 
     def _update(self, samples: Samples, log: UpdateLog, *, want_details: bool) -> tuple[Tensor, Tensor | None]:

@@ -92,21 +92,24 @@ def vtrace(
     gamma: float,
     rho_clip: float,
     c_clip: float,
+    trace_lambda: float = 1.0,
 ) -> Returns:
-    """Espeholt et al. 2018, "IMPALA", section 4.1, with lambda = 1. Targets are v_t, advantages
-    rho_t (r_t + gamma v_{t+1} - V_t).
+    """Espeholt et al. 2018, "IMPALA", section 4.1 and remark 2. Targets are v_t, advantages
+    rho_t (r_t + gamma (V_{t+1} + lambda (v_{t+1} - V_{t+1})) - V_t), which is the paper's with lambda = 1 and
+    generalized advantage estimation where the policy that acted is the current one.
 
-    v_t - V_t = rho_t delta_t + gamma c_t (v_{t+1} - V_{t+1}), where rho_t = min(rho_clip, ratio_t) and
+    v_t - V_t = rho_t delta_t + gamma lambda c_t (v_{t+1} - V_{t+1}), where rho_t = min(rho_clip, ratio_t) and
     c_t = min(c_clip, ratio_t); behind the last row v and V are both `bootstrap_values` [B]. ratios [T, B] are
     pi(a_t) / mu(a_t) of the current policy and the one that acted.
     """
     rhos = ratios.clamp(max=rho_clip)
+    decays = gamma * trace_lambda * transitions.continues
     traces = ratios.clamp(max=c_clip)
     next_values = torch.cat([values[1:], bootstrap_values.unsqueeze(0)])
     deltas = transitions.counts * rhos * (rewards + gamma * transitions.bootstraps * next_values - values)
-    corrections = reverse_scan(deltas, gamma * transitions.continues * traces)
+    corrections = reverse_scan(deltas, decays * traces)
     next_corrections = torch.cat([corrections[1:], torch.zeros_like(corrections[:1])])
-    advantages = deltas + gamma * transitions.continues * rhos * next_corrections
+    advantages = deltas + decays * rhos * next_corrections
     return Returns(advantages=advantages, targets=values + corrections)
 
 

@@ -101,7 +101,7 @@ def gae_reference(data: Trajectories, value_bootstrap: bool) -> Array:
     return advantages
 
 
-def vtrace_reference(data: Trajectories, rho_clip: float, c_clip: float) -> tuple[Array, Array]:
+def vtrace_reference(data: Trajectories, rho_clip: float, c_clip: float, lam: float) -> tuple[Array, Array]:
     """v_s written as the sum of eq. 1 of the paper, without any recurrence."""
     targets, advantages = np.zeros((T, B)), np.zeros((T, B))
     for b in range(B):
@@ -116,7 +116,7 @@ def vtrace_reference(data: Trajectories, rho_clip: float, c_clip: float) -> tupl
                 total += weight * rho * delta
                 if kind == "ended":
                     break
-                weight *= GAMMA * min(c_clip, data.ratios[t, b])
+                weight *= GAMMA * lam * min(c_clip, data.ratios[t, b])
             targets[s, b] = total
         for s in range(T):
             kind = kind_of_step(data, s, b)
@@ -124,7 +124,7 @@ def vtrace_reference(data: Trajectories, rho_clip: float, c_clip: float) -> tupl
                 continue
             following = next_value(data, s, b, True)
             if kind == "goes on" and s + 1 < T:
-                following = targets[s + 1, b]
+                following = lam * targets[s + 1, b] + (1.0 - lam) * data.values[s + 1, b]
             rho = min(rho_clip, data.ratios[s, b])
             advantages[s, b] = rho * (data.rewards[s, b] + GAMMA * following - data.values[s, b])
     return targets, advantages
@@ -141,8 +141,8 @@ def test_gae_against_reference(value_bootstrap: bool) -> None:
     np.testing.assert_allclose(out.targets, expected + data.values, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize(("rho_clip", "c_clip"), [(1.0, 1.0), (2.0, 0.7)])
-def test_vtrace_against_the_sum_of_the_paper(rho_clip: float, c_clip: float) -> None:
+@pytest.mark.parametrize(("rho_clip", "c_clip", "lam"), [(1.0, 1.0, 1.0), (2.0, 0.7, 1.0), (1.0, 1.5, 0.8)])
+def test_vtrace_against_the_sum_of_the_paper(rho_clip: float, c_clip: float, lam: float) -> None:
     data = random_trajectories(1)
     out = vtrace(
         **tensors(data),
@@ -151,10 +151,29 @@ def test_vtrace_against_the_sum_of_the_paper(rho_clip: float, c_clip: float) -> 
         gamma=GAMMA,
         rho_clip=rho_clip,
         c_clip=c_clip,
+        trace_lambda=lam,
     )
-    targets, advantages = vtrace_reference(data, rho_clip, c_clip)
+    targets, advantages = vtrace_reference(data, rho_clip, c_clip, lam)
     np.testing.assert_allclose(out.targets, targets, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(out.advantages, advantages, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("lam", [0.0, LAMBDA, 1.0])
+def test_on_policy_vtrace_is_generalized_advantage_estimation(lam: float) -> None:
+    data = random_trajectories(2)
+    transitions = data.transitions()
+    out = vtrace(
+        **tensors(data),
+        ratios=torch.ones_like(torch.from_numpy(data.ratios)),
+        transitions=transitions,
+        gamma=GAMMA,
+        rho_clip=1.0,
+        c_clip=1.0,
+        trace_lambda=lam,
+    )
+    expected = generalized_advantages(**tensors(data), transitions=transitions, gamma=GAMMA, gae_lambda=lam)
+    np.testing.assert_allclose(out.advantages, expected.advantages, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(out.targets, expected.targets, rtol=1e-6, atol=1e-7)
 
 
 def test_on_policy_vtrace_is_the_discounted_return() -> None:
