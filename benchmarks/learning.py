@@ -57,6 +57,14 @@ _PEER_DOOM = (
     "--num_epochs=2", "--num_batches_per_epoch=1", "--max_grad_norm=4.0", "--ppo_clip_ratio=0.1",
     "--async_rl=False", "--num_workers=2", "--num_envs_per_worker=8", "--recurrence=32",
 )  # fmt: skip
+_HOME = (
+    "--res_w=64", "--res_h=36", "--rollout=32", "--recurrence=32", "--batch_size=1024", "--use_rnn=True",
+    "--normalize_input=False", "--normalize_returns=False", "--learning_rate=0.0001", "--gamma=0.99",
+    "--exploration_loss=symmetric_kl", "--exploration_loss_coeff=0.001", "--env_frameskip=4",
+    "--wide_aspect_ratio=False", "--nonlinearity=elu", "--max_grad_norm=4.0", "--ppo_clip_ratio=0.1",
+    "--async_rl=True", "--num_workers=2", "--num_envs_per_worker=16", "--worker_num_splits=2",
+)  # fmt: skip
+"""A reward that is rarely found wants many frames: asynchronous on both sides, ours with V-trace."""
 _GYM = (
     "--serial_mode=True", "--async_rl=False", "--num_workers=1", "--num_envs_per_worker=32", "--worker_num_splits=1",
     "--rollout=32", "--recurrence=1", "--use_rnn=False",
@@ -88,15 +96,22 @@ TASKS = {
         "doom_defend_the_center", 5.0, 2_000_000, "--res_w=128", "--res_h=72", "--learning_rate=0.0005"
     ),
     "doom_health_gathering": _doom("doom_health_gathering", 15.0, 600_000, "--exploration_loss_coeff=0.01"),
-    "doom_my_way_home": _doom(
-        "doom_my_way_home",
-        0.3,
-        4_000_000,
-        "--use_rnn=True",
-        "--recurrence=32",
-        "--learning_rate=0.0005",
-        "--gamma=0.995",
-        "--exploration_loss_coeff=0.01",
+    "doom_my_way_home": Task(
+        env="doom_my_way_home",
+        threshold=0.3,
+        frames=15_000_000,
+        flags=_HOME,
+        ours=("--encoder_subtype=convnet_impala", "--hidden_size=128", "--ppo_epochs=1"),
+        peer=(
+            "--encoder_conv_architecture=convnet_impala",
+            "--encoder_conv_mlp_layers",
+            "128",
+            "--rnn_size=128",
+            "--num_epochs=1",
+            "--num_batches_per_epoch=1",
+            "--with_vtrace=False",
+        ),
+        interval_s=15,
     ),
 }
 
@@ -184,11 +199,13 @@ def main() -> None:
     parser.add_argument("--seeds", default="1", help="comma-separated")
     parser.add_argument("--sides", default="ours,peer", help="which programs, in which order")
     parser.add_argument("--ours", default="", help="more flags for ours, e.g. '--async_rl=True --with_vtrace=True'")
+    parser.add_argument("--peer", default="", help="more flags for the peer")
     parser.add_argument("--peer_venv", type=Path, default=Path.home() / ".cache/sf_algo/peer_venv")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     task = TASKS[options.task]
-    task = replace(task, ours=(*task.ours, *shlex.split(options.ours)))
+    more = {"ours": (*task.ours, *shlex.split(options.ours)), "peer": (*task.peer, *shlex.split(options.peer))}
+    task = replace(task, **more)
     frames = options.frames or task.frames
     sides = options.sides.split(",")
     peer = programs.prepare_venv(options.peer_venv, programs.PEER_PACKAGES) if "peer" in sides else Path()
