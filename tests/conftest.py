@@ -15,10 +15,11 @@ from tests.runner.slurm_cluster import SlurmCluster, why_not
 settings.register_profile("project", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("project")
 
-# A shell that starts the suite in the background (`./all_tests.sh &` in a script) has it ignore Ctrl-C, and so would
-# every program that the tests start and interrupt.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Who starts the suite in the background of a script, or under nohup, has it ignore Ctrl-C or the hangup of a terminal,
+# and so would every program that the tests start and signal. With a handler here they have the usual answer again.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else lambda *_: None)
 
 
 @pytest.fixture(scope="session")
