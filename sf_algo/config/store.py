@@ -14,11 +14,11 @@ from sf_algo.errors import ConfigError
 from sf_algo.files import write_bytes_atomically
 
 CONFIG_FILE_NAME = "cfg.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TRANSIENT_SECTIONS = frozenset({"speed", "evaluation", "dummy"})
 """Sections about one invocation, not about the experiment: never stored."""
 
-ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {}
+ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {2: {("rl", "vtrace_lambda"): 1.0}}
 """Flags added by each version after 1, with the value that means what older versions did."""
 
 
