@@ -16,10 +16,10 @@ settings.register_profile("project", deadline=None, derandomize=True, print_blob
 settings.load_profile("project")
 
 # Who starts the suite in the background of a script, or under nohup, has it ignore Ctrl-C or the hangup of a terminal,
-# and so would every program that the tests start and signal. With a handler here they have the usual answer again.
+# and so would every program that the tests start and signal. With a handler here, that does nothing, they do not.
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) == signal.SIG_IGN:
-        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else lambda *_: None)
+        signal.signal(_number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")
