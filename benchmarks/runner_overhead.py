@@ -149,8 +149,8 @@ def gaps_ms(journal: Path) -> list[float]:
 REPLAY = """\
 import sys, time
 from pathlib import Path
-from sf_runner.journal import read_journal
-from sf_runner.run_state import replay
+from sf_runner.store.journal import read_journal
+from sf_runner.state.fold import replay
 started = time.perf_counter()
 replay(read_journal(Path(sys.argv[1]))[0], "")
 print(time.perf_counter() - started)

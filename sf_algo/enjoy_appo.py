@@ -12,7 +12,7 @@ from sf_algo.config.resolve import Command, Invocation
 
 def enjoy(invocation: Invocation) -> int:
     """Plays the policy that the command line names; returns the exit code."""
-    from sf_algo.runtime.enjoy import run_evaluation
+    from sf_algo.watching.enjoy import run_evaluation
 
     return run_evaluation(invocation.config)
 

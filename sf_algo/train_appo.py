@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from sf_algo.config.entry import run_command
 from sf_algo.config.resolve import Command, Invocation
-from sf_algo.runtime.cast import Cast, learner_understudy, worker_understudies
-from sf_algo.runtime.threads import keep_freed_memory, prepare_threads
+from sf_algo.processes.threads import keep_freed_memory, prepare_threads
+from sf_algo.training.roles import Cast, learner_understudy, worker_understudies
 
 _BEGAN = time.monotonic()
 
@@ -18,13 +18,13 @@ def train(invocation: Invocation) -> int:
     """Runs the training that the command line describes; returns the exit code: 0 when it reached its limit,
     130 or 143 when SIGINT or SIGTERM stopped it (after saving). With --tune it trains nothing and leaves nothing."""
     if invocation.config.speed.tune:
-        from sf_algo.runtime.tune import run_tuning
+        from sf_algo.speed.tune import run_tuning
 
         return run_tuning(invocation)
     prepare_threads()
     workers = worker_understudies(invocation.config)
     keep_freed_memory()
-    from sf_algo.runtime.launch import run_training
+    from sf_algo.training.launch import run_training
 
     cast = Cast(workers=workers, learner=learner_understudy(invocation.config, workers))
     try:

@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sf_runner.description import Experiment, Resources, RunDescription
-    from sf_runner.errors import DescriptionError, SfRunnerError, UsageError
-    from sf_runner.params import (
+    from sf_runner.basics.errors import DescriptionError, SfRunnerError, UsageError
+    from sf_runner.describe.description import Experiment, Resources, RunDescription
+    from sf_runner.describe.params import (
         Choice,
         IntUniform,
         LogUniform,
@@ -43,15 +43,15 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(("Experiment", "Resources", "RunDescription"), "sf_runner.description"),
-    **dict.fromkeys(("DescriptionError", "SfRunnerError", "UsageError"), "sf_runner.errors"),
+    **dict.fromkeys(("Experiment", "Resources", "RunDescription"), "sf_runner.describe.description"),
+    **dict.fromkeys(("DescriptionError", "SfRunnerError", "UsageError"), "sf_runner.basics.errors"),
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'sf_runner' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOME.get(name, "sf_runner.params")), name)
+    value: object = getattr(import_module(_HOME.get(name, "sf_runner.describe.params")), name)
     globals()[name] = value
     return value
 

@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Sequence
 
+from sf_runner.basics.requests import Request, send, wait_for_reply
 from sf_runner.cli.common import add_run_arguments, jobs_of, run_paths
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.offline import cancel_offline
 from sf_runner.cli.parser import Parser, duration_s
-from sf_runner.requests import Request, send, wait_for_reply
-from sf_runner.run_lock import is_held
-from sf_runner.snapshot import read_run
+from sf_runner.engine.snapshot import read_run
+from sf_runner.store.lock import is_held
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from sf_runner.basics.errors import StorageError, UsageError
+from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.common import add_run_arguments, jobs_of, run_paths
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.parser import Parser, whole
-from sf_runner.errors import StorageError, UsageError
-from sf_runner.job_state import ACTIVE, Waiting
-from sf_runner.paths import RunPaths
-from sf_runner.run_lock import is_held
-from sf_runner.snapshot import RunReader
+from sf_runner.engine.snapshot import RunReader
+from sf_runner.state.jobs import ACTIVE, Waiting
+from sf_runner.store.lock import is_held
 
 _POLL_S = 0.25
 _BLOCK = 1 << 16

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sf_runner.basics.errors import StorageError, UsageError, did_you_mean
+from sf_runner.basics.paths import RunPaths, find_run
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.parser import Parser, whole
-from sf_runner.errors import StorageError, UsageError, did_you_mean
-from sf_runner.naming import safe_name
-from sf_runner.paths import RunPaths, find_run
+from sf_runner.describe.naming import safe_name
 
 if TYPE_CHECKING:
     from sf_runner.results.analysis import Report, ReportOptions
@@ -152,9 +152,9 @@ def make_report(
 
 
 def _experiments(run: str, train_dir: Path) -> list[Experiment]:
+    from sf_runner.engine.snapshot import read_run
     from sf_runner.results.experiments import experiments_of
     from sf_runner.results.folders import experiments_in
-    from sf_runner.snapshot import read_run
 
     try:
         paths = find_run(run, train_dir)

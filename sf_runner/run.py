@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.options import RunOptions, parse
-from sf_runner.guardian import run_guarded
-from sf_runner.lifeline import Lifeline
-from sf_runner.terminal_guard import run_with_guard
+from sf_runner.linux.guardian import run_guarded
+from sf_runner.linux.lifeline import Lifeline
+from sf_runner.linux.terminal_guard import run_with_guard
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """The module name that descriptions written for Sample Factory import from."""
 
-from sf_runner.description import Experiment, Resources, RunDescription
-from sf_runner.params import ParamGenerator, ParamGrid, ParamList
+from sf_runner.describe.description import Experiment, Resources, RunDescription
+from sf_runner.describe.params import ParamGenerator, ParamGrid, ParamList
 
 __all__ = ["Experiment", "ParamGenerator", "ParamGrid", "ParamList", "Resources", "RunDescription"]

@@ -8,16 +8,16 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sf_runner.basics.errors import SfRunnerError, UsageError
+from sf_runner.basics.paths import iter_runs
 from sf_runner.cli.common import add_run_arguments, run_paths
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.parser import Parser, one_of
-from sf_runner.errors import SfRunnerError, UsageError
-from sf_runner.estimate import format_duration
-from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
-from sf_runner.paths import iter_runs
-from sf_runner.placement import Placement
-from sf_runner.snapshot import STATE_NAMES, RunSnapshot, job_json, read_run, run_json, shown_jobs, state_name
-from sf_runner.terminal_guard import run_with_guard
+from sf_runner.engine.snapshot import STATE_NAMES, RunSnapshot, job_json, read_run, run_json, shown_jobs, state_name
+from sf_runner.linux.terminal_guard import run_with_guard
+from sf_runner.slots.placement import Placement
+from sf_runner.state.estimate import format_duration
+from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sf_runner.basics.errors import UsageError
 from sf_runner.board.farm import Farm, FarmChange, Workspace, sweep
 from sf_runner.board.find import FoundExperiment, Scan, nearest, normalize, scan, unmatched
 from sf_runner.board.find import select as select_experiments
 from sf_runner.board.server import ServerOptions, Tensorboard, forwarding_hint
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.parser import Parser, duration_s, whole
-from sf_runner.errors import UsageError
-from sf_runner.signals import SignalInbox
+from sf_runner.linux.signals import SignalInbox
 
 _LISTED = 30
 _SCAN_AT_MOST_EVERY_S = 10.0

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from sf_runner.job_state import FailureCause
-from sf_runner.placement import Placement
+from sf_runner.slots.placement import Placement
+from sf_runner.state.jobs import FailureCause
 
 StopLevel = Literal["terminate", "kill"]
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from sf_runner.backends.base import Remark, Report, StopLevel
-from sf_runner.backends.process_tools import make_tag, signal_group, signal_process, tagged_processes
+from sf_runner.linux.process_tools import make_tag, signal_group, signal_process, tagged_processes
 
 _REPEAT_KILL_S = 1.0
 _COMPLAIN_AFTER_S = 30.0

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from sf_runner.basics.errors import StorageError
+from sf_runner.basics.paths import SUMMARY_DIR
 from sf_runner.board.find import WORKSPACE_PREFIX, FoundExperiment
-from sf_runner.errors import StorageError
-from sf_runner.paths import SUMMARY_DIR
 
 _MAX_COMPONENT_BYTES = 255
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from sf_runner.errors import UsageError, closest, did_you_mean
-from sf_runner.paths import RUNNER_DIR, SUMMARY_DIR, JobPaths
+from sf_runner.basics.errors import UsageError, closest, did_you_mean
+from sf_runner.basics.paths import RUNNER_DIR, SUMMARY_DIR, JobPaths
 
 _SKIPPED = frozenset({"__pycache__", "wandb", "checkpoints", "milestones"})
 _MAX_DEPTH = 32

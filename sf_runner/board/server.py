@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from sf_runner.basics.errors import BackendError
 from sf_runner.board import child
 from sf_runner.board.farm import Workspace
-from sf_runner.errors import BackendError
 
 _URL = re.compile(r"\bTensorBoard \S+ at (https?://\S+)")
 _PORT = re.compile(r":(\d+)/?\Z|:(\d+)/")

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sf_runner.backends.base import Backend, Launch
+from sf_runner.basics.errors import UsageError
+from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice
-from sf_runner.errors import UsageError
-from sf_runner.lifeline import Lifeline
-from sf_runner.paths import RunPaths
-from sf_runner.plan import Plan
-from sf_runner.run_state import RunState
-from sf_runner.slots import SlotRequest
+from sf_runner.describe.plan import Plan
+from sf_runner.linux.lifeline import Lifeline
+from sf_runner.slots.table import SlotRequest
+from sf_runner.state.fold import RunState
 
 
 @dataclass(frozen=True, kw_only=True)

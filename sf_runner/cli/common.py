@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sf_runner.basics.errors import UsageError
+from sf_runner.basics.job_names import resolve
+from sf_runner.basics.paths import RunPaths, find_run
 from sf_runner.cli.parser import Parser
-from sf_runner.errors import UsageError
-from sf_runner.job_names import resolve
-from sf_runner.paths import RunPaths, find_run
-from sf_runner.snapshot import RunSnapshot
+from sf_runner.engine.snapshot import RunSnapshot
 
 
 def add_run_arguments(parser: Parser, *, run_optional: bool = False) -> None:

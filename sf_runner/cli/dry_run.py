@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sf_runner.cli.backends import BackendContext
 from sf_runner.cli.session import Prepared
-from sf_runner.events import Note
-from sf_runner.history import load_history
-from sf_runner.job_state import JobRecord, Waiting
-from sf_runner.journal import read_journal
-from sf_runner.launching import LaunchBuilder
-from sf_runner.placement import ANYWHERE, Placement
-from sf_runner.reconcile import ranks, reconcile
-from sf_runner.run_state import RunState, replay
-from sf_runner.slots import NoRoom, Occupant, SlotTable
+from sf_runner.engine.launching import LaunchBuilder
+from sf_runner.engine.reconcile import ranks, reconcile
+from sf_runner.slots.placement import ANYWHERE, Placement
+from sf_runner.slots.table import NoRoom, Occupant, SlotTable
+from sf_runner.state.events import Note
+from sf_runner.state.fold import RunState, replay
+from sf_runner.state.history import load_history
+from sf_runner.state.jobs import JobRecord, Waiting
+from sf_runner.store.journal import read_journal
 
 
 def dry_run_lines(prepared: Prepared) -> Iterator[str]:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sf_runner.backends.base import Launch
-from sf_runner.backends.ngc import NgcBackend
-from sf_runner.backends.ngc_commands import CommandSet, parse_commands, read_commands
-from sf_runner.backends.ngc_ids import IdFile
-from sf_runner.backends.ngc_template import (
+from sf_runner.backends.cloud.backend import NgcBackend
+from sf_runner.backends.cloud.commands import CommandSet, parse_commands, read_commands
+from sf_runner.backends.cloud.ids import IdFile
+from sf_runner.backends.cloud.template import (
     COMMANDS,
     NAMES,
     OTHERS,
@@ -22,20 +22,20 @@ from sf_runner.backends.ngc_template import (
     job_values,
     parse_template,
 )
+from sf_runner.basics.errors import BackendError, StorageError, UsageError
+from sf_runner.basics.paths import RunPaths, attempt_files
 from sf_runner.cli.backends import BackendContext
 from sf_runner.cli.ngc_options import NgcOptions
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice
-from sf_runner.cores import read_topology
-from sf_runner.devices import GpuSnapshot
-from sf_runner.errors import BackendError, StorageError, UsageError
-from sf_runner.journal import Journal
-from sf_runner.paths import RunPaths, attempt_files
-from sf_runner.plan import Plan
-from sf_runner.reconcile import slot_requests
-from sf_runner.run_lock import run_lock
-from sf_runner.run_state import RunState
-from sf_runner.slots import SlotPolicy, SlotRequest, SlotSetup
+from sf_runner.describe.plan import Plan
+from sf_runner.engine.reconcile import slot_requests
+from sf_runner.slots.cores import read_topology
+from sf_runner.slots.devices import GpuSnapshot
+from sf_runner.slots.table import SlotPolicy, SlotRequest, SlotSetup
+from sf_runner.state.fold import RunState
+from sf_runner.store.journal import Journal
+from sf_runner.store.lock import run_lock
 
 _HERE_ONLY = (
     "num_gpus", "experiments_per_gpu", "gpus", "gpu_exclude_busy", "gpu_memory_per_experiment", "cpus_per_experiment",

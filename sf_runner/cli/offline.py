@@ -7,20 +7,20 @@ import select
 import socket
 from collections.abc import Callable, Sequence
 
-from sf_runner import events as ev
 from sf_runner.backends.base import Report
-from sf_runner.backends.kernel import started_up_s
-from sf_runner.backends.process_tools import boot_id
+from sf_runner.basics.errors import BackendError, StorageError
+from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import kind_of
-from sf_runner.errors import BackendError, StorageError
-from sf_runner.job_state import ACTIVE, Waiting
-from sf_runner.journal import Journal
-from sf_runner.launching import LaunchBuilder, known_attempts
-from sf_runner.outcomes import events_of
-from sf_runner.paths import RunPaths
-from sf_runner.run_lock import run_lock
-from sf_runner.run_state import RunState
-from sf_runner.scheduler import Policy
+from sf_runner.engine.launching import LaunchBuilder, known_attempts
+from sf_runner.engine.outcomes import events_of
+from sf_runner.engine.scheduler import Policy
+from sf_runner.linux.kernel import started_up_s
+from sf_runner.linux.process_tools import boot_id
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import ACTIVE, Waiting
+from sf_runner.store.journal import Journal
+from sf_runner.store.lock import run_lock
 
 _PATIENCE_S = 60.0
 """After KILL."""

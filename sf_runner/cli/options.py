@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
+from sf_runner.basics.errors import UsageError, did_you_mean
 from sf_runner.cli.ngc_options import NgcOptions, add_ngc_flags
 from sf_runner.cli.parser import (
     Parser,
@@ -19,11 +20,10 @@ from sf_runner.cli.parser import (
     whole,
 )
 from sf_runner.cli.slurm_options import SlurmOptions, add_slurm_flags
-from sf_runner.errors import UsageError, did_you_mean
-from sf_runner.notify_events import NOTIFY_EVENTS, NotifyEvent
+from sf_runner.engine.notify_events import NOTIFY_EVENTS, NotifyEvent
 
 if TYPE_CHECKING:  # the guardian loads this module and stays small
-    from sf_runner.reconcile import ChangedPolicy, Order
+    from sf_runner.engine.reconcile import ChangedPolicy, Order
 
 BACKENDS = ("processes", "slurm", "ngc")
 GUARDED = ("processes",)

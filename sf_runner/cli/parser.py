@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn, TypeVar
 
-from sf_runner.errors import UsageError, did_you_mean
+from sf_runner.basics.errors import UsageError, did_you_mean
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

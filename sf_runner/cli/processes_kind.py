@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from sf_runner.backends.base import Launch
-from sf_runner.backends.processes import ProcessesBackend
+from sf_runner.backends.local.backend import ProcessesBackend
+from sf_runner.basics.errors import UsageError
+from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import BackendContext
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice, choose_slots
-from sf_runner.errors import UsageError
-from sf_runner.paths import RunPaths
-from sf_runner.plan import Plan
-from sf_runner.reconcile import slot_requests
-from sf_runner.run_state import RunState
-from sf_runner.slots import SlotRequest
+from sf_runner.describe.plan import Plan
+from sf_runner.engine.reconcile import slot_requests
+from sf_runner.slots.table import SlotRequest
+from sf_runner.state.fold import RunState
 
 
 class ProcessesKind:

@@ -15,32 +15,32 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
-from sf_runner import events as ev
 from sf_runner.backends.base import Backend
-from sf_runner.backends.kernel import started_up_s
-from sf_runner.backends.process_tools import boot_id, handle_of
+from sf_runner.basics.errors import SfRunnerError, StorageError
+from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import BackendContext, BackendKind, kind_of
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice
 from sf_runner.cli.switching import is_elsewhere, settle_elsewhere
-from sf_runner.errors import SfRunnerError, StorageError
-from sf_runner.history import History, load_history, save_history
-from sf_runner.journal import Journal
-from sf_runner.launching import LaunchBuilder, known_attempts
-from sf_runner.lifeline import Lifeline
-from sf_runner.loading import load_description
-from sf_runner.notify import Notifier
-from sf_runner.paths import RunPaths
-from sf_runner.plan import Plan, make_plan
-from sf_runner.reconcile import ranks, reconcile
-from sf_runner.run_lock import run_lock
-from sf_runner.run_loop import Ending, RunLoop
-from sf_runner.run_state import RunState, replay
-from sf_runner.run_view import Screen
-from sf_runner.scheduler import Policy
-from sf_runner.signals import SignalInbox
-from sf_runner.slot_manager import SlotManager
-from sf_runner.summary import detached_lines, exit_code, summary_lines
+from sf_runner.describe.loading import load_description
+from sf_runner.describe.plan import Plan, make_plan
+from sf_runner.engine.launching import LaunchBuilder, known_attempts
+from sf_runner.engine.loop import Ending, RunLoop
+from sf_runner.engine.notify import Notifier
+from sf_runner.engine.reconcile import ranks, reconcile
+from sf_runner.engine.scheduler import Policy
+from sf_runner.engine.screen import Screen
+from sf_runner.engine.slot_manager import SlotManager
+from sf_runner.linux.kernel import started_up_s
+from sf_runner.linux.lifeline import Lifeline
+from sf_runner.linux.process_tools import boot_id, handle_of
+from sf_runner.linux.signals import SignalInbox
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState, replay
+from sf_runner.state.history import History, load_history, save_history
+from sf_runner.state.summary import detached_lines, exit_code, summary_lines
+from sf_runner.store.journal import Journal
+from sf_runner.store.lock import run_lock
 from sf_runner.tui.choose import make_screen
 
 

@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass
 
 from sf_runner.cli.options import RunOptions
-from sf_runner.cores import read_topology
-from sf_runner.description import RunDefaults
-from sf_runner.devices import GpuSnapshot
-from sf_runner.gpu_probe import GpuProbe
-from sf_runner.slots import SlotPolicy, SlotSetup
+from sf_runner.describe.description import RunDefaults
+from sf_runner.slots.cores import read_topology
+from sf_runner.slots.devices import GpuSnapshot
+from sf_runner.slots.probe import GpuProbe
+from sf_runner.slots.table import SlotPolicy, SlotSetup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ def choose_slots(options: RunOptions, defaults: RunDefaults) -> SlotChoice:
     policy = slot_policy(options, defaults)
     probe, snapshot = None, GpuSnapshot()
     if policy.num_gpus != 0 and policy.experiments_per_gpu != -1:
-        from sf_runner.nvml import NvmlProbe  # and with it pynvml: not where no GPU is handed out
+        from sf_runner.slots.nvml import NvmlProbe  # and with it pynvml: not where no GPU is handed out
 
         probe = GpuProbe(NvmlProbe())
         snapshot = probe.snapshot()

@@ -13,20 +13,20 @@ from sf_runner.backends.slurm.backend import SlurmBackend
 from sf_runner.backends.slurm.client import SlurmClient, SlurmDownError, is_here
 from sf_runner.backends.slurm.packing import SubmitSettings
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings, check_settings, read_template, render_script
+from sf_runner.basics.errors import BackendError, UsageError
+from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import BackendContext
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice
 from sf_runner.cli.slurm_options import limit_s
-from sf_runner.cores import read_topology
-from sf_runner.description import Resources
-from sf_runner.devices import GpuSnapshot
-from sf_runner.errors import BackendError, UsageError
-from sf_runner.paths import RunPaths
-from sf_runner.plan import Plan
-from sf_runner.reconcile import slot_requests
-from sf_runner.run_state import RunState
-from sf_runner.slot_types import LEAVE_ALONE, SlotPolicy, SlotRequest
-from sf_runner.slots import SlotSetup
+from sf_runner.describe.description import Resources
+from sf_runner.describe.plan import Plan
+from sf_runner.engine.reconcile import slot_requests
+from sf_runner.slots.cores import read_topology
+from sf_runner.slots.devices import GpuSnapshot
+from sf_runner.slots.table import SlotSetup
+from sf_runner.slots.types import LEAVE_ALONE, SlotPolicy, SlotRequest
+from sf_runner.state.fold import RunState
 
 _HERE_ONLY = (
     "num_gpus", "experiments_per_gpu", "gpus", "gpu_exclude_busy", "gpu_memory_per_experiment", "cpus_per_experiment",

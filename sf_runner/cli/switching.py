@@ -7,15 +7,15 @@ import socket
 import time
 
 from sf_runner.backends.base import Backend, Report
-from sf_runner.backends.job_parent import read_record
+from sf_runner.basics.errors import BackendError, StorageError, UsageError
+from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import kind_of
-from sf_runner.errors import BackendError, StorageError, UsageError
-from sf_runner.journal import Journal
-from sf_runner.launching import known_attempts
-from sf_runner.outcomes import events_of
-from sf_runner.paths import RunPaths
-from sf_runner.run_state import RunState
-from sf_runner.scheduler import Policy
+from sf_runner.engine.launching import known_attempts
+from sf_runner.engine.outcomes import events_of
+from sf_runner.engine.scheduler import Policy
+from sf_runner.linux.job_parent import read_record
+from sf_runner.state.fold import RunState
+from sf_runner.store.journal import Journal
 
 _PATIENCE_S = 60.0
 

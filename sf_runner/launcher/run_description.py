@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sf_runner import description
-from sf_runner.description import Experiment
-from sf_runner.params import ParamGenerator, ParamGrid, ParamList
+from sf_runner.describe import description
+from sf_runner.describe.description import Experiment
+from sf_runner.describe.params import ParamGenerator, ParamGrid, ParamList
 
 __all__ = ["Experiment", "ParamGenerator", "ParamGrid", "ParamList", "RunDescription"]
 

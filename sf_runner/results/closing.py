@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sf_runner.job_state import Succeeded
-from sf_runner.paths import RunPaths, attempt_files
-from sf_runner.run_state import RunState
+from sf_runner.basics.paths import RunPaths, attempt_files
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import Succeeded
 
 MOST_ROWS = 20
 

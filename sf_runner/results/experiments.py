@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Waiting
-from sf_runner.paths import JobPaths, RunPaths
-from sf_runner.run_state import RunState
-from sf_runner.snapshot import state_name
+from sf_runner.basics.paths import JobPaths, RunPaths
+from sf_runner.engine.snapshot import state_name
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Waiting
 
 RECORDED = "recorded"
 TASK_NAMES = ("env", "env_name", "env_id", "task", "game", "level", "scenario", "dataset", "domain")

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sf_runner.basics.paths import JobPaths
 from sf_runner.board.find import FoundExperiment, scan
-from sf_runner.paths import JobPaths
 from sf_runner.results.experiments import RECORDED, SEED_NAMES, TASK_NAMES, Experiment
 
 _PLACES = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sf_runner.errors import UsageError, did_you_mean
+from sf_runner.basics.errors import UsageError, did_you_mean
 from sf_runner.results.experiments import Experiment
 
 RUN_COLUMN = "run"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sf_runner.errors import UsageError
+from sf_runner.basics.errors import UsageError
 from sf_runner.results.formatting import short_number
 from sf_runner.results.plot import Plot
 

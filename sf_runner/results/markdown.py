@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sf_runner.estimate import format_duration
 from sf_runner.results.analysis import MetricReport, Report, ReportOptions, Row
 from sf_runner.results.experiments import RECORDED
 from sf_runner.results.formatting import MISSING, decimals, number, plural
 from sf_runner.results.notes import notes
 from sf_runner.results.statistics import CONFIDENCE, RESAMPLES
+from sf_runner.state.estimate import format_duration
 
 _VALUE_RULES = {
     "last": "the last value of each experiment",

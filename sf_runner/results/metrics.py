@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sf_runner.errors import UsageError, did_you_mean
+from sf_runner.basics.errors import UsageError, did_you_mean
 
 Source = Literal["tensorboard", "progress", "results"]
 SOURCES: tuple[Source, ...] = ("tensorboard", "progress", "results")

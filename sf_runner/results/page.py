@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from sf_runner.estimate import format_duration
 from sf_runner.results.analysis import Member, MetricReport, Report
 from sf_runner.results.formatting import MISSING, decimals, number, step_text
 from sf_runner.results.markdown import explanation, header, headline, table
@@ -13,6 +12,7 @@ from sf_runner.results.notes import notes
 from sf_runner.results.page_assets import SCRIPT, STYLE
 from sf_runner.results.plot import Plot, plots_of
 from sf_runner.results.svg import plot_data, plot_svg
+from sf_runner.state.estimate import format_duration
 
 _HINT = "Point at the plot for its values. A click on a name hides its curve, one on a column's head sorts the table."
 _DOTTED = " Dotted: fewer experiments than elsewhere on the curve."

@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from sf_runner.basics.paths import JobPaths
 from sf_runner.board.find import event_dirs_of
-from sf_runner.paths import JobPaths
 from sf_runner.progress import Progress, read_history, read_progress
 from sf_runner.results.curves import Curve, Segment, join
 from sf_runner.results.event_files import read_scalars, tags_in

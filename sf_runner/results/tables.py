@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sf_runner.errors import UsageError
+from sf_runner.basics.errors import UsageError
 from sf_runner.results.analysis import Member, MetricReport, Report, Row
 
 Value = str | int | float | bool | None

@@ -170,7 +170,7 @@ class FakeNvml:
     @contextmanager
     def loaded(self) -> Iterator[FakeNvml]:
         """Make it this process's NVML, instead of a real one that may be loaded already."""
-        from sf_runner import nvml
+        from sf_runner.slots import nvml
 
         pynvml: Any = vars(nvml)["pynvml"]
         before = {name: os.environ.get(name) for name in self.variables()}

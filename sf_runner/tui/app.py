@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sf_runner import events as ev
-from sf_runner.estimate import Estimate, estimate
-from sf_runner.job_state import JobRecord, Waiting
-from sf_runner.paths import RunPaths
-from sf_runner.run_state import RunState
-from sf_runner.run_view import RunView
+from sf_runner.basics.paths import RunPaths
+from sf_runner.engine.screen import RunView
+from sf_runner.state import events as ev
+from sf_runner.state.estimate import Estimate, estimate
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import JobRecord, Waiting
 from sf_runner.tui import pages, render
 from sf_runner.tui.alerts import failure_text, make_alert, message_of
 from sf_runner.tui.commands import Outcome, Scene, press

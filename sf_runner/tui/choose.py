@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Mapping
 
-from sf_runner.paths import RunPaths
-from sf_runner.run_view import Screen
-from sf_runner.terminal_state import SavedTerminal, in_foreground
+from sf_runner.basics.paths import RunPaths
+from sf_runner.engine.screen import Screen
+from sf_runner.linux.terminal_state import SavedTerminal, in_foreground
 from sf_runner.tui.plain import PlainScreen, SilentScreen
 from sf_runner.tui.theme import choose_theme, is_dumb
 from sf_runner.tui.ui_state import Mode

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Waiting
-from sf_runner.requests import Request
+from sf_runner.basics.requests import Request
+from sf_runner.state.jobs import ACTIVE, Cancelled, Failed, JobRecord, Waiting
 from sf_runner.tui.keys import PASTE
 from sf_runner.tui.ui_state import SHOWS, SORTS, Dialog, Mode, Pin, UiState, group_of
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sf_runner import events as ev
-from sf_runner.backends.process_tools import boot_id, is_alive
-from sf_runner.devices import GpuSnapshot
-from sf_runner.errors import SfRunnerError, StorageError
-from sf_runner.gpu_probe import GpuProbe
-from sf_runner.job_state import ACTIVE
-from sf_runner.journal import read_journal
-from sf_runner.requests import Request, read_reply, send
-from sf_runner.run_state import RunState
+from sf_runner.basics.errors import SfRunnerError, StorageError
+from sf_runner.basics.requests import Request, read_reply, send
+from sf_runner.linux.process_tools import boot_id, is_alive
+from sf_runner.slots.devices import GpuSnapshot
+from sf_runner.slots.probe import GpuProbe
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import ACTIVE
+from sf_runner.store.journal import read_journal
 from sf_runner.tui.view_model import Life
 
 _GPU_EVERY_S = 1.0
@@ -163,7 +163,7 @@ class GpuWatch:
 
     def _ask(self) -> GpuSnapshot:
         if self._probe is None:
-            from sf_runner.nvml import NvmlProbe  # for runs on GPUs only
+            from sf_runner.slots.nvml import NvmlProbe  # for runs on GPUs only
 
             self._probe = GpuProbe(NvmlProbe())
         return self._probe.snapshot()

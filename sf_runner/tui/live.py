@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sf_runner import events as ev
-from sf_runner.paths import RunPaths
-from sf_runner.requests import Request
-from sf_runner.run_view import RunView
-from sf_runner.terminal_state import in_foreground
+from sf_runner.basics.paths import RunPaths
+from sf_runner.basics.requests import Request
+from sf_runner.engine.screen import RunView
+from sf_runner.linux.terminal_state import in_foreground
+from sf_runner.state import events as ev
 from sf_runner.tui.app import App
 from sf_runner.tui.keys import KeyParser
 from sf_runner.tui.paint import Painter

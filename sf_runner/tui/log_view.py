@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-from sf_runner.estimate import format_duration
-from sf_runner.job_state import JobRecord
-from sf_runner.paths import RunPaths
-from sf_runner.snapshot import state_name
+from sf_runner.basics.paths import RunPaths
+from sf_runner.engine.snapshot import state_name
+from sf_runner.state.estimate import format_duration
+from sf_runner.state.jobs import JobRecord
 from sf_runner.tui.log_pager import LogPager, LogText
 from sf_runner.tui.render import log_page, rule
 from sf_runner.tui.text import Line

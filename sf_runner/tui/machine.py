@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from sf_runner.backends.process_tools import owner_of
-from sf_runner.devices import GpuInfo, GpuSnapshot
-from sf_runner.gpu_memory import GpuUsage, attribute, claims_on, others_mb
-from sf_runner.job_state import ACTIVE, Running, Stopping
-from sf_runner.placement import Placement
-from sf_runner.run_state import RunState
+from sf_runner.linux.process_tools import owner_of
+from sf_runner.slots.devices import GpuInfo, GpuSnapshot
+from sf_runner.slots.gpu_memory import GpuUsage, attribute, claims_on, others_mb
+from sf_runner.slots.placement import Placement
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import ACTIVE, Running, Stopping
 
 _REFRESH_S = 1.0
 

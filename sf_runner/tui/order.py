@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from sf_runner.job_state import Cancelled, Failed, JobRecord, Running, Stopping, Succeeded, Waiting, is_queued
 from sf_runner.progress import Progress
-from sf_runner.run_state import RunState
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import Cancelled, Failed, JobRecord, Running, Stopping, Succeeded, Waiting, is_queued
 from sf_runner.tui.ui_state import Sort, UiState, group_of
 
 _GROUPS = ("running", "failed", "waiting", "succeeded", "cancelled")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sf_runner.job_state import Failed
-from sf_runner.paths import RunPaths
-from sf_runner.run_state import RunState
-from sf_runner.summary import failure_groups
+from sf_runner.basics.paths import RunPaths
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import Failed
+from sf_runner.state.summary import failure_groups
 from sf_runner.tui.text import Line
 from sf_runner.tui.ui_state import Dialog, Mode
 from sf_runner.tui.view_model import short_name

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sf_runner.estimate import LEAST_DOUBT_S, format_duration
-from sf_runner.gpu_memory import STRANGER_MB
+from sf_runner.slots.gpu_memory import STRANGER_MB
+from sf_runner.state.estimate import LEAST_DOUBT_S, format_duration
 from sf_runner.tui.machine import GpuRow, Machine
 from sf_runner.tui.text import (
     Line,

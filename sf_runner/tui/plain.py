@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from sf_runner import events as ev
-from sf_runner.estimate import estimate, etas, format_duration
-from sf_runner.paths import RunPaths
-from sf_runner.placement import Placement
-from sf_runner.requests import Request
-from sf_runner.run_state import RunState
-from sf_runner.run_view import RunView
-from sf_runner.snapshot import running_progress
+from sf_runner.basics.paths import RunPaths
+from sf_runner.basics.requests import Request
+from sf_runner.engine.screen import RunView
+from sf_runner.engine.snapshot import running_progress
+from sf_runner.slots.placement import Placement
+from sf_runner.state import events as ev
+from sf_runner.state.estimate import estimate, etas, format_duration
+from sf_runner.state.fold import RunState
 
 _LINES_PER_S = 20
 

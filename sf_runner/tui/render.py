@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sf_runner.estimate import format_duration
+from sf_runner.state.estimate import format_duration
 from sf_runner.tui.layout import Columns, Layout
 from sf_runner.tui.log_pager import LogText
 from sf_runner.tui.machine import GpuRow, Machine

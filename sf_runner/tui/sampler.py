@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sf_runner.job_state import ACTIVE, JobRecord, Running, Stopping
-from sf_runner.paths import RunPaths
+from sf_runner.basics.paths import RunPaths
 from sf_runner.progress import Progress, history_path, parse_progress, read_progress
-from sf_runner.run_state import RunState
-from sf_runner.summary import main_metric
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import ACTIVE, JobRecord, Running, Stopping
+from sf_runner.state.summary import main_metric
 
 COURSE_POINTS = 48
 _EVERY_S = 1.0

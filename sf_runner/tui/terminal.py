@@ -11,7 +11,7 @@ import termios
 import time
 from collections.abc import Sequence
 
-from sf_runner.terminal_state import ENTER_SCREEN, LEAVE_SCREEN, SavedTerminal, key_mode
+from sf_runner.linux.terminal_state import ENTER_SCREEN, LEAVE_SCREEN, SavedTerminal, key_mode
 
 _READ = 4096
 _LAST_WORDS_S = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sf_runner.job_state import ACTIVE, Cancelled, Failed, JobRecord, Waiting, is_queued
+from sf_runner.state.jobs import ACTIVE, Cancelled, Failed, JobRecord, Waiting, is_queued
 
 Page = Literal["jobs", "log", "help", "failures", "messages"]
 Sort = Literal["state", "number", "time", "progress", "fps", "metric"]

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sf_runner.estimate import Estimate, format_duration
-from sf_runner.job_state import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
-from sf_runner.placement import Placement
+from sf_runner.engine.snapshot import state_name
 from sf_runner.progress import Progress
-from sf_runner.run_state import RunState
-from sf_runner.snapshot import state_name
+from sf_runner.slots.placement import Placement
+from sf_runner.state.estimate import Estimate, format_duration
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
 
 Life = Literal["live", "finished", "gone", "unknown"]
 """Whether a runner is at work; has ended in good order; was lost before the end; cannot be told from here."""

@@ -10,11 +10,11 @@ import selectors
 import signal
 import time
 
-from sf_runner.detached import WITH_RECORDS, DetachedRun
-from sf_runner.paths import RunPaths
-from sf_runner.run_lock import is_held
-from sf_runner.run_view import RunView, Screen
-from sf_runner.signals import SignalInbox
+from sf_runner.basics.paths import RunPaths
+from sf_runner.engine.detached import WITH_RECORDS, DetachedRun
+from sf_runner.engine.screen import RunView, Screen
+from sf_runner.linux.signals import SignalInbox
+from sf_runner.store.lock import is_held
 from sf_runner.tui.choose import make_screen
 from sf_runner.tui.follow import Courier, GpuWatch, JournalFollower, Liveness, runner_alive
 from sf_runner.tui.live import LiveScreen

@@ -10,21 +10,21 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from sf_algo.acting.hub import SamplingHub
+from sf_algo.acting.policy import ActionRequest
+from sf_algo.acting.policy_sampling import PolicyTeam
+from sf_algo.batcher import Batcher, batch_arrays
 from sf_algo.buffers.layout import TrajectoryArrays, make_layout
 from sf_algo.config.resolve import parse_args
-from sf_algo.inference.policy import ActionRequest
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.learner.batch import TrajectoryBatch
+from sf_algo.learning.open_learners import RunBasis
+from sf_algo.plan import make_plan
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.episodes import EpisodeReport
-from sf_algo.runtime.batcher import Batcher, batch_arrays
-from sf_algo.runtime.hub import SamplingHub
-from sf_algo.runtime.open_learners import RunBasis
-from sf_algo.runtime.open_sampler import worker_settings
-from sf_algo.runtime.plan import make_plan
-from sf_algo.runtime.team import PolicyTeam
-from sf_algo.runtime.transport import Transport
-from sf_algo.runtime.worker_pool import WorkerPool, WorkerTimeouts
+from sf_algo.sampling.open_sampler import worker_settings
+from sf_algo.sampling.transport import Transport
+from sf_algo.sampling.worker_pool import WorkerPool, WorkerTimeouts
 
 S = 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sf_algo.runtime.attendance import Attendance
+from sf_algo.processes.signs_of_life import Attendance
 
 
 class Clock:

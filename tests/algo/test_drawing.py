@@ -9,7 +9,7 @@ import pytest
 from sf_algo.config import Config
 from sf_algo.config.resolve import parse_args
 from sf_algo.errors import ConfigError, EnvError
-from sf_algo.runtime.drawing import drawing, prepare_drawing
+from sf_algo.watching.drawing import drawing, prepare_drawing
 
 
 @pytest.fixture(autouse=True)

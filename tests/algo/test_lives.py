@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from sf_algo.envs.spec import PLAIN_OBS, EndsInParts, Env, ObsRow, StepResult, goes_on
-from sf_algo.runtime.evaluation import Player, PlayLimits
 from sf_algo.summaries.episodes import EpisodeWindow
 from sf_algo.testing import FakeEnv
+from sf_algo.watching.evaluation import Player, PlayLimits
 from tests.algo.test_rollout_split import Harness
 
 

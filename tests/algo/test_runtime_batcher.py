@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sf_algo.batcher import Batcher, batch_arrays
 from sf_algo.buffers.layout import TrajectoryArrays, make_layout
 from sf_algo.buffers.shared import ArraySpec
 from sf_algo.config.resolve import parse_args
 from sf_algo.envs.spec import ActionSpec, Discrete, EnvSpec, ObsSpec
 from sf_algo.ipc.weights import SharedWeights, WeightArrays
 from sf_algo.learner.batch import TrajectoryBatch
-from sf_algo.runtime.batcher import Batcher, batch_arrays
-from sf_algo.runtime.plan import Mode, SamplerPlan, make_plan
-from sf_algo.runtime.training import StageMeter, bottleneck
+from sf_algo.plan import Mode, SamplerPlan, make_plan
+from sf_algo.training.training import StageMeter, bottleneck
 
 T = 3
 SPEC = EnvSpec(obs={"obs": ObsSpec(shape=(2,), dtype=np.dtype(np.float32))}, actions=ActionSpec((Discrete(2),)))

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sf_algo import enjoy_appo, train_appo
-from sf_algo.runtime.evaluation import EpisodeResult, summarize, table
+from sf_algo.watching.evaluation import EpisodeResult, summarize, table
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from sf_algo.acting import hub as hub_module
+from sf_algo.acting.hub import SamplingHub, SplitPort
+from sf_algo.acting.policy import ActionRequest
 from sf_algo.buffers.slots import SlotRing
-from sf_algo.inference.policy import ActionRequest
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.mailbox import Mailbox
-from sf_algo.runtime import hub as hub_module
-from sf_algo.runtime.hub import SamplingHub, SplitPort
-from sf_algo.runtime.plan import Mode, SamplerPlan
+from sf_algo.plan import Mode, SamplerPlan
 
 WORKERS, SPLITS, ENVS, CAPACITY = 2, 2, 8, 2
 

@@ -16,10 +16,10 @@ import torch
 from sf_algo.checkpoints import CheckpointStore
 from sf_algo.config.resolve import configure
 from sf_algo.errors import CheckpointMismatchError, WorkerError
+from sf_algo.learning import open_learners
+from sf_algo.learning.remote_learners import RemoteLearners
 from sf_algo.paths import ExperimentPaths
-from sf_algo.runtime import open_learners
-from sf_algo.runtime.launch import run_training
-from sf_algo.runtime.remote_learners import RemoteLearners
+from sf_algo.training.launch import run_training
 
 PIPELINED = ("--env=CartPole-v1", "--serial_mode=True", "--async_rl=True", "--hidden_size=32", "--seed=1")
 
@@ -87,7 +87,7 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path: Path) -> N
 
 
 def test_a_learner_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sf_algo.runtime.remote_learners.STALL_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("sf_algo.learning.remote_learners.STALL_TIMEOUT_S", 1.0)
     train_ready = RemoteLearners.train_ready
 
     def stop_it_first(self: RemoteLearners) -> None:

@@ -12,8 +12,8 @@ import torch
 from sf_algo.checkpoints import Checkpoint, CheckpointStore
 from sf_algo.config.resolve import configure
 from sf_algo.paths import ExperimentPaths
-from sf_algo.runtime import launch
-from sf_algo.runtime.launch import run_training
+from sf_algo.training import launch
+from sf_algo.training.launch import run_training
 
 
 @pytest.fixture(autouse=True)

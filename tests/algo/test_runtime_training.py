@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sf_algo.config.resolve import configure
-from sf_algo.runtime.launch import run_training
+from sf_algo.training.launch import run_training
 
 
 def train(folder: Path, *flags: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import pytest
 
 from sf_algo.config.resolve import configure
 from sf_algo.ipc.control import ControlBlock
-from sf_algo.runtime.launch import run_training
-from sf_algo.runtime.time_profile import ProcessTimes, Profiler, Stage, difference, merged, process_cpu_times
+from sf_algo.timing import ProcessTimes, Profiler, Stage, difference, merged, process_cpu_times
+from sf_algo.training.launch import run_training
 
 
 class Counters:

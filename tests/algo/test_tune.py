@@ -10,7 +10,7 @@ import pytest
 
 from sf_algo.config.resolve import Invocation, parse_args
 from sf_algo.errors import WorkerError
-from sf_algo.runtime.tune import BUDGET_S, candidates, measure_command, run_tuning, speed, trial_words
+from sf_algo.speed.tune import BUDGET_S, candidates, measure_command, run_tuning, speed, trial_words
 
 DOOM = ("--env=doom_basic", "--batch_size=2048")
 

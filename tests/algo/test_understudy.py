@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sf_algo import testing
-from sf_algo.runtime.understudy import Understudy
+from sf_algo.processes.copies import Understudy
 from tests.algo.training_command import TrainingCommand
 
 pytestmark = pytest.mark.skipif(not Understudy.possible(), reason="processes are copied on Linux only")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not Understudy.possible(), reason="processes are
 SCRIPT = """\
 import json, os, signal, sys, time
 from sf_algo import testing
-from sf_algo.runtime.understudy import Understudy
+from sf_algo.processes.copies import Understudy
 
 class Role:
     def __init__(self, **fds):

@@ -16,15 +16,15 @@ from typing import Protocol
 import pytest
 
 from sf_runner.backends.base import Backend, Ended, Known, Launch, NotStarted, Report, Started
-from sf_runner.backends.kernel import make_subreaper
-from sf_runner.backends.process_tools import handle_of, tagged_processes
-from sf_runner.backends.processes import ProcessesBackend
+from sf_runner.backends.local.backend import ProcessesBackend
 from sf_runner.backends.slurm import task
 from sf_runner.backends.slurm.backend import SlurmBackend
 from sf_runner.backends.slurm.client import SlurmClient
 from sf_runner.backends.slurm.packing import SubmitSettings
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings
-from sf_runner.placement import ANYWHERE
+from sf_runner.linux.kernel import make_subreaper
+from sf_runner.linux.process_tools import handle_of, tagged_processes
+from sf_runner.slots.placement import ANYWHERE
 from sf_runner.testing.fake_backend import FakeBackend, FakeMachine, FakeProgram
 from sf_runner.testing.fake_clock import FakeClock
 from tests.runner.ngc_rig import NgcRig

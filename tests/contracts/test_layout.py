@@ -129,7 +129,7 @@ def test_the_runner_is_light() -> None:
     assert imported_by(light, HEAVY) == ""
 
 
-@pytest.mark.parametrize("module", ["sf_runner.run", "sf_runner.guardian", "sf_runner.progress", "sf_runner"])
+@pytest.mark.parametrize("module", ["sf_runner.run", "sf_runner.linux.guardian", "sf_runner.progress", "sf_runner"])
 def test_what_stays_in_memory_for_days_or_is_imported_by_jobs_is_tiny(module: str) -> None:
     heavy = (
         *HEAVY,
@@ -139,7 +139,7 @@ def test_what_stays_in_memory_for_days_or_is_imported_by_jobs_is_tiny(module: st
         "asyncio",
         "subprocess",
         "filelock",
-        "sf_runner.run_loop",
-        "sf_runner.plan",
+        "sf_runner.engine.loop",
+        "sf_runner.describe.plan",
     )
     assert imported_by([module], heavy) == ""

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sf_runner import events as ev
-from sf_runner.description import Experiment, Resources, RunDescription
-from sf_runner.job_state import ACTIVE, FailureCause, JobRecord
-from sf_runner.plan import Plan, make_plan
-from sf_runner.reconcile import ranks, reconcile
-from sf_runner.run_state import RunState
+from sf_runner.describe.description import Experiment, Resources, RunDescription
+from sf_runner.describe.plan import Plan, make_plan
+from sf_runner.engine.reconcile import ranks, reconcile
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import ACTIVE, FailureCause, JobRecord
 
 CAUSE = FailureCause(kind="exit", summary="exit code 1: boom", fingerprint="0badc0de")
 OOM = FailureCause(kind="gpu_oom", summary="out of GPU memory", fingerprint="00000000")

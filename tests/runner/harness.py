@@ -14,13 +14,13 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 from typing import TypeVar
 
-from sf_runner import events as ev
-from sf_runner.backends.kernel import read_tag, started_up_s
-from sf_runner.backends.process_tools import boot_id, is_alive
-from sf_runner.job_state import ENDED, JobRecord, JobState
-from sf_runner.journal import read_journal
-from sf_runner.paths import RunPaths
-from sf_runner.run_state import RunState
+from sf_runner.basics.paths import RunPaths
+from sf_runner.linux.kernel import read_tag, started_up_s
+from sf_runner.linux.process_tools import boot_id, is_alive
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import ENDED, JobRecord, JobState
+from sf_runner.store.journal import read_journal
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_NAME = "chaos"

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from sf_runner.backends.base import Backend, Known, Launch, Started
-from sf_runner.backends.ngc import NgcBackend
-from sf_runner.backends.ngc_commands import parse_commands
-from sf_runner.backends.ngc_ids import IdFile
-from sf_runner.backends.ngc_template import job_values, parse_template
-from sf_runner.placement import ANYWHERE
+from sf_runner.backends.cloud.backend import NgcBackend
+from sf_runner.backends.cloud.commands import parse_commands
+from sf_runner.backends.cloud.ids import IdFile
+from sf_runner.backends.cloud.template import job_values, parse_template
+from sf_runner.slots.placement import ANYWHERE
 from tests.runner.cloud import FAST, TEMPLATE, FakeCloud
 
 RUN_ID = "c0ffee0c0ffee000"

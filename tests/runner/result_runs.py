@@ -11,14 +11,14 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from sf_runner import events as ev
-from sf_runner.description import Experiment, RunDescription
-from sf_runner.job_state import FailureCause, Verdict
-from sf_runner.journal import Journal
-from sf_runner.params import ParamGrid
-from sf_runner.paths import RunPaths
-from sf_runner.plan import Job, make_plan
-from sf_runner.reconcile import entry
+from sf_runner.basics.paths import RunPaths
+from sf_runner.describe.description import Experiment, RunDescription
+from sf_runner.describe.params import ParamGrid
+from sf_runner.describe.plan import Job, make_plan
+from sf_runner.engine.reconcile import entry
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import FailureCause, Verdict
+from sf_runner.store.journal import Journal
 
 BEGIN = 1_700_000_000.0
 

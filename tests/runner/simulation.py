@@ -10,14 +10,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from sf_runner import events as ev
-from sf_runner.devices import GpuSnapshot
-from sf_runner.job_state import ACTIVE, ENDED, Failed, FailureCause, JobRecord, Stopping, Succeeded, Waiting
-from sf_runner.placement import Placement
-from sf_runner.plan import Plan
-from sf_runner.reconcile import slot_requests
-from sf_runner.run_state import RunState, replay
-from sf_runner.scheduler import (
+from sf_runner.describe.plan import Plan
+from sf_runner.engine.reconcile import slot_requests
+from sf_runner.engine.scheduler import (
     MAX_OOM_RETRIES,
     LaunchMemory,
     Policy,
@@ -27,7 +22,12 @@ from sf_runner.scheduler import (
     judge,
     overdue,
 )
-from sf_runner.slots import Occupant, SlotTable
+from sf_runner.slots.devices import GpuSnapshot
+from sf_runner.slots.placement import Placement
+from sf_runner.slots.table import Occupant, SlotTable
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState, replay
+from sf_runner.state.jobs import ACTIVE, ENDED, Failed, FailureCause, JobRecord, Stopping, Succeeded, Waiting
 from tests.runner.builders import CAUSE, NOT_STARTED, OOM, check_consistency, essence, opening
 
 TIMEOUT = FailureCause(kind="timeout", summary="ran longer than 100 s", fingerprint="22222222")

@@ -22,7 +22,7 @@ from pathlib import Path
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from sf_runner.backends.kernel import process_stat
+from sf_runner.linux.kernel import process_stat
 
 _PATIENCE_S = 60.0
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from sf_runner import events as ev
+from sf_runner.state import events as ev
 from tests.runner.harness import RunUnderTest, shell
 from tests.runner.slurm_cluster import SlurmCluster
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.backends.kernel import process_stat, read_tag, started_up_s
-from sf_runner.backends.process_tools import session_members
-from sf_runner.job_state import Cancelled, Failed, Running, Succeeded
+from sf_runner.linux.kernel import process_stat, read_tag, started_up_s
+from sf_runner.linux.process_tools import session_members
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import Cancelled, Failed, Running, Succeeded
 from tests.runner.harness import RunUnderTest, python, shell, wait_gone, wait_until
 
 Make = Callable[..., RunUnderTest]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.backends.kernel import started_up_s
-from sf_runner.job_state import Running, Succeeded
+from sf_runner.linux.kernel import started_up_s
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import Running, Succeeded
 from tests.runner.harness import RunUnderTest, shell, wait_gone, wait_until
 
 Make = Callable[..., RunUnderTest]
@@ -210,7 +210,7 @@ def test_a_second_runner_is_refused_in_one_line(make: Make, tmp_path: Path) -> N
 
 
 def test_looking_at_a_run_is_not_mistaken_for_running_it(make: Make) -> None:
-    from sf_runner.run_lock import is_held, run_lock
+    from sf_runner.store.lock import is_held, run_lock
 
     run = make(shell("a", "exit 0"))
     assert run.start().wait(60) == 0

@@ -8,8 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-from sf_runner import events as ev
-from sf_runner.job_state import Cancelled, Failed, Running, Succeeded, Waiting
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import Cancelled, Failed, Running, Succeeded, Waiting
 from tests.runner.harness import RunUnderTest, run_under_test, shell, wait_until
 
 COUNT = "echo x >> tries_{0}; test $(wc -l < tries_{0}) -ge {1} || exit {2}"

@@ -8,8 +8,8 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-from sf_runner import events as ev
-from sf_runner.job_state import Running, Succeeded, Waiting
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import Running, Succeeded, Waiting
 from tests.runner.harness import RunUnderTest, python, run_under_test, shell
 
 RECORD = "import json, sys; open('seen', 'a').write(json.dumps(sys.argv[1:]) + '\\n')"

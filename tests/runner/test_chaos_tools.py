@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sf_runner import events as ev
-from sf_runner.backends.kernel import started_up_s
-from sf_runner.job_state import Cancelled, Failed, Running, Succeeded
+from sf_runner.linux.kernel import started_up_s
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import Cancelled, Failed, Running, Succeeded
 from tests.runner.harness import ROOT, RUN_NAME, RunUnderTest, run_under_test, shell, wait_gone, wait_until
 
 WAIT = "echo ready; until test -e go; do sleep 0.02; done; echo {0} >> done"

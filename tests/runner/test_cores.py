@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sf_runner.cores import Core, CpuTopology, parse_cpu_list, pick_cpus, read_quota, read_topology
+from sf_runner.slots.cores import Core, CpuTopology, parse_cpu_list, pick_cpus, read_quota, read_topology
 
 
 def smt(cores: int, *, nodes: int = 1) -> CpuTopology:

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sf_runner import Experiment, ParamGrid, ParamList, Resources, RunDescription
-from sf_runner.command import runtime_argv, split_command, value_text
-from sf_runner.errors import DescriptionError
+from sf_runner.basics.errors import DescriptionError
+from sf_runner.describe.command import runtime_argv, split_command, value_text
 from sf_runner.launcher.run_description import RunDescription as RunDescription2
 
 CMD = "python -m a.b --algo=APPO"
@@ -273,7 +273,7 @@ def test_faults_are_told_when_the_description_is_made(make: object, message: str
 
 
 def test_an_endless_generator_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sf_runner.description._MAX_COMBINATIONS", 1000)
+    monkeypatch.setattr("sf_runner.describe.description._MAX_COMBINATIONS", 1000)
     with pytest.raises(DescriptionError, match="more than 1,000 combinations; does it ever end"):
         Experiment("e", "a", endless())
 
@@ -299,7 +299,7 @@ def test_values_that_cannot_be_arguments_are_told(value: object, message: str) -
 
 @pytest.mark.parametrize(
     "module",
-    ["sf_runner", "sf_runner.run_description", "sf_runner.launcher.run_description", "sf_runner.plan"],
+    ["sf_runner", "sf_runner.run_description", "sf_runner.launcher.run_description", "sf_runner.describe.plan"],
 )
 def test_importing_a_description_is_cheap(module: str) -> None:
     code = (

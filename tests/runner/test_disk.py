@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
+from sf_runner.state import events as ev
 from tests.runner.harness import RunUnderTest, run_under_test, shell, wait_until
 
 
@@ -72,7 +72,7 @@ def test_a_full_disk_holds_the_run_up_and_nothing_more(tmp_path: Path, disk: Pat
 
 def test_exit_records_wait_for_room(tmp_path: Path, disk: Path) -> None:
     """The journal has room to write, the folder of the next job does not fit: that is no failure of the job."""
-    from sf_runner.backends.job_parent import JobParent, SpawnRequest, read_record
+    from sf_runner.linux.job_parent import JobParent, SpawnRequest, read_record
 
     parent = JobParent(0.1)
     folder = disk / "job"

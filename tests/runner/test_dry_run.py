@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from sf_runner import events as ev
 from sf_runner import run
+from sf_runner.basics.errors import UsageError
 from sf_runner.cli.dry_run import dry_run_lines
 from sf_runner.cli.options import parse
 from sf_runner.cli.processes_kind import ProcessesKind
 from sf_runner.cli.session import Prepared
 from sf_runner.cli.slots import SlotChoice
-from sf_runner.description import Experiment
-from sf_runner.errors import UsageError
-from sf_runner.history import save_history
-from sf_runner.journal import Journal
-from sf_runner.launching import LaunchBuilder
-from sf_runner.placement import Placement
-from sf_runner.plan import Plan
-from sf_runner.run_state import RunState
+from sf_runner.describe.description import Experiment
+from sf_runner.describe.plan import Plan
+from sf_runner.engine.launching import LaunchBuilder
+from sf_runner.slots.placement import Placement
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.history import save_history
+from sf_runner.store.journal import Journal
 from tests.runner.builders import fresh, make_run, opening, resources, run_once, simple_plan
 from tests.runner.golden import assert_golden
 from tests.runner.world import fake_gpus, machine
@@ -114,7 +114,7 @@ def test_the_order_is_that_of_the_start(tmp_path: Path) -> None:
         run_once(state, job, duration_s=seconds)
     other = tmp_path / "earlier" / ".runner"
     other.mkdir(parents=True)
-    from sf_runner.gpu_memory import LearnedPeaks
+    from sf_runner.slots.gpu_memory import LearnedPeaks
 
     save_history(other / "history.json", state, LearnedPeaks())
     assert jobs_of(list(dry_run_lines(prepared(plan, "--order=longest_first")))) == [

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_runner import events as ev
-from sf_runner.estimate import Estimate, estimate, etas, format_duration
 from sf_runner.progress import Progress
-from sf_runner.run_state import RunState
+from sf_runner.state import events as ev
+from sf_runner.state.estimate import Estimate, estimate, etas, format_duration
+from sf_runner.state.fold import RunState
 from tests.runner.builders import run_once, start, started_fresh, submit
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_runner import events as ev
-from sf_runner.job_state import CauseKind, FailureCause, StopReason, Verdict
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import CauseKind, FailureCause, StopReason, Verdict
 
 TIMES = st.floats(0, 4e9).map(lambda t: round(t, 3))
 TEXT = st.text(max_size=20)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from run_descriptions import example_job
-from sf_runner.plan import make_plan
+from sf_runner.describe.plan import make_plan
 from sf_runner.progress import ENVIRONMENT_VARIABLE, parse_progress, read_progress
 
 DOCS = Path(__file__).parents[2] / "docs"

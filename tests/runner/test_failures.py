@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
 from sf_runner.backends.base import Ended, NotStarted
-from sf_runner.failures import explain, log_tail, make_cause
-from sf_runner.job_state import FailureCause, JobRecord
-from sf_runner.outcomes import attempt_progress, cause_of, is_completed, last_sign_of_life
-from sf_runner.paths import JobPaths
-from sf_runner.scheduler import Policy
+from sf_runner.basics.paths import JobPaths
+from sf_runner.engine.outcomes import attempt_progress, cause_of, is_completed, last_sign_of_life
+from sf_runner.engine.scheduler import Policy
+from sf_runner.state import events as ev
+from sf_runner.state.failures import explain, log_tail, make_cause
+from sf_runner.state.jobs import FailureCause, JobRecord
 from tests.runner.builders import start, started_fresh
 
 TRACEBACK = """\

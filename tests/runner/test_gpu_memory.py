@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sf_runner.cores import Core, CpuTopology
-from sf_runner.devices import GpuInfo, GpuProcess, GpuSnapshot
-from sf_runner.gpu_memory import (
+from sf_runner.slots.cores import Core, CpuTopology
+from sf_runner.slots.devices import GpuInfo, GpuProcess, GpuSnapshot
+from sf_runner.slots.gpu_memory import (
     Claim,
     GpuUsage,
     LearnedPeaks,
@@ -21,8 +21,8 @@ from sf_runner.gpu_memory import (
     room_mb,
     strangers_on,
 )
-from sf_runner.placement import Placement
-from sf_runner.slots import (
+from sf_runner.slots.placement import Placement
+from sf_runner.slots.table import (
     NoRoom,
     Occupant,
     SlotPolicy,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sf_runner.devices import GpuInfo, GpuSnapshot
-from sf_runner.gpu_probe import GpuProbe
+from sf_runner.slots.devices import GpuInfo, GpuSnapshot
+from sf_runner.slots.probe import GpuProbe
 
 
 class SlowDriver:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.job_state import Running, Succeeded
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import Running, Succeeded
 from sf_runner.testing.fake_nvml import GPU_IS_LOST, FakeGpu, FakeNvml, compiler
 from tests.runner.harness import ROOT, RunUnderTest, python, run_under_test
 

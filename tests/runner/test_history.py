@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner.gpu_memory import LearnedPeaks
-from sf_runner.history import load_history, save_history
-from sf_runner.paths import RunPaths
+from sf_runner.basics.paths import RunPaths
+from sf_runner.slots.gpu_memory import LearnedPeaks
+from sf_runner.state.history import load_history, save_history
 from tests.runner.builders import fresh, run_once, simple_plan
 
 

@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from sf_runner.backends.inheritance import inherit, tables_to_read
-from sf_runner.backends.job_parent import JobEnd, JobParent, SpawnRequest, read_record
-from sf_runner.backends.job_table import JobNote, JobTable
-from sf_runner.backends.kernel import TAG_VARIABLE, ProcessStat, make_subreaper, process_stat, reap
+from sf_runner.linux.inheritance import inherit, tables_to_read
+from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest, read_record
+from sf_runner.linux.job_table import JobNote, JobTable
+from sf_runner.linux.kernel import TAG_VARIABLE, ProcessStat, make_subreaper, process_stat, reap
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inheriting processes is a matter of Linux")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sf_runner.errors import UsageError
-from sf_runner.job_names import resolve
+from sf_runner.basics.errors import UsageError
+from sf_runner.basics.job_names import resolve
 
 JOBS = [
     "ppo_/00_ppo_see_0",

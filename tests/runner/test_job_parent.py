@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner.backends.job_parent import JobEnd, JobParent, SpawnRequest, read_record
-from sf_runner.backends.kernel import TAG_VARIABLE, make_subreaper
+from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest, read_record
+from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper
 from tests.runner.harness import wait_until
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.journal import Journal, read_journal
-from sf_runner.run_state import replay
+from sf_runner.state import events as ev
+from sf_runner.state.fold import replay
+from sf_runner.store.journal import Journal, read_journal
 from tests.runner.builders import essence, opening, simple_plan
 
 HISTORY: list[ev.Event] = [

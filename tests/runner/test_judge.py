@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.job_state import Stopping
-from sf_runner.run_state import RunState
-from sf_runner.scheduler import MAX_OOM_RETRIES, Policy, breaker_tripped, judge, overdue
+from sf_runner.engine.scheduler import MAX_OOM_RETRIES, Policy, breaker_tripped, judge, overdue
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import Stopping
 from tests.runner.builders import CAUSE, OOM, fresh, run_once, simple_plan, start
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner.errors import DescriptionError, SfRunnerError, UsageError
-from sf_runner.loading import load_description
-from sf_runner.plan import make_plan
+from sf_runner.basics.errors import DescriptionError, SfRunnerError, UsageError
+from sf_runner.describe.loading import load_description
+from sf_runner.describe.plan import make_plan
 
 GOOD = """
 from sf_runner import Experiment, RunDescription

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
 from sf_runner import logs
-from sf_runner.journal import Journal
-from sf_runner.paths import RunPaths
-from sf_runner.run_state import RunState
+from sf_runner.basics.paths import RunPaths
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.store.journal import Journal
 from tests.runner.builders import opening, simple_plan
 
 FIRST, SECOND = "job_/00_job_see_0", "job_/01_job_see_1"

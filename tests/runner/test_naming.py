@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_runner.naming import (
+from sf_runner.describe.naming import (
     MAX_NAME_LENGTH,
     abbreviations,
     experiment_name,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sf_runner.backends.ngc_answers import AnswerError, CloudJob, listed_jobs, look_up, one_job, submitted_id
-from sf_runner.backends.ngc_commands import Answer, CommandSet, parse_commands, read_commands
-from sf_runner.backends.ngc_patience import Patience
-from sf_runner.errors import UsageError
+from sf_runner.backends.cloud.answers import AnswerError, CloudJob, listed_jobs, look_up, one_job, submitted_id
+from sf_runner.backends.cloud.commands import Answer, CommandSet, parse_commands, read_commands
+from sf_runner.backends.cloud.patience import Patience
+from sf_runner.basics.errors import UsageError
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 GUIDE = Path(__file__).parents[2] / "docs" / "ngc.md"

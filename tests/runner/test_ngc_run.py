@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.job_state import Cancelled, Failed, Running, Submitted, Succeeded, Waiting
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import Cancelled, Failed, Running, Submitted, Succeeded, Waiting
 from tests.runner.cloud import FAST, TEMPLATE, FakeCloud
 from tests.runner.harness import RunUnderTest, python, run_under_test, shell, wait_until
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_runner.backends.ngc_template import (
+from sf_runner.backends.cloud.template import (
     COMMANDS,
     NAMES,
     OTHERS,
@@ -22,7 +22,7 @@ from sf_runner.backends.ngc_template import (
     parse_template,
     run_prefix,
 )
-from sf_runner.errors import UsageError
+from sf_runner.basics.errors import UsageError
 from tests.runner.golden import assert_golden
 
 KNOWN = (*NAMES, *COMMANDS, *OTHERS)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sf_runner.basics.errors import UsageError
 from sf_runner.cli.options import parse
-from sf_runner.errors import UsageError
-from sf_runner.notify import Notifier, hook_environment
+from sf_runner.engine.notify import Notifier, hook_environment
 from tests.runner import tui_runs as runs
 from tests.runner.pty_run import ROOT, prepare
 from tests.runner.tui_runs import NOW, middle, name_of, view_of
@@ -102,7 +102,7 @@ def test_a_command_that_fails_is_told_in_one_line(command: str, said: str) -> No
 
 
 def test_a_command_that_does_not_end_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sf_runner.notify._PATIENCE_S", 0.05)
+    monkeypatch.setattr("sf_runner.engine.notify._PATIENCE_S", 0.05)
     hook = notifier("exec sleep 60")
     (text,) = hook.ended(view_of(runs.finished(failed=False)).state, 0, [])
     assert "is still running" in text

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner.devices import GpuInfo, GpuProcess, GpuSnapshot
-from sf_runner.gpu_probe import GpuProbe
-from sf_runner.nvml import NvmlProbe
-from sf_runner.pid_trust import PidTrust, pid_exists
+from sf_runner.slots.devices import GpuInfo, GpuProcess, GpuSnapshot
+from sf_runner.slots.nvml import NvmlProbe
+from sf_runner.slots.pid_trust import PidTrust, pid_exists
+from sf_runner.slots.probe import GpuProbe
 from sf_runner.testing.fake_nvml import (
     DRIVER_NOT_LOADED,
     FUNCTION_NOT_FOUND,
@@ -289,7 +289,7 @@ def test_pid_exists() -> None:
 def test_a_child_process_finds_the_library_by_its_name_and_jobs_can_claim_memory(fake: FakeNvml) -> None:
     claim_gpu_memory(1234, environ={**fake.variables(), "CUDA_VISIBLE_DEVICES": "GPU-cccc"})
     code = (
-        "import json; from sf_runner.nvml import NvmlProbe\n"
+        "import json; from sf_runner.slots.nvml import NvmlProbe\n"
         "print(json.dumps({gpu.uuid: gpu.memory_used_mb for gpu in NvmlProbe().snapshot().gpus}))"
     )
     result = subprocess.run(

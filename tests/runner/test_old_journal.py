@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.job_state import Cancelled, Running, Stopping, Succeeded
-from sf_runner.journal import Journal, read_journal
-from sf_runner.paths import RunPaths
-from sf_runner.placement import Placement
-from sf_runner.run_state import RunState, replay
-from sf_runner.snapshot import RunReader
+from sf_runner.basics.paths import RunPaths
+from sf_runner.engine.snapshot import RunReader
+from sf_runner.slots.placement import Placement
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState, replay
+from sf_runner.state.jobs import Cancelled, Running, Stopping, Succeeded
+from sf_runner.store.journal import Journal, read_journal
 from tests.runner.builders import check_consistency
 
 OLD = Path(__file__).parents[1] / "golden" / "journal_v1.jsonl"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from sf_runner import cancel, logs, run, status
+from sf_runner.basics.errors import UsageError
 from sf_runner.cli.options import parse
 from sf_runner.cli.parser import boolean, device_list, duration_s, memory_mb, whole
-from sf_runner.errors import UsageError
 from tests.runner.golden import assert_golden
 
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_runner.errors import DescriptionError
-from sf_runner.params import (
+from sf_runner.basics.errors import DescriptionError
+from sf_runner.describe.params import (
     Choice,
     IntUniform,
     LogUniform,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.devices import GpuSnapshot
-from sf_runner.job_state import FailureCause
-from sf_runner.run_state import RunState
-from sf_runner.run_view import RunView, Screen
+from sf_runner.engine.screen import RunView, Screen
+from sf_runner.slots.devices import GpuSnapshot
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import FailureCause
 from sf_runner.tui.plain import PlainScreen, SilentScreen
 from tests.runner.builders import CAUSE, OOM, fresh, simple_plan
 from tests.runner.golden import assert_golden

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sf_runner import Experiment, ParamGrid, Resources, RunDescription
-from sf_runner.errors import DescriptionError, UsageError
-from sf_runner.paths import JobPaths, RunPaths, find_run, iter_runs
-from sf_runner.plan import Plan, make_plan
+from sf_runner.basics.errors import DescriptionError, UsageError
+from sf_runner.basics.paths import JobPaths, RunPaths, find_run, iter_runs
+from sf_runner.describe.plan import Plan, make_plan
 from sf_runner.progress import history_path
 
 

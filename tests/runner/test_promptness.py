@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from sf_runner.backends.promptness import _SYS_SCHED_SETATTR
+from sf_runner.linux.promptness import _SYS_SCHED_SETATTR
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in _SYS_SCHED_SETATTR,
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 PROGRAM = """\
 import ctypes, json, os, platform, struct, subprocess, sys
-from sf_runner.backends.promptness import be_prompt
+from sf_runner.linux.promptness import be_prompt
 
 number = {"x86_64": 315, "aarch64": 275, "riscv64": 275}[platform.machine()]
 attributes = struct.Struct("=IIQiIQQQII")

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.description import Experiment
-from sf_runner.errors import UsageError
-from sf_runner.job_state import Failed, Waiting
-from sf_runner.plan import Plan
-from sf_runner.reconcile import entry, job_shape, ranks, reconcile, slot_requests
-from sf_runner.run_state import RunState
+from sf_runner.basics.errors import UsageError
+from sf_runner.describe.description import Experiment
+from sf_runner.describe.plan import Plan
+from sf_runner.engine.reconcile import entry, job_shape, ranks, reconcile, slot_requests
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import Failed, Waiting
 from tests.runner.builders import (
     check_consistency,
     essence,

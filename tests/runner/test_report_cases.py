@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner.errors import UsageError
+from sf_runner.basics.errors import UsageError
+from sf_runner.engine.snapshot import read_run
 from sf_runner.progress import ProgressWriter
 from sf_runner.report import make_report
 from sf_runner.results.analysis import MetricReport, ReportOptions, Row
@@ -16,7 +17,6 @@ from sf_runner.results.closing import closing_lines
 from sf_runner.results.markdown import markdown, table
 from sf_runner.results.notes import notes
 from sf_runner.results.plot import plots_of
-from sf_runner.snapshot import read_run
 from tests.runner.result_runs import SyntheticRun, write_curve, write_results
 
 TAG = "policy_stats/avg_reward"

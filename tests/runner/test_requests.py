@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner.errors import BackendError, StorageError
-from sf_runner.requests import ACTIONS, Request, answer, send, take, wait_for_reply
+from sf_runner.basics.errors import BackendError, StorageError
+from sf_runner.basics.requests import ACTIONS, Request, answer, send, take, wait_for_reply
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_runner.errors import UsageError
-from sf_runner.events import JobsPlanned
-from sf_runner.paths import RunPaths
+from sf_runner.basics.errors import UsageError
+from sf_runner.basics.paths import RunPaths
 from sf_runner.results.experiments import experiments_of
 from sf_runner.results.formatting import decimals, number, short_number, tick_labels
 from sf_runner.results.metrics import choose, fps_name, lower_is_better, resolve
 from sf_runner.results.plot import Line, ticks
 from sf_runner.results.statistics import Band
-from sf_runner.run_state import RunState
+from sf_runner.state.events import JobsPlanned
+from sf_runner.state.fold import RunState
 
 TAGS = [
     "perf/fps",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.description import Experiment
-from sf_runner.job_state import (
+from sf_runner.describe.description import Experiment
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState, replay
+from sf_runner.state.jobs import (
     Cancelled,
     Failed,
     IllegalTransitionError,
@@ -16,7 +17,6 @@ from sf_runner.job_state import (
     Succeeded,
     Waiting,
 )
-from sf_runner.run_state import RunState, replay
 from tests.runner.builders import (
     CAUSE,
     NOT_STARTED,

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.description import Experiment
-from sf_runner.gpu_memory import LearnedPeaks
-from sf_runner.plan import Plan
-from sf_runner.scheduler import MAX_SKIPS, MAX_START_FAILURES, Hold, Start, judge
+from sf_runner.describe.description import Experiment
+from sf_runner.describe.plan import Plan
+from sf_runner.engine.scheduler import MAX_SKIPS, MAX_START_FAILURES, Hold, Start, judge
+from sf_runner.slots.gpu_memory import LearnedPeaks
+from sf_runner.state import events as ev
 from tests.runner.builders import NOT_STARTED, OOM, make_run, resources, run_once, simple_plan, start, submit
 from tests.runner.world import Launching, machine
 

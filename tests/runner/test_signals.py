@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.backends.kernel import started_up_s
-from sf_runner.job_state import Running, Stopping, Succeeded, Waiting
+from sf_runner.linux.kernel import started_up_s
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import Running, Stopping, Succeeded, Waiting
 from tests.runner.harness import RunUnderTest, shell, wait_gone, wait_until
 
 Make = Callable[..., RunUnderTest]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sf_runner import events as ev
-from sf_runner.description import Experiment
-from sf_runner.run_state import replay
-from sf_runner.scheduler import Policy
+from sf_runner.describe.description import Experiment
+from sf_runner.engine.scheduler import Policy
+from sf_runner.state import events as ev
+from sf_runner.state.fold import replay
 from tests.runner.builders import essence, make_run, resources
 from tests.runner.simulation import Chances, Simulation
 from tests.runner.world import fake_gpus, machine

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sf_runner.cores import Core, CpuTopology
-from sf_runner.devices import GpuInfo, GpuProcess, GpuSnapshot
-from sf_runner.errors import UsageError
-from sf_runner.gpu_memory import LearnedPeaks
-from sf_runner.placement import ANYWHERE, Placement
-from sf_runner.slots import (
+from sf_runner.basics.errors import UsageError
+from sf_runner.slots.cores import Core, CpuTopology
+from sf_runner.slots.devices import GpuInfo, GpuProcess, GpuSnapshot
+from sf_runner.slots.gpu_memory import LearnedPeaks
+from sf_runner.slots.placement import ANYWHERE, Placement
+from sf_runner.slots.table import (
     NoRoom,
     Occupant,
     SlotPolicy,

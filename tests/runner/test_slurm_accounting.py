@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.job_state import Cancelled, Succeeded
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import Cancelled, Succeeded
 from tests.runner.harness import wait_until
 from tests.runner.slurm_cluster import SlurmCluster, why_not
 from tests.runner.slurm_runs import slurm_run

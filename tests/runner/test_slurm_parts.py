@@ -25,12 +25,12 @@ from sf_runner.backends.slurm.packing import SubmitSettings, make_drafts, thrott
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings
 from sf_runner.backends.slurm.states import STATES, meaning
 from sf_runner.backends.slurm.task_records import RecordWriter, TaskHistory, read_history
+from sf_runner.basics.errors import UsageError
 from sf_runner.cli.options import parse
 from sf_runner.cli.slurm_kind import job_shape
 from sf_runner.cli.slurm_options import limit_s
-from sf_runner.description import Resources
-from sf_runner.errors import UsageError
-from sf_runner.placement import ANYWHERE
+from sf_runner.describe.description import Resources
+from sf_runner.slots.placement import ANYWHERE
 
 SCRIPT = ScriptSettings(job_name="s", folder="/w", command=["python", "task.py"])
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.job_state import Cancelled, Failed, Running, Stopping, Submitted, Succeeded
+from sf_runner.state import events as ev
+from sf_runner.state.jobs import Cancelled, Failed, Running, Stopping, Submitted, Succeeded
 from tests.runner.harness import shell, wait_until
 from tests.runner.slurm_cluster import SlurmCluster
 from tests.runner.slurm_runs import slurm_run

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings, check_settings, passed_on, render_script
-from sf_runner.errors import UsageError
+from sf_runner.basics.errors import UsageError
 from tests.runner.golden import assert_golden
 
 SETTINGS = ScriptSettings(

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from sf_runner.backends.kernel import process_stat
 from sf_runner.backends.slurm.batches import BatchHeader, BatchPaths, TaskJob, write_batch
+from sf_runner.linux.kernel import process_stat
 from tests.runner.harness import ROOT, wait_gone, wait_until
 
 # The program as it is, but for how long it waits for signals: for ever, or not at all.

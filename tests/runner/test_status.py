@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner import snapshot, status
-from sf_runner.errors import StorageError
-from sf_runner.paths import RunPaths
-from sf_runner.run_lock import run_lock
-from sf_runner.snapshot import RunReader, read_run
+from sf_runner import status
+from sf_runner.basics.errors import StorageError
+from sf_runner.basics.paths import RunPaths
+from sf_runner.engine import snapshot
+from sf_runner.engine.snapshot import RunReader, read_run
+from sf_runner.state import events as ev
+from sf_runner.store.lock import run_lock
 from tests.runner.golden import FOLDER, assert_golden
 
 NOW = 1795390200.0

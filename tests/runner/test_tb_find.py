@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sf_runner.basics.errors import UsageError
 from sf_runner.board.find import Scan, event_dirs_of, nearest, normalize, scan, select, unmatched
-from sf_runner.errors import UsageError
 
 
 def events(folder: Path) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.terminal_state import SavedTerminal, in_foreground, key_mode
+from sf_runner.linux.terminal_state import SavedTerminal, in_foreground, key_mode
+from sf_runner.state import events as ev
 from sf_runner.tui.choose import make_screen, why_not_rich
 from sf_runner.tui.live import LiveScreen
 from sf_runner.tui.plain import PlainScreen, SilentScreen

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_runner import events as ev
-from sf_runner.devices import GpuInfo, GpuProcess, GpuSnapshot
 from sf_runner.progress import Progress, read_progress
-from sf_runner.run_state import RunState
+from sf_runner.slots.devices import GpuInfo, GpuProcess, GpuSnapshot
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
 from sf_runner.tui import sampler as sampler_module
 from sf_runner.tui.layout import make_columns, make_layout
 from sf_runner.tui.machine import GpuRows, MachineProbe

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner import events as ev
-from sf_runner.paths import RunPaths
-from sf_runner.run_view import RunView
+from sf_runner.basics.paths import RunPaths
+from sf_runner.engine.screen import RunView
+from sf_runner.state import events as ev
 from sf_runner.tui.app import App
 from sf_runner.tui.text import line_width
 from tests.runner import tui_runs as runs

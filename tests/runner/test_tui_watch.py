@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sf_runner import events as ev
-from sf_runner.backends.process_tools import boot_id, handle_of
-from sf_runner.requests import Request, answer, take
-from sf_runner.run_state import RunState
+from sf_runner.basics.requests import Request, answer, take
+from sf_runner.linux.process_tools import boot_id, handle_of
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
 from sf_runner.tui.follow import Courier, GpuWatch, JournalFollower, Liveness, runner_alive
 from tests.runner import tui_runs as runs
 from tests.runner.pty_run import ROOT, Pty, prepare

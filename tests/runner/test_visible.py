@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sf_runner.devices import GpuInfo
-from sf_runner.errors import UsageError
-from sf_runner.visible import chosen_devices, visible_devices
+from sf_runner.basics.errors import UsageError
+from sf_runner.slots.devices import GpuInfo
+from sf_runner.slots.visible import chosen_devices, visible_devices
 
 GPUS = (
     GpuInfo(uuid="GPU-aa11", index=0, name="A100"),

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sf_runner import events as ev
-from sf_runner.devices import GpuInfo, GpuProcess, GpuSnapshot
-from sf_runner.job_state import FailureCause
-from sf_runner.paths import RunPaths
-from sf_runner.run_state import RunState
-from sf_runner.run_view import RunView
+from sf_runner.basics.paths import RunPaths
+from sf_runner.engine.screen import RunView
+from sf_runner.slots.devices import GpuInfo, GpuProcess, GpuSnapshot
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import FailureCause
 from sf_runner.tui.app import App
 from sf_runner.tui.machine import Machine, MachineProbe
 from sf_runner.tui.text import plain

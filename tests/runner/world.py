@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sf_runner.cores import Core, CpuTopology
-from sf_runner.devices import GpuInfo, GpuSnapshot
-from sf_runner.gpu_memory import LearnedPeaks
-from sf_runner.job_state import ACTIVE
-from sf_runner.placement import Placement
-from sf_runner.plan import Plan
-from sf_runner.reconcile import slot_requests
-from sf_runner.scheduler import Hold, LaunchMemory, Policy, Start, decide
-from sf_runner.slots import SlotPolicy, SlotSetup, SlotTable
+from sf_runner.describe.plan import Plan
+from sf_runner.engine.reconcile import slot_requests
+from sf_runner.engine.scheduler import Hold, LaunchMemory, Policy, Start, decide
+from sf_runner.slots.cores import Core, CpuTopology
+from sf_runner.slots.devices import GpuInfo, GpuSnapshot
+from sf_runner.slots.gpu_memory import LearnedPeaks
+from sf_runner.slots.placement import Placement
+from sf_runner.slots.table import SlotPolicy, SlotSetup, SlotTable
+from sf_runner.state.jobs import ACTIVE
 from tests.runner.builders import end, fresh, start
 
 

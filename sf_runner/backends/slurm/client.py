@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sf_runner.backends.slurm.batches import BatchPaths
 from sf_runner.backends.slurm.script import comment_of
 from sf_runner.backends.slurm.task_records import TaskHistory, read_history
-from sf_runner.errors import BackendError
+from sf_runner.basics.errors import BackendError
 
 _TIMEOUT_S = 60.0
 _SUBMIT_TIMEOUT_S = 240.0

@@ -9,9 +9,9 @@ from typing import Any
 from sf_runner.backends.base import Ended, Fate, NotStarted, Report, Started
 from sf_runner.backends.slurm.states import Meaning
 from sf_runner.backends.slurm.task_records import AttemptEnd, AttemptStart, JobHistory, TaskHistory
-from sf_runner.failures import make_cause
-from sf_runner.job_state import FailureCause
-from sf_runner.placement import Placement
+from sf_runner.slots.placement import Placement
+from sf_runner.state.failures import make_cause
+from sf_runner.state.jobs import FailureCause
 
 _NOTHING = JobHistory()
 _AGAIN = ("limit", "term", "lost")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sf_runner.errors import UsageError, did_you_mean
+from sf_runner.basics.errors import UsageError, did_you_mean
 
 OURS = {
     "array": "the runner makes the arrays",

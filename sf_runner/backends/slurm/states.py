@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sf_runner.job_state import CauseKind
+from sf_runner.state.jobs import CauseKind
 
 Phase = Literal["queued", "running", "over"]
 

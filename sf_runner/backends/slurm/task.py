@@ -31,13 +31,13 @@ from typing import Any
 if __name__ == "__main__":  # started by its path: the package is found from there, whatever the environment says
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
-from sf_runner.backends.job_parent import JobEnd, JobParent, SpawnRequest, read_record
-from sf_runner.backends.kernel import TAG_VARIABLE, make_subreaper, reap
-from sf_runner.backends.process_tools import make_tag, start_error
 from sf_runner.backends.slurm.batches import BatchPaths, TaskJob, read_one_task
 from sf_runner.backends.slurm.node import left_s, oom_kills, share_gpus, split_gpus
 from sf_runner.backends.slurm.task_records import RecordWriter, TaskHistory, Told, read_history
 from sf_runner.backends.stopping import Stopper
+from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest, read_record
+from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, reap
+from sf_runner.linux.process_tools import make_tag, start_error
 from sf_runner.progress import read_progress
 
 _TICK_S = 2.0

@@ -1,0 +1,172 @@
+"""The hub of asynchronous and synchronous sampling: serves requests for actions, collects full slots.
+
+One thread runs it. It sleeps on one doorbell, which workers ring for requests and full slots and the learner
+for freed batch buffers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sf_algo.acting.policy import ActionRequest, requests_by_policy
+from sf_algo.acting.policy_sampling import PolicyTeam, acting_times
+from sf_algo.buffers.layout import TrajectoryArrays
+from sf_algo.buffers.slots import SlotRing
+from sf_algo.ipc.doorbell import Doorbell
+from sf_algo.ipc.mailbox import Mailbox
+from sf_algo.plan import GOOD_INFERENCE_BATCH, SamplerPlan
+from sf_algo.timing import Stage
+
+MAX_BATCHING_WAIT_S = 0.02
+"""How long a request waits for company while no worker is idle because of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitPort:
+    """The hub's side of one split."""
+
+    mailbox: Mailbox
+    ring: SlotRing
+    slots: Sequence[TrajectoryArrays]
+    bell: Doorbell
+    """Wakes the split's worker."""
+
+
+@dataclass(kw_only=True)
+class HubTimes:
+    """Seconds since the start of the hub."""
+
+    serving: float = 0.0
+    collecting: float = 0.0
+    waiting: float = 0.0
+    passes: int = 0
+    agents: int = 0
+
+
+@dataclass(kw_only=True)
+class SamplingHub:
+    """See the module. `on_collected` is told (policy, valid steps) of every slot that reached the
+    batchers."""
+
+    plan: SamplerPlan
+    ports: Sequence[SplitPort]
+    teams: Sequence[PolicyTeam]
+    bell: Doorbell
+    on_collected: Callable[[int, int], None]
+    times: HubTimes = field(default_factory=HubTimes)
+    slots_allowed: int | None = None
+    """Synchronous sampling: no split may act in a slot beyond this many since the start."""
+    _pending_since: float | None = None
+    _turn: int = 0
+    """Whose full slots are collected next."""
+
+    def stage_seconds(self) -> Mapping[str, float]:
+        """Seconds that acting took, and that there was nothing to act for."""
+        return {"inference": self.times.serving, "environments": self.times.waiting}
+
+    def busy_s(self) -> Mapping[Stage, float]:
+        """What the thread of the hub has been busy with."""
+        acting = acting_times(self.teams)
+        rest = self.times.serving - sum(acting.values())
+        return {
+            Stage.TRANSPORT: acting[Stage.TRANSPORT] + max(0.0, rest),
+            Stage.INFERENCE: acting[Stage.INFERENCE],
+            Stage.BATCHING: self.times.collecting,
+        }
+
+    def turn(self, timeout_s: float) -> None:
+        """Collects what is full and serves what is due, or waits for that at most `timeout_s`."""
+        began = time.monotonic()
+        collected = self._collect()
+        now = time.monotonic()
+        self.times.collecting += now - began
+        due = self._due_requests(now)
+        if due:
+            self._serve(due)
+            self.times.serving += time.monotonic() - now
+        elif not collected:
+            self._wait(now, timeout_s)
+
+    def _wait(self, now: float, timeout_s: float) -> None:
+        if self._pending_since is not None:
+            timeout_s = min(timeout_s, max(0.0, self._pending_since + MAX_BATCHING_WAIT_S - now))
+        self.bell.wait(timeout_s)
+        self.times.waiting += time.monotonic() - now
+
+    def _due_requests(self, now: float) -> list[SplitPort]:
+        """The requests to serve now; none while waiting for more is better."""
+        pending = [port for port in self.ports if port.mailbox.pending and self._may_act(port)]
+        if not pending:
+            self._pending_since = None
+            return []
+        if self._pending_since is None:
+            self._pending_since = now
+        if self._is_ahead():
+            # Nobody misses actions: larger passes cost less per agent, and leave the cores to the learner.
+            able = sum(port.ring.has_free for port in self.ports) * self.plan.slot_trajectories
+            target, hurry = min(GOOD_INFERENCE_BATCH, able), False
+        else:
+            target, hurry = self.plan.inference_target, self._idles_a_worker(pending)
+        enough = len(pending) * self.plan.slot_trajectories >= target
+        waited = now - self._pending_since >= MAX_BATCHING_WAIT_S
+        return pending if enough or waited or hurry else []
+
+    def _is_ahead(self) -> bool:
+        """Whether sampling is ahead of learning: full slots wait for room in a batch."""
+        return any(port.ring.num_full for port in self.ports)
+
+    def _idles_a_worker(self, pending: Sequence[SplitPort]) -> bool:
+        """Whether all splits of some worker wait. With one split that is no news: it happens every step."""
+        splits = self.plan.num_splits
+        if splits == 1:
+            return False
+        waiting = Counter(id(port.bell) for port in pending)
+        return max(waiting.values()) == splits
+
+    def _may_act(self, port: SplitPort) -> bool:
+        return self.slots_allowed is None or port.ring.filled < self.slots_allowed
+
+    def _serve(self, ports: Sequence[SplitPort]) -> None:
+        tickets = [port.mailbox.ticket for port in ports]
+        by_policy: dict[int, list[ActionRequest]] = {}
+        for port in ports:
+            slot = port.slots[port.ring.fill_position]
+            for policy, request in requests_by_policy(slot, port.mailbox.row, self.plan.num_policies):
+                by_policy.setdefault(policy, []).append(request)
+        for policy, requests in by_policy.items():
+            self.times.agents += self.teams[policy].inference.serve(requests)
+            self.times.passes += 1
+        for port, ticket in zip(ports, tickets, strict=True):
+            port.mailbox.serve(ticket)
+        for bell in {id(port.bell): port.bell for port in ports}.values():
+            bell.ring()
+        self._pending_since = None
+
+    def _collect(self) -> bool:
+        """Copies full slots into batches while there is room. True when any was copied."""
+        any_copied = False
+        while (port := self._next_full()) is not None:
+            was_blocked = not port.ring.has_free
+            slot = port.slots[port.ring.oldest_full]
+            for team in self.teams:
+                self.on_collected(team.policy_id, team.batcher.add(slot))
+            port.ring.free()
+            any_copied = True
+            if was_blocked:
+                port.bell.ring()
+        return any_copied
+
+    def _next_full(self) -> SplitPort | None:
+        """A split with a full slot that fits into a batch. All have their turn: where learning is the slower side, the
+        first ones would fill every batch otherwise, and the others' experience grow old."""
+        if not all(team.batcher.has_room(self.plan.slot_trajectories) for team in self.teams):
+            return None
+        for _ in self.ports:
+            port = self.ports[self._turn]
+            self._turn = (self._turn + 1) % len(self.ports)
+            if port.ring.num_full:
+                return port
+        return None

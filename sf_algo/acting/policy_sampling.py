@@ -1,0 +1,27 @@
+"""What belongs to one policy on the side of sampling: its acting copy and its batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sf_algo.acting.policy import PolicyInference
+from sf_algo.batcher import Batcher
+from sf_algo.timing import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyTeam:
+    """One policy's pieces."""
+
+    policy_id: int
+    inference: PolicyInference
+    batcher: Batcher
+
+
+def acting_times(teams: Sequence[PolicyTeam]) -> dict[Stage, float]:
+    """Seconds that acting has taken so far, for all policies together."""
+    return {
+        Stage.TRANSPORT: sum(team.inference.transport_s for team in teams),
+        Stage.INFERENCE: sum(team.inference.forward_s for team in teams),
+    }

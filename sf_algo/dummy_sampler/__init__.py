@@ -1,1 +1,0 @@
-"""The dummy sampler: environments stepped with random actions, as fast as the machine allows. No torch."""

@@ -1,1 +1,0 @@
-"""Actions for the splits that ask for them."""

@@ -1,0 +1,123 @@
+"""The composition root: builds the pieces of a run from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from sf_algo.acting.policy import PolicyInference
+from sf_algo.acting.policy_sampling import PolicyTeam
+from sf_algo.batcher import Batcher
+from sf_algo.buffers.layout import TrajectoryLayout, make_layout
+from sf_algo.config import Config
+from sf_algo.envs.spec import EnvSpec
+from sf_algo.errors import ConfigError
+from sf_algo.learner.batch import TrajectoryBatch
+from sf_algo.learner.learner import Learner
+from sf_algo.model.actor_critic import ActorCritic, make_actor_critic
+from sf_algo.plan import SamplerPlan
+from sf_algo.rollout.episodes import mix_seed
+
+_MODEL_SEED, _ACTOR_SEED, _LEARNER_SEED = 1, 2, 3
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for networks. Raises ConfigError where a GPU was asked for and there is none."""
+    if name == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if name == "gpu":
+        raise ConfigError("--device=gpu: torch finds no CUDA device; use --device=cpu or --device=auto")
+    return torch.device("cpu")
+
+
+def build_model(config: Config, spec: EnvSpec, device: torch.device, *, seed: int) -> ActorCritic:
+    """The network of one policy; the same seed gives the same weights."""
+    rl = config.rl
+    model = make_actor_critic(
+        config.model,
+        spec,
+        obs_subtract_mean=rl.obs_subtract_mean,
+        obs_scale=rl.obs_scale,
+        normalize_input=rl.normalize_input,
+        normalize_input_keys=rl.normalize_input_keys,
+        normalize_returns=rl.normalize_returns,
+        seed=seed,
+    )
+    return model.to(device)
+
+
+def build_learner(config: Config, model: ActorCritic, device: torch.device, *, policy_id: int, seed: int) -> Learner:
+    """The learner of one policy; it trains `model`."""
+    return Learner(
+        policy_id,
+        config.rl,
+        model,
+        device=device,
+        max_policy_lag=config.sampling.max_policy_lag,
+        seed=seed,
+        train_for_env_steps=config.run.env_steps_limit,
+    )
+
+
+def build_policy_model(
+    config: Config, spec: EnvSpec, device: torch.device, *, policy_id: int, run_seed: int
+) -> ActorCritic:
+    """The initial network of a policy of the run: the same wherever it is built."""
+    return build_model(config, spec, device, seed=mix_seed(run_seed, _MODEL_SEED, policy_id))
+
+
+def build_policy_learner(
+    config: Config, spec: EnvSpec, device: torch.device, *, policy_id: int, run_seed: int
+) -> Learner:
+    """The initial learner of a policy of the run: the same wherever it is built."""
+    model = build_policy_model(config, spec, device, policy_id=policy_id, run_seed=run_seed)
+    seed = mix_seed(run_seed, _LEARNER_SEED, policy_id)
+    return build_learner(config, model, device, policy_id=policy_id, seed=seed)
+
+
+def build_team(
+    spec: EnvSpec,
+    plan: SamplerPlan,
+    model: ActorCritic,
+    device: torch.device,
+    allocate: Callable[[], TrajectoryBatch],
+    *,
+    policy_id: int,
+    run_seed: int,
+) -> PolicyTeam:
+    """The acting side of a policy: it acts with `model` and fills batches that `allocate` makes."""
+    inference = PolicyInference(
+        model,
+        spec,
+        device=device,
+        max_agents=plan.total_trajectories,
+        seed=mix_seed(run_seed, _ACTOR_SEED, policy_id),
+    )
+    batcher = Batcher(
+        policy_id=policy_id,
+        trajectories=plan.batch_trajectories,
+        num_buffers=plan.num_batch_buffers,
+        allocate=allocate,
+    )
+    return PolicyTeam(policy_id=policy_id, inference=inference, batcher=batcher)
+
+
+def batch_allocator(
+    spec: EnvSpec, plan: SamplerPlan, model: ActorCritic, device: torch.device
+) -> Callable[[], TrajectoryBatch]:
+    """Makes batches in this process's own memory."""
+    return lambda: TrajectoryBatch.allocate(
+        spec,
+        rollout=plan.rollout,
+        num_trajectories=plan.batch_trajectories,
+        rnn_state_size=model.rnn_state_size,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def layout_of(spec: EnvSpec, plan: SamplerPlan, model: ActorCritic) -> TrajectoryLayout:
+    """What the slots of this run hold."""
+    return make_layout(obs=spec.obs, actions=spec.actions, rollout=plan.rollout, rnn_state_width=model.rnn_state_size)

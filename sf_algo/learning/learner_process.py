@@ -1,0 +1,186 @@
+"""The learner process: a copy of the main process made at its start, where that can be, else
+`python -m sf_algo.learning.learner_process <descriptor of its settings>`.
+
+It trains on batches that the main process fills in shared memory, one command at a time, publishes the
+weights and answers on a pipe. A process of its own shares no interpreter lock with those who act, and the
+kernel shares out the cores between them.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import pickle
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from sf_algo.buffers.layout import make_layout
+from sf_algo.buffers.shared import SharedBlock
+from sf_algo.config.store import config_from_dict
+from sf_algo.envs.spec import EnvSpec
+from sf_algo.errors import SfAlgoError
+from sf_algo.ipc.doorbell import Doorbell
+from sf_algo.ipc.messages import Message, MessageWriter, urgent_first
+from sf_algo.ipc.weights import SharedWeights
+from sf_algo.learning.build import build_policy_learner
+from sf_algo.learning.learner_settings import LearnerSettings
+from sf_algo.learning.remote_memory import SharedBatches, batch_specs, weight_specs, write_weights
+from sf_algo.plain import cloned
+from sf_algo.processes.inside_child import dying_with_parent, name_process, prepare_process
+from sf_algo.processes.threads import keep_freed_memory
+from sf_algo.rollout.settings import read_all
+
+PROCESS_NAME = "sf_learner"
+"""In `top` and `ps -o comm`; its command line may be the main process's."""
+
+
+class LearnerProcess:
+    """All learners of a run, obeying commands."""
+
+    def __init__(self, settings: LearnerSettings) -> None:
+        self._settings = settings
+        self._messages = MessageWriter(settings.message_fd)
+        self._bell = Doorbell(*settings.hub_fds)
+
+    def run(self) -> int:
+        """Obeys until told to stop. Returns the exit code; what went wrong has been reported by then."""
+        try:
+            self._build()
+            # A state for a checkpoint need not wait for a batch that is not begun yet; a training that is told to
+            # end has a few seconds only.
+            for command in urgent_first(self._settings.command_fd, patient="train"):
+                if command["kind"] == "stop":
+                    return 0
+                self._obey(command)
+        except BaseException as error:
+            self._report(error)
+            return 1
+        return 0
+
+    def _build(self) -> None:
+        settings = self._settings
+        config = config_from_dict(settings.config)
+        spec: EnvSpec = pickle.loads(base64.b64decode(settings.pickled_spec))
+        torch.set_num_threads(settings.num_threads)
+        num_policies = config.sampling.num_policies
+        device = torch.device("cpu")
+        self._learners = [
+            build_policy_learner(config, spec, device, policy_id=p, run_seed=settings.seed) for p in range(num_policies)
+        ]
+        model = self._learners[0].model
+        layout = make_layout(
+            obs=spec.obs,
+            actions=spec.actions,
+            rollout=config.rl.rollout,
+            rnn_state_width=model.rnn_state_size,
+        )
+        trajectories = config.rl.batch_size * config.rl.num_batches_per_iteration // config.rl.rollout
+        specs = batch_specs(layout, num_buffers=settings.num_buffers, trajectories=trajectories)
+        self._batches = [SharedBatches(SharedBlock(fd, specs)) for fd in settings.batch_fds]
+        self._weights = [SharedWeights.attach(fd, weight_specs(model)) for fd in settings.weights_fds]
+
+    def _obey(self, command: Message) -> None:
+        policy = int(command["policy"])
+        if command["kind"] == "train":
+            self._train(policy, command)
+        elif command["kind"] == "state":
+            self._send_state(policy)
+        elif command["kind"] == "load":
+            self._load(policy, int(command["nbytes"]))
+        else:
+            raise AssertionError(f"unknown command {command['kind']}")
+
+    def _train(self, policy: int, command: Message) -> None:
+        began = time.monotonic()
+        batch = self._batches[policy].batches[command["buffer"]]
+        stats = self._learners[policy].train(batch, env_steps=command["env_steps"])
+        self._publish(policy)
+        self._send(
+            {
+                "kind": "trained",
+                "policy": policy,
+                "buffer": command["buffer"],
+                "stats": asdict(stats),
+                "seconds": time.monotonic() - began,
+            }
+        )
+
+    def _publish(self, policy: int) -> None:
+        learner = self._learners[policy]
+        self._weights[policy].publish(lambda arrays: write_weights(learner.model, arrays), learner.policy_version)
+
+    def _send_state(self, policy: int) -> None:
+        buffer = io.BytesIO()
+        torch.save(cloned(self._learners[policy].state_dict()), buffer)
+        nbytes = write_state(self._settings.state_fd, buffer.getvalue())
+        self._send({"kind": "state", "policy": policy, "nbytes": nbytes})
+
+    def _load(self, policy: int, nbytes: int) -> None:
+        learner = self._learners[policy]
+        try:
+            learner.load_state_dict(read_state(self._settings.state_fd, nbytes))
+        except SfAlgoError as error:
+            self._send({"kind": "refused", "policy": policy, "error": type(error).__name__, "message": str(error)})
+            return
+        self._publish(policy)
+        self._send({"kind": "loaded", "policy": policy, "policy_version": learner.policy_version})
+
+    def _send(self, message: Message) -> None:
+        self._messages.send(message)
+        self._bell.ring()
+
+    def _report(self, error: BaseException) -> None:
+        known = isinstance(error, SfAlgoError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        self._send({"kind": "error", "message": text, "traceback": "" if known else traceback.format_exc()})
+
+
+def write_state(fd: int, data: bytes) -> int:
+    """Replaces the contents of the shared file; returns its size."""
+    os.ftruncate(fd, len(data))
+    written = 0
+    while written < len(data):
+        written += os.pwrite(fd, memoryview(data)[written:], written)
+    return written
+
+
+def read_state(fd: int, nbytes: int) -> Mapping[str, Any]:
+    """A learner's state from the shared file."""
+    chunks, offset = [], 0
+    while offset < nbytes:
+        chunk = os.pread(fd, nbytes - offset, offset)
+        assert chunk, "the state is shorter than announced"
+        chunks.append(chunk)
+        offset += len(chunk)
+    state: Mapping[str, Any] = torch.load(io.BytesIO(b"".join(chunks)), weights_only=True)
+    return state
+
+
+def main(argv: list[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    return learn(LearnerSettings.from_json(read_all(int(words[0]))))
+
+
+def play(text: str, fds: Mapping[int, int]) -> int:
+    """The same for an understudy."""
+    return learn(LearnerSettings.from_json(text).renumbered(fds))
+
+
+def learn(settings: LearnerSettings) -> int:
+    """Everything that this process does from now on. Returns the exit code."""
+    name_process(PROCESS_NAME)
+    with dying_with_parent(settings.lifeline_fd):
+        keep_freed_memory()
+        prepare_process(inherited_fds=settings.inherited_fds(), trace_fd=settings.trace_fd)
+        return LearnerProcess(settings).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Learners in threads of the main process: for GPUs, where one process holds the only context."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, TypeVar
+
+from sf_algo.acting.policy_sampling import PolicyTeam
+from sf_algo.learning.learners import LocalLearners
+from sf_algo.timing import ProcessTimes
+
+T = TypeVar("T")
+
+_ALIVE_CHECK_S = 1.0
+
+
+class LearnerThread:
+    """Trains one policy whenever a batch is full, and does errands in between."""
+
+    def __init__(
+        self,
+        team: PolicyTeam,
+        local: LocalLearners,
+        *,
+        on_room: Callable[[], None],
+        prepare: Callable[[], None],
+    ) -> None:
+        """`prepare` runs first in the new thread; `on_room` whenever a batch buffer is free again."""
+        self._team = team
+        self._local = local
+        self._on_room = on_room
+        self._prepare = prepare
+        self._wake = threading.Event()
+        self._stopping = False
+        self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self.error: BaseException | None = None
+        """Why the thread ended, if it was not asked to."""
+        self._thread = threading.Thread(target=self._run, name=f"learner-{team.policy_id}", daemon=True)
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """A batch may be full."""
+        self._wake.set()
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Runs `function` in the learner's thread as soon as no training is under way; returns its result."""
+        future: Future[T] = Future()
+        self._errands.append((function, future))
+        self._wake.set()
+        while True:
+            try:
+                return future.result(_ALIVE_CHECK_S)
+            except FutureTimeoutError:
+                if future.done():
+                    raise
+                if not self._thread.is_alive():
+                    self._do_errands()
+
+    def stop(self) -> None:
+        """Ends the thread after the iteration under way, and waits for that."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._prepare()
+            while not self._stopping:
+                self._do_errands()
+                if self._local.train_one(self._team):
+                    self._on_room()
+                else:
+                    self._wake.wait()
+                    self._wake.clear()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._do_errands()
+
+    def _do_errands(self) -> None:
+        while self._errands:
+            function, future = self._errands.popleft()
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+
+class ThreadLearners:
+    """One thread per policy."""
+
+    def __init__(
+        self,
+        teams: Sequence[PolicyTeam],
+        local: LocalLearners,
+        *,
+        on_room: Callable[[], None],
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._local = local
+        self._threads = [LearnerThread(t, local, on_room=on_room, prepare=prepare) for t in teams]
+
+    def train_ready(self) -> None:
+        for thread in self._threads:
+            thread.nudge()
+
+    def poll(self, timeout_s: float) -> None:
+        for thread in self._threads:
+            if thread.error is not None:
+                raise thread.error
+        if timeout_s > 0:
+            time.sleep(timeout_s)
+
+    def state(self, policy_id: int) -> Mapping[str, Any]:
+        return self._threads[policy_id].call(lambda: self._local.state(policy_id))
+
+    def load(self, policy_id: int, state: Mapping[str, Any]) -> int:
+        return self._threads[policy_id].call(lambda: self._local.load(policy_id, state))
+
+    def process_times(self) -> Sequence[ProcessTimes]:
+        return self._local.process_times()
+
+    @property
+    def training_s(self) -> float:
+        return self._local.training_s / len(self._threads)
+
+    def close(self) -> None:
+        for thread in self._threads:
+            thread.stop()

@@ -1,1 +1,0 @@
-"""Puts the pieces together: who runs where, who talks to whom, and what happens when one of them fails."""

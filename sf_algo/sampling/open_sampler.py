@@ -1,0 +1,139 @@
+"""Opens the sampler that the plan asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sf_algo.acting.hub import SamplingHub
+from sf_algo.buffers.layout import TrajectoryLayout
+from sf_algo.config.store import config_to_dict
+from sf_algo.learning.learners import LocalLearners
+from sf_algo.learning.open_learners import LearningSide, RunBasis
+from sf_algo.processes.copies import Understudy
+from sf_algo.processes.stopping import StopCondition
+from sf_algo.rollout.cores import worker_cores
+from sf_algo.rollout.env_maker import EnvMaker
+from sf_algo.rollout.episodes import EpisodeReport
+from sf_algo.rollout.settings import WorkerSettings
+from sf_algo.sampling.faults import FaultLog
+from sf_algo.sampling.samplers import AsyncSampler, Sampler, SyncSampler
+from sf_algo.sampling.serial import SerialSampler, restored_state
+from sf_algo.sampling.transport import Transport
+from sf_algo.sampling.worker_pool import WorkerPool, WorkerTimeouts
+
+MISSED_HEARTBEATS = 3
+"""A worker that steps is lost after this many heartbeat intervals without a sign of life."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerParts:
+    """What every kind of sampler is made of."""
+
+    basis: RunBasis
+    side: LearningSide
+    maker: EnvMaker
+    understudies: Sequence[Understudy]
+    """For rollout workers."""
+    stop: StopCondition
+    on_collected: Callable[[int, int], None]
+    on_episodes: Callable[[list[EpisodeReport]], None]
+
+
+def open_sampler(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
+    """Starts sampling. `state` is what a serial training saved, or empty.
+
+    Raises:
+        StopRequested: the training is to stop already.
+        SfAlgoError: environments or workers cannot be started.
+    """
+    return _open_parallel(parts) if parts.basis.plan.mode.has_workers else _open_serial(parts, state)
+
+
+def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
+    basis, sampling = parts.basis, parts.basis.config.sampling
+    faults = FaultLog()
+    sampler = SerialSampler(
+        basis.plan,
+        parts.side.layout,
+        basis.spec,
+        parts.side.teams,
+        parts.side.learners,
+        make_env=parts.maker.make,
+        seed=basis.seed,
+        mix_policies=sampling.pbt_mix_policies_in_one_env,
+        warm_up=sampling.decorrelate_experience_max_seconds > 0,
+        warm_up_each=sampling.decorrelate_envs_on_one_worker,
+        stop=parts.stop,
+        on_collected=parts.on_collected,
+        on_episodes=parts.on_episodes,
+        on_fault=lambda fault: faults.add("the main process", fault.env_index, fault.traceback),
+    )
+    try:
+        sampler.open(restored_state(state) if state else None)
+    except BaseException:
+        sampler.close()
+        raise
+    return sampler
+
+
+def _open_parallel(parts: SamplerParts) -> Sampler:
+    sampling, plan, side = parts.basis.config.sampling, parts.basis.plan, parts.side
+    transport = Transport(plan, side.layout, side.bell)
+    pool = WorkerPool(
+        transport,
+        [worker_settings(parts.basis, side.layout, transport, w) for w in range(plan.num_workers)],
+        WorkerTimeouts(step_s=MISSED_HEARTBEATS * sampling.heartbeat_interval, reset_s=sampling.reset_timeout_seconds),
+        on_episodes=parts.on_episodes,
+        clean_up=parts.maker.clean_up,
+        understudies=parts.understudies,
+    )
+    hub = SamplingHub(
+        plan=plan,
+        ports=transport.ports,
+        teams=side.teams,
+        bell=side.bell,
+        on_collected=parts.on_collected,
+    )
+    try:
+        pool.start()
+        if isinstance(side.learners, LocalLearners):
+            return SyncSampler(pool, hub, side.learners, transport, parts.stop)
+        return AsyncSampler(pool, hub, side.learners, transport)
+    except BaseException:
+        pool.stop()
+        transport.close()
+        raise
+
+
+def worker_settings(basis: RunBasis, layout: TrajectoryLayout, transport: Transport, worker: int) -> WorkerSettings:
+    """What rollout worker number `worker` is told."""
+    config, plan = basis.config, basis.plan
+    sampling = config.sampling
+    return WorkerSettings(
+        worker_index=worker,
+        num_workers=plan.num_workers,
+        num_splits=plan.num_splits,
+        slots_per_split=plan.slots_per_split,
+        envs_per_split=plan.envs_per_split,
+        rollout=plan.rollout,
+        rnn_state_size=layout.by_name["rnn_states"].shape[0],
+        num_policies=plan.num_policies,
+        mix_policies=sampling.pbt_mix_policies_in_one_env,
+        seed=basis.seed,
+        config=config_to_dict(config),
+        pickled_spec=basis.pickled_spec,
+        warm_up_s=sampling.decorrelate_experience_max_seconds,
+        warm_up_each=sampling.decorrelate_envs_on_one_worker,
+        control_fd=transport.control.fd,
+        trajectories_fd=transport.trajectories[worker].fd,
+        inbox_fds=transport.worker_bells[worker].fds,
+        hub_fds=transport.hub_bell.fds,
+        message_fd=-1,
+        lifeline_fd=transport.lifeline.read_fd,
+        trace_fd=-1,
+        cores=worker_cores(worker, plan.num_workers) if sampling.set_workers_cpu_affinity else (),
+        niceness=sampling.default_niceness,
+        single_thread=sampling.force_envs_single_thread,
+    )

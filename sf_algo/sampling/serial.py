@@ -1,0 +1,184 @@
+"""Sampling in the main process: environments, inference and batching in turn, in one thread."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sf_algo.acting.policy import requests_by_policy
+from sf_algo.acting.policy_sampling import PolicyTeam, acting_times
+from sf_algo.buffers.layout import TrajectoryArrays, TrajectoryLayout
+from sf_algo.envs.spec import Env, EnvSpec
+from sf_algo.learning.learners import Learners
+from sf_algo.plain import to_arrays
+from sf_algo.plan import SamplerPlan
+from sf_algo.processes.stopping import StopCondition
+from sf_algo.rollout.env_set import EnvFault, EnvSet
+from sf_algo.rollout.episodes import EpisodeReport, PolicyDraw, mix_seed
+from sf_algo.rollout.split import EnvSplit, SplitState, WarmUp
+from sf_algo.sampling.guard import Activity
+from sf_algo.timing import ProcessTimes, Stage
+
+MAX_WARM_UP_STEPS = 128
+_ROOM_POLL_S = 0.05
+
+
+class SerialWatch:
+    """Remembers which environment runs, for whoever looks from another thread; may stop the start."""
+
+    def __init__(self, stop: StopCondition) -> None:
+        self._stop = stop
+        self.starting = True
+        self.activity: Activity = (-1, False, time.monotonic())
+
+    def resetting(self, env_index: int) -> None:
+        if self.starting:
+            self._stop.check()
+        self.activity = (env_index, True, time.monotonic())
+
+    def stepping(self, env_index: int) -> None:
+        self.activity = (env_index, False, time.monotonic())
+
+    def idle(self) -> None:
+        self.activity = (-1, False, time.monotonic())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SerialState:
+    """Everything beside the learners that a serial training depends on; see docs/reproducibility."""
+
+    split: SplitState
+    unfinished: Sequence[TrajectoryArrays]
+    """For every policy, the trajectories collected for its next batch so far."""
+
+
+class SerialSampler:
+    """One split of all environments in one slot; hands full batches to the learners, which train at once
+    (serial) or beside it (pipelined)."""
+
+    def __init__(
+        self,
+        plan: SamplerPlan,
+        layout: TrajectoryLayout,
+        spec: EnvSpec,
+        teams: Sequence[PolicyTeam],
+        learners: Learners,
+        *,
+        make_env: Callable[[int], Env],
+        seed: int,
+        mix_policies: bool,
+        warm_up: bool,
+        warm_up_each: bool,
+        stop: StopCondition,
+        on_collected: Callable[[int, int], None],
+        on_episodes: Callable[[list[EpisodeReport]], None],
+        on_fault: Callable[[EnvFault], None],
+    ) -> None:
+        """`on_collected` is told (policy, valid steps) of every full slot."""
+        self._plan = plan
+        self._teams = teams
+        self._learners = learners
+        self._stop = stop
+        self._on_collected = on_collected
+        self._on_episodes = on_episodes
+        self.watch = SerialWatch(stop)
+        self.reproducible = not plan.mode.learns_aside
+        """`state` can be told: the training does not depend on timing."""
+        envs = EnvSet(
+            make_env=make_env,
+            env_indices=range(plan.envs_per_split),
+            spec=spec,
+            seed=seed,
+            seed_every_episode=self.reproducible,
+            watch=self.watch,
+            on_fault=on_fault,
+        )
+        policies = PolicyDraw(num_policies=plan.num_policies, mix=mix_policies, seed=seed)
+        slot = layout.allocate(plan.slot_trajectories)
+        self._split = EnvSplit(envs, [slot], policies=policies, remember_actions=self.reproducible)
+        self._warm_up = WarmUp(
+            rng=np.random.default_rng(mix_seed(seed, 0)),
+            max_steps=MAX_WARM_UP_STEPS if warm_up else 0,
+            each=warm_up_each,
+            expired=lambda: stop.reason is not None,
+        )
+        self._inference_s = 0.0
+        self._stepping_s = 0.0
+        self._batching_s = 0.0
+
+    def open(self, state: SerialState | None = None) -> None:
+        """Starts the environments, or brings them back to where a checkpoint left them.
+
+        Raises:
+            StopRequested: the training is to stop already.
+        """
+        if state is None:
+            self._split.open(0, self._warm_up)
+        else:
+            self._split.restore(state.split, 0)
+            for team, trajectories in zip(self._teams, state.unfinished, strict=True):
+                team.batcher.load_unfinished(trajectories)
+        self._stop.check()
+        self.watch.starting = False
+
+    def work(self, until: float) -> None:
+        """Samples and learns until that moment (monotonic clock) or a reason to stop."""
+        split, plan, clock = self._split, self._plan, time.monotonic
+        while clock() < until and self._stop.reason is None:
+            began = clock()
+            for policy, request in requests_by_policy(split.slot, split.row, plan.num_policies):
+                self._teams[policy].inference.serve([request])
+            served = clock()
+            full = split.step()
+            self.watch.idle()
+            self._inference_s += served - began
+            self._stepping_s += clock() - served
+            if split.finished:
+                self._on_episodes(split.finished)
+                split.finished = []
+            if full and not self._collect():
+                return
+
+    def _collect(self) -> bool:
+        """Hands the full slot over. False where that has to wait until after a stop."""
+        columns = self._plan.slot_trajectories
+        while not all(team.batcher.has_room(columns) for team in self._teams):
+            if self._stop.reason is not None:
+                return False
+            self._learners.poll(_ROOM_POLL_S)
+        began = time.monotonic()
+        for team in self._teams:
+            self._on_collected(team.policy_id, team.batcher.add(self._split.slot))
+        self._split.begin_slot(0)
+        self._batching_s += time.monotonic() - began
+        self._learners.train_ready()
+        self._learners.poll(0.0)
+        return True
+
+    def stage_seconds(self) -> Mapping[str, float]:
+        return {"environments": self._stepping_s, "inference": self._inference_s}
+
+    def process_times(self) -> Sequence[ProcessTimes]:
+        busy = {Stage.ENVIRONMENT: self._stepping_s, Stage.BATCHING: self._batching_s} | acting_times(self._teams)
+        return [ProcessTimes(name="main process", pid=os.getpid(), busy_s=busy)]
+
+    def state(self) -> SerialState:
+        """To be saved with the learners, between two calls of `work`."""
+        return SerialState(
+            split=self._split.state(),
+            unfinished=[team.batcher.unfinished() for team in self._teams],
+        )
+
+    def close(self) -> None:
+        self._split.close()
+
+
+def restored_state(saved: Mapping[str, Any]) -> SerialState:
+    """The state that `to_plain(SerialSampler.state())` was, after its trip through a checkpoint."""
+    arrays = to_arrays(saved)
+    return SerialState(split=SplitState(**arrays["split"]), unfinished=arrays["unfinished"])

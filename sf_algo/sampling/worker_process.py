@@ -1,0 +1,80 @@
+"""One rollout worker as a child process: what it is called, and what is wrong with it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from sf_algo.ipc.control import WorkerPhase, WorkerStatus
+from sf_algo.processes.child import ChildProcess
+from sf_algo.processes.copies import Understudy
+from sf_algo.rollout.settings import WorkerSettings
+from sf_algo.timing import ProcessTimes, Stage
+
+_MODULE = "sf_algo.rollout.worker"
+_DOING = {
+    WorkerPhase.STARTING: "while it started",
+    WorkerPhase.RESETTING: "while it made or reset environment {}",
+    WorkerPhase.STEPPING: "while it stepped environment {}",
+    WorkerPhase.WAITING: "while it waited for actions",
+    WorkerPhase.DONE: "while it ended",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerFailure:
+    """A worker that died without a word or hangs."""
+
+    what: str
+    """One line: which worker and environments, what happened, while doing what."""
+    trace: str
+    """The stack of the worker where it could still be had, else empty."""
+
+
+class WorkerProcess(ChildProcess):
+    """The process that runs a rollout worker."""
+
+    def __init__(self, settings: WorkerSettings, status: WorkerStatus, understudy: Understudy | None = None) -> None:
+        """Starts the process, or has the understudy be it. Fills in `message_fd` and `trace_fd` of the settings."""
+        self.settings = settings
+        self.status = status
+        status.set_phase(WorkerPhase.STARTING)
+        super().__init__(
+            _MODULE, lambda messages, trace: replace(settings, message_fd=messages, trace_fd=trace), understudy
+        )
+
+    @property
+    def name(self) -> str:
+        first = self.settings.env_indices(0).start
+        last = first + self.settings.num_envs - 1
+        envs = f"environment {first}" if first == last else f"environments {first}-{last}"
+        return f"rollout worker {self.settings.worker_index} ({envs})"
+
+    @property
+    def times(self) -> ProcessTimes:
+        """How this worker (and its predecessors in the same place) have spent their time."""
+        stepping, other = self.status.times_s
+        busy = {Stage.ENVIRONMENT: stepping, Stage.TRANSPORT: other}
+        return ProcessTimes(name=f"worker {self.settings.worker_index}", pid=self.pid, busy_s=busy)
+
+    def failure(self, *, step_timeout_s: float, reset_timeout_s: float, back: float) -> WorkerFailure | None:
+        """What is wrong with the worker now, if anything. Silence counts from `back` (monotonic clock) at the
+        earliest."""
+        phase = self.status.phase
+        death = self.death
+        if death is not None:
+            return None if phase is WorkerPhase.DONE else self._failure(death)
+        if phase in (WorkerPhase.STARTING, WorkerPhase.RESETTING):
+            limit, flag = reset_timeout_s, "--reset_timeout_seconds"
+        elif phase is WorkerPhase.STEPPING:
+            limit, flag = step_timeout_s, "--heartbeat_interval"
+        else:
+            return None
+        if time.monotonic() - max(self.status.seen_at, back) <= limit:
+            return None
+        self.ask_trace()
+        return self._failure(f"has not answered for {limit:g} s (see {flag})")
+
+    def _failure(self, how: str) -> WorkerFailure:
+        doing = _DOING[self.status.phase].format(self.status.env_index)
+        return WorkerFailure(what=f"{self.name} {how} {doing}", trace=self.trace)

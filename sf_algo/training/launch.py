@@ -1,0 +1,281 @@
+"""One training, from its configuration to its exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from sf_algo.config import Config
+from sf_algo.config.store import config_to_dict, save_config
+from sf_algo.config.support import unsupported_features
+from sf_algo.config.validate import check_batch_can_fill
+from sf_algo.errors import ConfigError, SfAlgoError
+from sf_algo.experiment import ExperimentLock, clear_experiment, make_experiment_dir
+from sf_algo.learning.build import choose_device
+from sf_algo.learning.learners import TrainedBatch
+from sf_algo.learning.open_learners import LearningSide, RunBasis, open_learners
+from sf_algo.logging_setup import log_to_file_only, logging_to
+from sf_algo.model.actor_critic import ActorCritic
+from sf_algo.paths import ExperimentPaths
+from sf_algo.plain import to_plain
+from sf_algo.plan import make_plan
+from sf_algo.processes.stopping import StopCondition, StopReason, StopRequested, stop_on_signals
+from sf_algo.rollout.env_maker import EnvMaker
+from sf_algo.sampling.guard import HangGuard
+from sf_algo.sampling.open_sampler import MISSED_HEARTBEATS, SamplerParts, open_sampler
+from sf_algo.sampling.samplers import Sampler
+from sf_algo.sampling.serial import SerialSampler
+from sf_algo.summaries.episodes import EpisodeWindow
+from sf_algo.summaries.progress import ProgressFile
+from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
+from sf_algo.training.ledger import Ledger
+from sf_algo.training.roles import Cast
+from sf_algo.training.saving import Saver, resume
+from sf_algo.training.training import TrainingLoop
+
+log = logging.getLogger(__name__)
+
+
+def run_training(config: Config, cast: Cast | None = None, *, began: float | None = None) -> int:
+    """Trains until a limit or a signal; returns the exit code. Time counts from `began` (monotonic clock). Child
+    processes are those of the `cast` as far as it goes.
+
+    Nothing on disk changes before the configuration, the environment and the network are known to work.
+
+    Raises:
+        SfAlgoError: the training cannot begin or go on; what had been learned has been saved by then.
+    """
+    missing = unsupported_features(config)
+    if missing:
+        raise ConfigError(missing)
+    stop = StopCondition(time_left_s=config.run.train_for_seconds, began=began)
+    paths = ExperimentPaths(config.run.experiment_dir)
+    with stop_on_signals(stop):
+        maker = EnvMaker(config)
+        maker.clean_up()
+        basis = make_basis(config, maker)
+        models = basis.models()
+        with _experiment(basis.config, paths), ExitStack() as stack:
+            _log_start(basis)
+            return _Run(basis, paths, stop, maker, cast or Cast(), stack).train(models).exit_code
+
+
+def make_basis(config: Config, maker: EnvMaker) -> RunBasis:
+    """What the configuration amounts to on this machine. The seed is drawn here where none was given.
+
+    Raises:
+        SfAlgoError: the environment cannot be made, the batch cannot be filled, there is no such device.
+    """
+    seed = config.run.seed if config.run.seed is not None else secrets.randbelow(2**31)
+    config = replace(config, run=replace(config.run, seed=seed))
+    spec = maker.spec()
+    faults = check_batch_can_fill(config, num_agents=spec.num_agents)
+    if faults:
+        raise ConfigError(faults)
+    plan = make_plan(config.sampling, config.rl, spec)
+    device = choose_device(config.run.device)
+    return RunBasis(config=config, spec=spec, plan=plan, device=device, seed=seed)
+
+
+@contextmanager
+def _experiment(config: Config, paths: ExperimentPaths) -> Iterator[None]:
+    """The experiment's folder, lock and log; nothing of these in a benchmark."""
+    if config.run.benchmark:
+        with logging_to(None):
+            yield
+        return
+    make_experiment_dir(paths)
+    with ExperimentLock(paths):
+        note = clear_experiment(paths, config.run.restart_behavior)
+        with logging_to(paths.log):
+            if note:
+                log.info("%s", note)
+            try:
+                yield
+            except SfAlgoError as error:
+                log_to_file_only(log, str(error))
+                raise
+
+
+def _log_start(basis: RunBasis) -> None:
+    plan, spec = basis.plan, basis.spec
+    obs = ", ".join(f"{name} {tuple(o.shape)} {o.dtype}" for name, o in spec.obs.items())
+    log.info(
+        "environment %s: %s; actions %s; frame skip %d",
+        basis.config.run.env,
+        obs,
+        spec.actions,
+        spec.frameskip,
+    )
+    workers = f" in {plan.num_workers} workers" if plan.mode.has_workers else ""
+    log.info(
+        "%s training on %s, %d environments%s, seed %d",
+        plan.mode.value,
+        basis.device,
+        plan.num_workers * plan.num_splits * plan.envs_per_split,
+        workers,
+        basis.seed,
+    )
+
+
+class _Run:
+    """The pieces of one training that live as long as it does."""
+
+    def __init__(
+        self,
+        basis: RunBasis,
+        paths: ExperimentPaths,
+        stop: StopCondition,
+        maker: EnvMaker,
+        cast: Cast,
+        stack: ExitStack,
+    ) -> None:
+        """What is opened is closed by `stack`, the last first."""
+        self._basis, self._paths, self._stop = basis, paths, stop
+        self._maker, self._cast, self._stack = maker, cast, stack
+        self._run = basis.config.run
+        self._ledger = Ledger(num_policies=basis.plan.num_policies, frameskip=basis.spec.frameskip, began=stop.began)
+        self._windows = [EpisodeWindow(self._run.stats_avg) for _ in range(basis.plan.num_policies)]
+        self._sampler: Sampler | None = None
+
+    def train(self, models: Sequence[ActorCritic]) -> StopReason:
+        """Opens everything, resumes, trains, saves and tells the result."""
+        side = open_learners(
+            self._basis,
+            models,
+            env_steps=lambda: self._ledger.trained_frames,
+            is_enough=self._is_enough,
+            on_trained=self._trained,
+            understudy=self._cast.learner,
+        )
+        self._stack.callback(side.close)
+        saver = Saver(
+            self._run,
+            self._paths,
+            side.teams,
+            self._ledger,
+            self._windows,
+            learners=side.learners,
+            sampler_state=self._sampler_state,
+        )
+        sampler_state = {} if self._run.benchmark else self._resume(side, saver)
+        self._stop.set_time_left(self._run.train_for_seconds - self._ledger.seconds_before)
+        reporter = self._open_reporter()
+        self._stack.callback(reporter.close)
+        loop = TrainingLoop(
+            stop=self._stop,
+            ledger=self._ledger,
+            reporter=reporter,
+            frameskip=self._basis.spec.frameskip,
+            profile=self._basis.config.speed.profile,
+        )
+        outcome: Outcome | None = None
+        why = ""
+        try:
+            reason = self._sample(side, saver, loop, sampler_state)
+            log.info("end of training: %s", reason.value)
+            if not self._run.benchmark:
+                saver.save_all()
+            outcome, why = ("finished" if reason.exit_code == 0 else "stopped"), reason.value
+        except Exception as error:
+            why = str(error) or type(error).__name__
+            raise
+        finally:
+            if outcome is None and not self._run.benchmark:
+                with suppress(SfAlgoError):  # what is broken already may be what saving needs
+                    saver.save_all()
+            last = loop.snapshot(final=True)
+            reporter.finish(last, self._paths, outcome=outcome or "failed", reason=why, best=saver.best)
+        return reason
+
+    def _trained(self, batch: TrainedBatch) -> None:
+        self._ledger.trained(batch)
+        self._check_frames()
+
+    def _is_enough(self, steps_under_way: int) -> bool:
+        limit = self._run.env_steps_limit
+        frames = self._ledger.trained_frames + steps_under_way * self._basis.spec.frameskip
+        return limit is not None and frames >= limit
+
+    def _check_frames(self) -> None:
+        if self._is_enough(0):
+            self._stop.request(StopReason.FRAMES)
+
+    def _resume(self, side: LearningSide, saver: Saver) -> Mapping[str, Any]:
+        """Goes on from the checkpoints, if any. Returns the sampler's state."""
+        best = self._run.load_checkpoint_kind == "best"
+        state = resume(side.teams, side.learners, saver, self._ledger, self._windows, best=best)
+        # Only now: flags that do not fit the checkpoint must not replace those that do.
+        save_config(self._basis.config, self._paths.root)
+        self._check_frames()
+        if state and state["seed"] != self._basis.seed:
+            log.info("another seed than before: all environments begin new episodes")
+            return {}
+        return state
+
+    def _sampler_state(self) -> Mapping[str, Any]:
+        if not isinstance(self._sampler, SerialSampler) or not self._sampler.reproducible:
+            return {}
+        return {"seed": self._basis.seed, **to_plain(self._sampler.state())}
+
+    def _sample(self, side: LearningSide, saver: Saver, loop: TrainingLoop, state: Mapping[str, Any]) -> StopReason:
+        parts = SamplerParts(
+            basis=self._basis,
+            side=side,
+            maker=self._maker,
+            understudies=self._cast.workers,
+            stop=self._stop,
+            on_collected=self._ledger.collected,
+            on_episodes=loop.on_episodes,
+        )
+        try:
+            self._stop.check()
+            self._sampler = open_sampler(parts, state)
+        except StopRequested:
+            assert self._stop.reason is not None
+            return self._stop.reason
+        self._stack.callback(self._sampler.close)
+        if isinstance(self._sampler, SerialSampler):
+            self._guard(self._sampler, saver)
+        return loop.run(self._sampler, side.learners, None if self._run.benchmark else saver)
+
+    def _guard(self, sampler: SerialSampler, saver: Saver) -> None:
+        """A hanging environment ends the process, after saving what has been learned."""
+        sampling = self._basis.config.sampling
+
+        def end(message: str) -> None:
+            log.error("%s", message.rstrip())
+            self._sampler = None  # its state is that of an unfinished step
+            if not self._run.benchmark:
+                try:
+                    saver.save_all()
+                except SfAlgoError as error:
+                    log.error("%s", error)
+            print(f"error: {message.splitlines()[0]}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+        guard = HangGuard(
+            sampler.watch,
+            step_timeout_s=MISSED_HEARTBEATS * sampling.heartbeat_interval,
+            reset_timeout_s=sampling.reset_timeout_seconds,
+            on_hang=end,
+        )
+        self._stack.callback(guard.close)
+
+    def _open_reporter(self) -> Reporter:
+        frames = [account.trained_frames for account in self._ledger.policies]
+        sinks = make_sinks(
+            run=self._run,
+            wandb=self._basis.config.wandb,
+            paths=self._paths,
+            num_policies=self._basis.plan.num_policies,
+            flags=config_to_dict(self._basis.config),
+            resume_env_steps=frames if any(frames) else None,
+        )
+        return Reporter(run=self._run, sinks=sinks, windows=self._windows, progress=ProgressFile.from_environment())

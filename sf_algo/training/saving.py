@@ -1,0 +1,193 @@
+"""Checkpoints of a running training: when they are due, what is in them, and how a run goes on from one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from sf_algo.acting.policy_sampling import PolicyTeam
+from sf_algo.checkpoints import Checkpoint, CheckpointStore
+from sf_algo.config import RunConfig
+from sf_algo.errors import StorageError
+from sf_algo.learning.learners import Learners
+from sf_algo.paths import ExperimentPaths
+from sf_algo.plain import cloned
+from sf_algo.save_schedule import SaveSchedule
+from sf_algo.summaries.episodes import EpisodeWindow
+from sf_algo.training.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+WINDOW, ACTOR, SAMPLER = "episodes", "actor_generator", "sampler"
+"""Keys of a checkpoint's `runtime` part."""
+
+
+class Saver:
+    """Saves the teams of a run, each into its own folder. A save that fails is told and tried again later."""
+
+    def __init__(
+        self,
+        run: RunConfig,
+        paths: ExperimentPaths,
+        teams: Sequence[PolicyTeam],
+        ledger: Ledger,
+        windows: Sequence[EpisodeWindow],
+        *,
+        learners: Learners,
+        sampler_state: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        """`sampler_state` is what a serial training adds to the first policy's checkpoint, else empty."""
+        self._run = run
+        self._teams = teams
+        self._ledger = ledger
+        self._windows = windows
+        self._learners = learners
+        self._sampler_state = sampler_state
+        now = time.monotonic()
+        self._schedules = [SaveSchedule(run=run, started=now) for _ in teams]
+        self.stores = [CheckpointStore(paths.checkpoints(team.policy_id), keep=run.keep_checkpoints) for team in teams]
+        self._saved_versions = [-1] * len(teams)
+        self._told_unknown_metric = False
+
+    @property
+    def best(self) -> list[float | None]:
+        """The best value of --save_best_metric of every policy."""
+        return [schedule.best_metric for schedule in self._schedules]
+
+    def resumed(self, policy_id: int, *, best_metric: float | None) -> None:
+        self._schedules[policy_id].best_metric = best_metric
+
+    def save_due(self) -> None:
+        """Writes what is due now."""
+        for team, schedule in zip(self._teams, self._schedules, strict=True):
+            now = time.monotonic()
+            if schedule.save_due(now) and self._save(team):
+                schedule.saved(time.monotonic())
+            if schedule.milestone_due(now) and self._save(team, milestone=True):
+                schedule.milestone_saved(time.monotonic())
+            self._save_best(team, now)
+
+    def _save_best(self, team: PolicyTeam, now: float, *, at_the_end: bool = False) -> None:
+        window, name = self._windows[team.policy_id], self._run.save_best_metric
+        means = window.means()
+        if means and name not in means and not self._told_unknown_metric:
+            self._told_unknown_metric = True
+            log.warning("--save_best_metric=%s: no episode has it; they have %s", name, ", ".join(means))
+        metric = means.get(name)
+        schedule = self._schedules[team.policy_id]
+        frames = self._ledger.policies[team.policy_id].trained_frames
+        episodes = window.count(name)
+        if not schedule.best_due(now, env_steps=frames, metric=metric, episodes=episodes, at_the_end=at_the_end):
+            return
+        assert metric is not None
+        before = schedule.best_metric
+        schedule.best_metric = metric
+        try:
+            path = self.stores[team.policy_id].save_best(self._snapshot(team), metric=name, value=metric)
+        except StorageError as error:
+            schedule.best_metric = before
+            schedule.failed(time.monotonic())
+            log.warning("%s; the training goes on", error)
+            return
+        schedule.best_saved(time.monotonic(), metric)
+        log.info("best %s so far %.3f: saved %s", name, metric, path.name)
+
+    def save_all(self) -> None:
+        """At the end: a checkpoint of every policy that has learned since its last one, and of the best ones.
+
+        Raises:
+            StorageError: one of them cannot be written; the others have been.
+        """
+        failure: StorageError | None = None
+        for team in self._teams:
+            self._save_best(team, time.monotonic(), at_the_end=True)
+            version = self._ledger.policies[team.policy_id].policy_version
+            if version != self._saved_versions[team.policy_id]:
+                try:
+                    self._write(team)
+                except StorageError as error:
+                    failure = error
+        if failure is not None:
+            raise StorageError(f"{failure}; what was learned since the checkpoint before is lost") from failure
+
+    def _save(self, team: PolicyTeam, *, milestone: bool = False) -> bool:
+        try:
+            self._write(team, milestone=milestone)
+        except StorageError as error:
+            log.warning("%s; the training goes on", error)
+            self._schedules[team.policy_id].failed(time.monotonic())
+            return False
+        return True
+
+    def _write(self, team: PolicyTeam, *, milestone: bool = False) -> None:
+        """Raises StorageError."""
+        checkpoint = self._snapshot(team)
+        store = self.stores[team.policy_id]
+        path = store.save_milestone(checkpoint) if milestone else store.save(checkpoint)
+        if not milestone:
+            self._saved_versions[team.policy_id] = checkpoint.policy_version
+        log.info("saved %s", path)
+
+    def _snapshot(self, team: PolicyTeam) -> Checkpoint:
+        """A copy that later training does not touch."""
+        learner = self._learners.state(team.policy_id)
+        runtime: dict[str, Any] = {
+            WINDOW: self._windows[team.policy_id].state(),
+            ACTOR: team.inference.actor.generator_state(),
+        }
+        if team.policy_id == 0:
+            runtime[SAMPLER] = self._sampler_state()
+        return Checkpoint(
+            policy_id=team.policy_id,
+            policy_version=int(learner["policy_version"]),
+            env_steps=self._ledger.policies[team.policy_id].trained_frames,
+            learner=learner,
+            train_seconds=self._ledger.train_seconds,
+            best_metric=self._schedules[team.policy_id].best_metric,
+            runtime=cloned(runtime),
+        )
+
+
+def resume(
+    teams: Sequence[PolicyTeam],
+    learners: Learners,
+    saver: Saver,
+    ledger: Ledger,
+    windows: Sequence[EpisodeWindow],
+    *,
+    best: bool,
+) -> Mapping[str, Any]:
+    """Puts every team where its checkpoint left it, and returns the sampler's state (empty: none).
+
+    Raises:
+        CheckpointError: no checkpoint is sound, or it belongs to another network.
+    """
+    sampler_state: Mapping[str, Any] = {}
+    for team, store in zip(teams, saver.stores, strict=True):
+        loaded = store.load_best() if best else store.load_latest()
+        if loaded is None:
+            continue
+        for note in loaded.notes:
+            log.warning("%s", note)
+        checkpoint = loaded.checkpoint
+        learners.load(team.policy_id, checkpoint.learner)
+        for note in store.take_over(loaded):
+            log.warning("%s", note)
+        ledger.resume(
+            team.policy_id,
+            env_steps=checkpoint.env_steps,
+            policy_version=checkpoint.policy_version,
+            train_seconds=checkpoint.train_seconds,
+        )
+        saver.resumed(team.policy_id, best_metric=checkpoint.best_metric)
+        runtime = checkpoint.runtime
+        windows[team.policy_id].restore(runtime[WINDOW])
+        if isinstance(runtime.get(ACTOR), torch.Tensor):
+            team.inference.actor.set_generator_state(runtime[ACTOR])
+        sampler_state = runtime.get(SAMPLER, sampler_state)
+        log.info("policy %d goes on from %s", team.policy_id, loaded.path)
+    return sampler_state

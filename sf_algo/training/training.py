@@ -1,0 +1,99 @@
+"""The loop of a training: work, tell, save, until there is a reason to stop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+from sf_algo.learning.learners import Learners
+from sf_algo.processes.stopping import StopCondition, StopReason
+from sf_algo.rollout.episodes import EpisodeReport
+from sf_algo.sampling.samplers import Sampler
+from sf_algo.summaries.reporter import Reporter
+from sf_algo.summaries.status_line import Snapshot
+from sf_algo.timing import Profiler
+from sf_algo.training.ledger import Ledger
+from sf_algo.training.saving import Saver
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.25
+
+
+class StageMeter:
+    """Which stage limits the speed: the one that was busy for the largest share of the time."""
+
+    def __init__(self) -> None:
+        self._before: Mapping[str, float] = {}
+        self._at = time.monotonic()
+
+    def shares(self, seconds: Mapping[str, float]) -> dict[str, float]:
+        """Share of the time since the last call (0 to 1) that each stage has been busy."""
+        now = time.monotonic()
+        span = max(1e-6, now - self._at)
+        shares = {name: (total - self._before.get(name, 0.0)) / span for name, total in seconds.items()}
+        self._before, self._at = dict(seconds), now
+        return shares
+
+
+def bottleneck(shares: Mapping[str, float]) -> str:
+    """For example `learner 93 %`."""
+    name = max(shares, key=lambda stage: shares[stage])
+    return f"{name} {min(1.0, shares[name]):.0%}"
+
+
+class TrainingLoop:
+    """Drives a sampler. `run` returns why it ended; what goes wrong comes through as an exception."""
+
+    def __init__(
+        self,
+        *,
+        stop: StopCondition,
+        ledger: Ledger,
+        reporter: Reporter,
+        frameskip: int,
+        profile: bool = False,
+    ) -> None:
+        """`profile`: measure where the time goes once the first iteration has been trained."""
+        self._stop = stop
+        self._ledger = ledger
+        self._reporter = reporter
+        self._frameskip = frameskip
+        self._wants_profile = profile
+        self._profiler: Profiler | None = None
+        self._meter = StageMeter()
+        self._shares: Mapping[str, float] = {}
+
+    def on_episodes(self, episodes: list[EpisodeReport]) -> None:
+        for episode in episodes:
+            self._reporter.episode(
+                episode.policy_id,
+                reward=episode.reward,
+                num_frames=episode.num_steps * self._frameskip,
+                stats=episode.stats,
+            )
+
+    def run(self, sampler: Sampler, learners: Learners, saver: Saver | None) -> StopReason:
+        """`saver` is None where nothing is saved."""
+        if self._wants_profile:
+            self._profiler = Profiler([sampler, learners], lambda: self._ledger.trained_frames)
+        self._reporter.announce("train", self.snapshot())
+        while (reason := self._stop.reason) is None:
+            sampler.work(min(time.monotonic() + _TICK_S, self._stop.deadline))
+            if self._reporter.status_due:
+                seconds = {**sampler.stage_seconds(), "learner": learners.training_s}
+                self._shares = self._meter.shares(seconds)
+                self._reporter.update(self.snapshot())
+            if self._profiler is not None and not self._profiler.has_begun and self._ledger.training_s > 0:
+                self._profiler.begin()
+            if saver is not None:
+                saver.save_due()
+        if self._profiler is not None:
+            log.info("%s", self._profiler.report())
+        return reason
+
+    def snapshot(self, *, final: bool = False) -> Snapshot:
+        shares = self._shares
+        perf = {f"busy_{name}": share for name, share in shares.items()}
+        return self._ledger.snapshot(bottleneck=bottleneck(shares) if shares else "", stats={}, perf=perf, final=final)

@@ -1,0 +1,172 @@
+"""The evaluation command: loads a checkpoint, plays, prints a table, writes JSON and perhaps a video."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from sf_algo.checkpoints import CheckpointStore, LoadedCheckpoint
+from sf_algo.config import Config
+from sf_algo.envs.factory import EnvSections, make_env, remove_leftovers
+from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
+from sf_algo.errors import CheckpointError
+from sf_algo.files import write_bytes_atomically
+from sf_algo.learning.build import build_learner, build_model
+from sf_algo.model.actor import Actor
+from sf_algo.model.actor_critic import ActorCritic
+from sf_algo.paths import ExperimentPaths
+from sf_algo.processes.stopping import StopCondition, stop_on_signals
+from sf_algo.watching.drawing import drawing, prepare_drawing
+from sf_algo.watching.evaluation import EpisodeResult, FrameSource, Player, PlayLimits, summarize, table
+from sf_algo.watching.video import mp4_writer, require_video
+
+
+def run_evaluation(config: Config) -> int:
+    """Plays until the limits, Ctrl-C or SIGTERM; returns the exit code.
+
+    Raises:
+        SfAlgoError: no checkpoint, no environment, no video package.
+    """
+    evaluation = config.evaluation
+    if evaluation.save_video:
+        require_video()
+    prepare_drawing(config)
+    paths = ExperimentPaths(config.run.experiment_dir)
+    loaded = _load(config, paths)
+    seed = config.run.seed if config.run.seed is not None else secrets.randbelow(2**31)
+    stop = StopCondition(time_left_s=math.inf)
+    results: list[EpisodeResult] = []
+    with stop_on_signals(stop), ExitStack() as stack:
+        stack.callback(remove_leftovers, config.run.env)
+        env = _make_env(config)
+        stack.callback(env.close)
+        actor, model = _make_actor(config, env.spec, loaded, seed)
+        player = Player(env, actor, rnn_state_size=model.rnn_state_size, seed=seed)
+        show = stack.enter_context(_video(config, paths, env.spec)) if evaluation.save_video else _nothing
+        limits = PlayLimits(
+            max_episodes=evaluation.max_num_episodes,
+            max_frames=evaluation.max_num_frames,
+            frames_per_second=0 if evaluation.no_render or evaluation.save_video else evaluation.fps,
+        )
+        print(f"policy {evaluation.policy_index} from {loaded.path}, seed {seed}", flush=True)
+        for finished in player.play(limits, show=show, stopped=lambda: stop.reason is not None):
+            for result in finished:
+                print(_line(result), flush=True)
+            results += finished
+        frames = player.frames
+    _tell(config=config, paths=paths, loaded=loaded, seed=seed, results=results, frames=frames)
+    return stop.reason.exit_code if stop.reason is not None else 0
+
+
+def _load(config: Config, paths: ExperimentPaths) -> LoadedCheckpoint:
+    store = CheckpointStore(paths.checkpoints(config.evaluation.policy_index), keep=1)
+    best = config.run.load_checkpoint_kind == "best"
+    loaded = store.load_best() if best else store.load_latest()
+    if loaded is None:
+        kind = "best checkpoint" if best else "checkpoint"
+        raise CheckpointError(
+            f"there is no {kind} in {store.folder} yet; train longer, or check --experiment, --policy_index "
+            "and --load_checkpoint_kind"
+        )
+    for note in loaded.notes:
+        print(f"note: {note}")
+    return loaded
+
+
+def _make_env(config: Config) -> Env:
+    evaluation = config.evaluation
+    env_cfg = config.env
+    if evaluation.render_action_repeat is not None:
+        env_cfg = replace(env_cfg, env_frameskip=evaluation.render_action_repeat)
+    window = not evaluation.no_render and not evaluation.save_video
+    placement = EnvPlacement(
+        policy_index=evaluation.policy_index,
+        render_mode="human" if window else "rgb_array" if evaluation.save_video else None,
+        asynchronous=window and evaluation.fps == 0,
+        record_to=evaluation.record_to,
+    )
+    sections = EnvSections(env=env_cfg, doom=config.doom, dmlab=config.dmlab)
+    if placement.render_mode is None:
+        return make_env(config.run.env, sections, placement)
+    with drawing(config.run.env):
+        return make_env(config.run.env, sections, placement)
+
+
+def _make_actor(config: Config, spec: EnvSpec, loaded: LoadedCheckpoint, seed: int) -> tuple[Actor, ActorCritic]:
+    cpu = torch.device("cpu")
+    torch.set_num_threads(1)  # one agent is too little work to share
+    model = build_model(config, spec, cpu, seed=seed)
+    build_learner(config, model, cpu, policy_id=0, seed=seed).load_state_dict(loaded.checkpoint.learner)
+    evaluation = config.evaluation
+    actor = Actor(
+        model,
+        seed=seed,
+        deterministic=evaluation.eval_deterministic,
+        sample_continuous=evaluation.continuous_actions_sample,
+    )
+    return actor, model
+
+
+def _nothing(env: Env) -> None:
+    pass
+
+
+@contextmanager
+def _video(config: Config, paths: ExperimentPaths, spec: EnvSpec) -> Iterator[Callable[[Env], None]]:
+    evaluation = config.evaluation
+    path = paths.video(evaluation.video_name)
+    with mp4_writer(path, fps=evaluation.fps / spec.frameskip) as write:
+        frames = FrameSource(write, evaluation.video_frames)
+
+        def show(env: Env) -> None:
+            with drawing(config.run.env):
+                frames(env)
+
+        yield show
+    print(f"video: {path}")
+
+
+def _line(result: EpisodeResult) -> str:
+    agent = f" agent {result.agent}" if result.agent else ""
+    true_reward = result.metrics()["true_reward"]
+    true = f" (true {true_reward:.3f})" if true_reward != result.reward else ""
+    return f"episode {result.episode}{agent}: reward {result.reward:.3f}{true}, {result.num_frames} frames"
+
+
+def _tell(
+    *,
+    config: Config,
+    paths: ExperimentPaths,
+    loaded: LoadedCheckpoint,
+    seed: int,
+    results: list[EpisodeResult],
+    frames: int,
+) -> None:
+    if not results:
+        print(f"no episode ended within {frames} frames")
+    else:
+        print(f"{len(results)} episodes, {frames} frames")
+        print(table(summarize(results)))
+    document: dict[str, Any] = {
+        "version": 1,
+        "env": config.run.env,
+        "experiment": config.run.experiment,
+        "policy": config.evaluation.policy_index,
+        "checkpoint": loaded.path.name,
+        "env_steps": loaded.checkpoint.env_steps,
+        "seed": seed,
+        "deterministic": config.evaluation.eval_deterministic,
+        "frames": frames,
+        "metrics": summarize(results),
+        "episodes": [{"episode": r.episode, "agent": r.agent, "frames": r.num_frames, **r.metrics()} for r in results],
+    }
+    path = paths.evaluation(config.evaluation.policy_index)
+    write_bytes_atomically(path, json.dumps(document, indent=2).encode() + b"\n", what="evaluation")
+    print(f"results: {path}")

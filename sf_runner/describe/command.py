@@ -1,0 +1,153 @@
+"""Commands as argument lists: splitting text, giving parameter values a text, choosing the interpreter."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence, Set
+from enum import Enum
+from pathlib import PurePath
+
+from sf_runner.basics.errors import DescriptionError
+
+_MAX_ARGUMENT_BYTES = 128 * 1024 - 1
+"""Linux refuses to start a program with a longer single argument (MAX_ARG_STRLEN, the final NUL included)."""
+
+_QUOTED_OR_ESCAPED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
+_SHELL_OPERATORS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>>", "2>&1", "&>"})
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_ADDRESS = re.compile(r"<.* at 0x[0-9a-fA-F]+>", re.DOTALL)
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_INTERPRETERS = frozenset({"python", "python3"})
+
+
+def split_command(cmd: str | Sequence[str]) -> tuple[str, ...]:
+    """A command as arguments. A list is taken as it is.
+
+    Text is split with the quoting rules of a POSIX shell, a backslash at the end of a line continuing it;
+    nothing in it is expanded.
+
+    Raises:
+        DescriptionError: nothing to run, an open quote, or shell syntax that no shell is there to understand.
+    """
+    if isinstance(cmd, str):
+        argv = _split_text(cmd)
+    elif isinstance(cmd, Sequence) and all(isinstance(part, (str, PurePath)) for part in cmd):
+        argv = tuple(str(part) for part in cmd)
+    else:
+        raise DescriptionError(f"cmd must be text or a list of texts, not {_kind(cmd)}")
+    if not argv or not argv[0]:
+        raise DescriptionError("cmd is empty; give the program to run")
+    for argument in argv:
+        check_argument(argument, "cmd")
+    return argv
+
+
+def _split_text(cmd: str) -> tuple[str, ...]:
+    cmd = _QUOTED_OR_ESCAPED.sub(lambda m: "" if m[0] == "\\\n" else m[0], cmd.replace("\\\r\n", "\\\n"))
+    bare = _QUOTED_OR_ESCAPED.sub("Q", cmd).split()
+    operators = [token for token in bare if token in _SHELL_OPERATORS]
+    if operators:
+        raise DescriptionError(
+            f"cmd contains the shell operator {operators[0]!r} but no shell runs it; "
+            "quote it, or give cmd=['bash', '-c', '...']"
+        )
+    try:
+        argv = tuple(shlex.split(cmd))
+    except ValueError as error:
+        raise DescriptionError(f"cmd cannot be split into arguments ({error}): {cmd!r}") from None
+    if argv and _ASSIGNMENT.match(argv[0]):
+        raise DescriptionError(f"cmd starts with {argv[0]!r}; give environment variables as env_vars={{...}}")
+    return argv
+
+
+def value_text(value: object) -> str:
+    """The text of a parameter's value, in the argument `--name=<text>` and in the experiment's name.
+
+    It is `f"{value}"`: True, None, 1e-05 and {'a': 1} look like that, '' gives nothing. An Enum member gives
+    its value, and numpy scalars inside a container give plain numbers. Use `json.dumps` in the description
+    where a program wants JSON.
+
+    Raises:
+        DescriptionError: the text would not be the same at the next start (sets, objects shown by address).
+    """
+    if type(value) in _PLAIN:  # nearly all there are, of which a large grid has many
+        return str(value)
+    if isinstance(value, str) and not isinstance(value, Enum):
+        return str(value)
+    text = format(_checked(value, nested=False))
+    if "<" in text and _ADDRESS.search(text):
+        raise DescriptionError(f"a value of type {_kind(value)} has no stable text ({text!r}); pass text or a number")
+    return text
+
+
+def _checked(value: object, *, nested: bool) -> object:
+    """The value whose text is wanted: Enum members and, inside containers, numpy scalars unwrapped."""
+    if isinstance(value, Enum):
+        return _checked(value.value, nested=nested)
+    if isinstance(value, Set):
+        raise DescriptionError(f"a {_kind(value)} has no stable order; pass a list")
+    if isinstance(value, bytes):
+        raise DescriptionError("bytes cannot become an argument; pass text")
+    if type(value) is list:
+        return [_checked(item, nested=True) for item in value]
+    if type(value) is tuple:
+        return tuple(_checked(item, nested=True) for item in value)
+    if type(value) is dict:
+        return {_checked(key, nested=True): _checked(item, nested=True) for key, item in value.items()}
+    if nested and type(value).__module__ == "numpy" and hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return value.item()
+    return value
+
+
+def check_argument(argument: str, what: str) -> None:
+    """Refuse text that no program can be given as an argument or environment variable.
+
+    Raises:
+        DescriptionError: a NUL character, text that is not valid Unicode, or more than 128 KiB.
+    """
+    if "\0" in argument:
+        raise DescriptionError(f"{what} contains a NUL character: {argument[:80]!r}")
+    if argument.isascii():
+        size = len(argument)
+    else:
+        try:
+            size = len(argument.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError:
+            raise DescriptionError(f"{what} is not valid Unicode: {argument[:80]!r}") from None
+    if size > _MAX_ARGUMENT_BYTES:
+        raise DescriptionError(f"{what} is {size} bytes long; an argument can have {_MAX_ARGUMENT_BYTES}. Pass a file.")
+
+
+def environment(env_vars: Mapping[str, object] | None) -> dict[str, str]:
+    """Environment variables as text.
+
+    Raises:
+        DescriptionError: not a mapping, or a name or value that cannot be in an environment.
+    """
+    if env_vars is None:
+        return {}
+    if not isinstance(env_vars, Mapping):
+        raise DescriptionError(f"env_vars must be a dict, not {_kind(env_vars)}")
+    env: dict[str, str] = {}
+    for key, value in env_vars.items():
+        name = str(key)
+        if not name or "=" in name:
+            raise DescriptionError(f"env_vars: {name!r} is no name of an environment variable")
+        text = value_text(value)
+        check_argument(name, "env_vars: a name")
+        check_argument(text, f"env_vars[{name!r}]")
+        env[name] = text
+    return env
+
+
+def runtime_argv(argv: Sequence[str], interpreter: str = sys.executable) -> list[str]:
+    """What is really started: a leading `python` or `python3` becomes the interpreter of the runner."""
+    if argv and argv[0] in _INTERPRETERS and interpreter:
+        return [interpreter, *argv[1:]]
+    return list(argv)
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

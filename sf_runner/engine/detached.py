@@ -1,0 +1,50 @@
+"""A run whose experiments go on without a runner, as far as they write down themselves how they fare.
+
+The journal has one writer, the runner; what it would write now is folded into a copy of the state, for people to see.
+"""
+
+from __future__ import annotations
+
+from sf_runner.basics.paths import RunPaths
+from sf_runner.engine.launching import known_attempts
+from sf_runner.engine.outcomes import events_of
+from sf_runner.engine.scheduler import Policy
+from sf_runner.state.fold import RunState
+
+_LOOK_EVERY_S = 2.0
+WITH_RECORDS = ("slurm",)
+"""Backends whose experiments write such records."""
+
+
+class DetachedRun:
+    """Looks at most every two seconds."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._paths = paths
+        self._observer: object = None
+        self._looked_at = float("-inf")
+        self._seen: tuple[int, float] = (0, 0.0)
+        self._shown: RunState | None = None
+
+    def state(self, state: RunState, now: float) -> RunState:
+        """The state with what happened since; the same one where nothing can have happened."""
+        opened = state.opened
+        if not state.active or opened is None or opened.backend not in WITH_RECORDS:
+            return state
+        seen = (id(state), state.last_event_at)
+        if self._shown is None or seen != self._seen or now - self._looked_at >= _LOOK_EVERY_S:
+            self._seen, self._looked_at = seen, now
+            self._shown = self._look(state)
+        return self._shown
+
+    def _look(self, state: RunState) -> RunState:
+        from sf_runner.backends.slurm.observe import Observer
+
+        if not isinstance(self._observer, Observer):
+            self._observer = Observer(self._paths.slurm_dir)
+        shown = state.branch()
+        policy = Policy(max_retries=state.max_retries)
+        for report in self._observer.look(known_attempts(state, self._paths)):
+            for event in events_of(report, shown.jobs, lambda record: self._paths.job(record.job_id), policy):
+                shown.apply(event)
+        return shown

@@ -1,0 +1,343 @@
+"""The run loop: hear what happened, write it down, decide, act, wait. One step of it reads as a checklist."""
+
+from __future__ import annotations
+
+import selectors
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from sf_runner.backends.base import Backend, Report
+from sf_runner.basics.requests import Request, answer, take
+from sf_runner.describe.plan import Job
+from sf_runner.engine.launching import LaunchBuilder
+from sf_runner.engine.notify import Notifier
+from sf_runner.engine.outcomes import events_of, last_sign_of_life
+from sf_runner.engine.scheduler import Hold, LaunchMemory, Policy, Start, breaker_tripped, decide, overdue
+from sf_runner.engine.screen import RunView, Screen
+from sf_runner.engine.slot_manager import SlotManager
+from sf_runner.linux.lifeline import Lifeline
+from sf_runner.linux.signals import SignalInbox
+from sf_runner.slots.table import SlotRequest
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import ACTIVE, Cancelled, Failed, JobRecord, Running, Stopping, StopReason, Waiting
+from sf_runner.store.journal import Journal
+
+_TICK_S = 0.5
+_SYNC_S = 1.0
+_SUPERVISE_S = 1.0
+_ABSENT_S = 2 * _SUPERVISE_S
+
+Ending = Literal["finished", "drained", "detached"]
+
+
+class RunLoop:
+    """Runs a plan to its end. The caller holds the run's lock and has replayed and reconciled the journal."""
+
+    def __init__(
+        self,
+        *,
+        jobs: Mapping[str, Job],
+        state: RunState,
+        journal: Journal,
+        backend: Backend,
+        slots: SlotManager,
+        requests: Mapping[str, SlotRequest],
+        launches: LaunchBuilder,
+        policy: Policy,
+        screen: Screen,
+        signals: SignalInbox,
+        lifeline: Lifeline | None = None,
+        notifier: Notifier | None = None,
+        leave_when_submitted: bool = False,
+    ) -> None:
+        self._jobs = jobs
+        self._state = state
+        self._journal = journal
+        self._backend = backend
+        self._slots = slots
+        self._requests = requests
+        self._launches = launches
+        self._policy = policy
+        self._screen = screen
+        self._signals = signals
+        self._lifeline = lifeline
+        self._notifier = notifier
+        self._leave_when_submitted = leave_when_submitted
+        self._memory = LaunchMemory()
+        self._news: list[ev.Event] = []
+        self._unsent: list[Start] = []
+        self._hold = Hold(why="nothing_ready")
+        self._synced_at = self._supervised_at = self._ticked_at = 0.0
+        self._back_at = 0.0
+        self._interrupts = 0
+        self._detach = False
+        self._line_rang = True
+        """Whether the lifeline may have something to say; it is not asked at every step."""
+        self.interrupted_by: int | None = None
+
+    def run(self, adopted: Sequence[Report], news: Sequence[ev.Event] = ()) -> Ending:
+        """Until every job ended, or nothing is started any more and nothing runs, or it was told to let go.
+
+        `adopted`: what the backend found of earlier attempts. `news`: events already written, to be shown.
+        """
+        with selectors.DefaultSelector() as selector:
+            lifeline = (self._lifeline.fd,) if self._lifeline is not None else ()
+            for fd in (self._signals.fd, *lifeline, *self._backend.fds(), *self._screen.fds()):
+                selector.register(fd, selectors.EVENT_READ)
+            self._screen.start(self.view())
+            self._news.extend(news)
+            self._take_reports(adopted)
+            self._go_on_stopping()
+            while True:
+                self._step()
+                if self._detach:
+                    return "detached"
+                if not self._state.active and not self._unsent and not self._journal.trouble:
+                    if self._state.finished:
+                        return "finished"
+                    if self._state.draining is not None:
+                        return "drained"
+                ready = selector.select(self._timeout())
+                self._line_rang = any(key.fd in lifeline for key, _ in ready)
+
+    def _step(self) -> None:
+        now = time.time()
+        self._take_signals(now)
+        if self._line_rang and self._lifeline is not None and self._lifeline.is_cut():
+            self._detach_now(now)
+        self._take_reports(self._backend.poll(now))
+        self._look_at_slots(now)
+        self._take_requests(now)
+        self._supervise(now)
+        self._check_breaker(now)
+        self._choose_starts(now)
+        self._notify()
+        self._commit(now)
+        self._leave(now)
+        news, self._news = self._news, []
+        self._screen.update(news, self.view())
+
+    def stop_screen(self) -> None:
+        self._screen.stop(self.view())
+
+    def view(self) -> RunView:
+        trouble = self._journal.trouble
+        return RunView(
+            now=time.time(),
+            state=self._state,
+            gpus=self._slots.snapshot,
+            hold=self._hold.text,
+            trouble=f"cannot write {self._journal.path}: {trouble}; nothing is started until it can" if trouble else "",
+        )
+
+    def _emit(self, event: ev.Event) -> None:
+        self._journal.append((event,))
+        self._state.apply(event)
+        self._news.append(event)
+
+    def _note(self, text: str, job: str = "", level: Literal["info", "warning", "error"] = "warning") -> None:
+        self._emit(ev.Note(t=time.time(), text=text, job=job, level=level))
+
+    # ---- what happened -------------------------------------------------------------------------------------
+
+    def _take_reports(self, reports: Sequence[Report]) -> None:
+        for report in reports:
+            for event in events_of(report, self._state.jobs, self._launches.paths, self._policy):
+                if isinstance(event, ev.AttemptEnded):
+                    peak = self._slots.freed(event.job, time.time())
+                    self._emit(event if peak is None else replace(event, gpu_peak_mb=peak))
+                else:
+                    self._emit(event)
+
+    def _take_signals(self, now: float) -> None:
+        for signum in self._signals.take():
+            if signum == signal.SIGHUP:
+                self._detach_now(now)
+                continue
+            self.interrupted_by = signum
+            self._interrupts += 1
+            if signum == signal.SIGTERM and self._interrupts == 1:
+                self._interrupts = 2
+            self._wind_down(now, self._interrupts)
+
+    def _wind_down(self, now: float, level: int) -> None:
+        """1: nothing is started any more; 2: running jobs are told to end; 3: they are killed."""
+        reason: ev.DrainReason = "interrupted" if level == 1 else "terminated" if level == 2 else "killed"
+        if self._state.draining is None or self._state.draining.reason != reason:
+            self._emit(ev.RunDraining(t=now, reason=reason))
+        if level >= 2:
+            for record in list(self._state.active.values()):
+                self._stop(record, "shutdown", now, kill=level >= 3)
+
+    def _detach_now(self, now: float) -> None:
+        self._emit(ev.RunDraining(t=now, reason="detached"))
+        self._detach = True
+
+    def _take_requests(self, now: float) -> None:
+        for request in self._screen.requests():
+            self._obey(request, now)
+        if now - self._ticked_at >= _TICK_S:
+            self._ticked_at = now
+            for request in take(self._launches.run_paths.requests_dir):
+                answer(request, self._obey(request, now))
+
+    def _look_at_slots(self, now: float) -> None:
+        warnings, lost = self._slots.refresh(now)
+        for text in warnings:
+            self._note(text)
+        for job in lost:
+            record = self._state.jobs[job]
+            if not isinstance(record.state, Stopping):
+                self._note("its GPU was lost; it is ended and will be started again elsewhere", job)
+                self._stop(record, "slot_lost", now)
+
+    def _notify(self) -> None:
+        if self._notifier is not None:
+            for text in self._notifier.took(self._news, self._state):
+                self._note(text)
+
+    # ---- what people ask for -------------------------------------------------------------------------------
+
+    def _obey(self, request: Request, now: float) -> str:
+        """Do it; what was done, in one line."""
+        if request.action in ("cancel", "kill"):
+            return self._cancel(request, now)
+        if request.action == "retry":
+            return self._retry(request, now)
+        if request.action in ("pause", "resume"):
+            self._emit(ev.LaunchingChanged(t=now, paused=request.action == "pause"))
+            return "launching paused" if request.action == "pause" else "launching resumed"
+        if request.action == "parallel":
+            number = max(1, request.number)
+            self._emit(ev.LaunchingChanged(t=now, max_parallel=number))
+            self._backend.set_parallel(number)
+            return f"at most {number} side by side"
+        if request.action == "detach":
+            self._detach_now(now)
+            return "the runner lets go; running jobs go on"
+        self._wind_down(now, 1 if request.action == "drain" else 2)
+        return "nothing is started any more" if request.action == "drain" else "the run is being ended"
+
+    def _cancel(self, request: Request, now: float) -> str:
+        wanted = list(request.jobs) or list(self._state.jobs)
+        waiting = running = 0
+        for job in wanted:
+            record = self._state.jobs.get(job)
+            if record is None:
+                continue
+            if isinstance(record.state, ACTIVE):
+                self._stop(record, "cancelled", now, kill=request.action == "kill")
+                running += 1
+            elif isinstance(record.state, Waiting):
+                self._emit(ev.JobCancelled(t=now, job=job))
+                waiting += 1
+        return f"{running} running told to end, {waiting} waiting cancelled"
+
+    def _retry(self, request: Request, now: float) -> str:
+        wanted = request.jobs or [r.job_id for r in self._state.failures()]
+        again = 0
+        for job in wanted:
+            record = self._state.jobs.get(job)
+            if record is not None and record.planned and isinstance(record.state, Failed | Cancelled):
+                self._emit(ev.JobRequeued(t=now, job=job))
+                again += 1
+        return f"{again} will be tried again"
+
+    # ---- supervision ---------------------------------------------------------------------------------------
+
+    def _supervise(self, now: float) -> None:
+        if now - self._supervised_at < _SUPERVISE_S:
+            return
+        if now - self._supervised_at > max(_ABSENT_S, (self._policy.stall_timeout_s or 0) / 2):
+            self._back_at = now
+        self._supervised_at = now
+        for record in list(self._state.active.values()):
+            sign = None
+            if self._policy.stall_timeout_s and isinstance(record.state, Running):
+                sign = last_sign_of_life(self._launches.paths(record), record.attempts, record.state.started_at)
+            reason = overdue(record, self._policy, now, sign, back_at=self._back_at)
+            if reason is not None:
+                self._stop(record, reason, now)
+
+    def _stop(self, record: JobRecord, reason: StopReason, now: float, *, kill: bool = False) -> None:
+        state = record.state
+        if not isinstance(state, Stopping):
+            self._emit(ev.StopRequested(t=now, job=record.job_id, attempt=record.attempts, reason=reason))
+        self._backend.stop(record.job_id, "kill" if kill else "terminate", self._policy.grace_s)
+
+    def _check_breaker(self, now: float) -> None:
+        if self._state.draining is None and (why := breaker_tripped(self._state, self._policy)):
+            self._note(f"no further experiment is started: {why}", level="error")
+            self._emit(ev.RunDraining(t=now, reason="max_failures"))
+
+    def _go_on_stopping(self) -> None:
+        """What an earlier runner was ending: it may have been killed before it could ask for it."""
+        for record in self._state.active.values():
+            if isinstance(record.state, Stopping):
+                self._backend.stop(record.job_id, "terminate", self._policy.grace_s)
+
+    # ---- launching -----------------------------------------------------------------------------------------
+
+    def _choose_starts(self, now: float) -> None:
+        if self._detach:
+            return
+        self._state.release_delayed(now)
+        while not self._journal.trouble:
+            decision = decide(self._state, self._slots.table, self._requests, self._policy, self._memory, now)
+            if isinstance(decision, Hold):
+                self._hold = decision
+                break
+            record = decision.job
+            self._slots.taken(record, decision.placement, decision.table)
+            self._unsent.append(decision)
+            self._emit(
+                ev.AttemptSubmitted(
+                    t=now,
+                    job=record.job_id,
+                    attempt=record.attempts + 1,
+                    placement=decision.placement.to_json(),
+                )
+            )
+        self._give_up_if_stuck(now)
+
+    def _give_up_if_stuck(self, now: float) -> None:
+        """Nothing runs, and what waits can never be placed: say so instead of waiting for ever."""
+        hold = self._hold
+        if hold.why != "no_room" or self._state.active or self._state.draining or self._slots.waiting_for_memory:
+            return
+        if all(refusal.kind in ("never", "lost") for refusal in hold.reasons):
+            self._note(f"no waiting experiment can be placed: {hold.reasons[0].reason}", level="error")
+            self._emit(ev.RunDraining(t=now, reason="max_failures"))
+
+    def _commit(self, now: float) -> None:
+        """Write the events; only then let the backend start what they say is submitted."""
+        if not self._journal.flush():
+            return
+        for start in self._unsent:
+            self._backend.submit(self._launches.launch(self._jobs[start.job.job_id], start.job, start.placement))
+        self._unsent.clear()
+        if now - self._synced_at >= _SYNC_S:
+            self._synced_at = now
+            self._journal.sync_soon()
+
+    def _leave(self, now: float) -> None:
+        """Submit and leave: everything that could be submitted has been."""
+        if not self._leave_when_submitted or self._unsent:
+            return
+        nothing_more = self._state.draining is not None or not self._state.ready()
+        if nothing_more and self._backend.settled():
+            self._detach_now(now)
+
+    def _timeout(self) -> float:
+        now = time.time()
+        until = [now + _TICK_S]
+        if self._hold.until is not None:
+            until.append(self._hold.until)
+        wake = self._backend.next_wake()
+        if wake is not None:
+            until.append(wake)
+        return max(0.0, min(until) - now)

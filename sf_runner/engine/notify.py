@@ -1,0 +1,139 @@
+"""`--notify_command`: tells people elsewhere that a run has ended, or that something has failed for the first time.
+
+The command gets what there is to say in its environment (docs/tui.md lists the variables). It runs beside the run and
+is never waited for while that goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sf_runner.basics.paths import RunPaths
+from sf_runner.engine.notify_events import NotifyEvent
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.summary import headline
+
+_MAX_TEXT = 60_000
+"""The kernel takes no variable longer than 128 KiB."""
+_PATIENCE_S = 10.0
+
+
+@dataclass(kw_only=True)
+class _Hook:
+    event: NotifyEvent
+    process: subprocess.Popen[bytes]
+
+
+class Notifier:
+    """Starts the command and says what went wrong with it, one line each.
+
+    `on`: which events are told. `failure_told`: an earlier runner of this start has told the first failure.
+    """
+
+    def __init__(
+        self, command: str, on: Sequence[NotifyEvent], run_paths: RunPaths, *, failure_told: bool = False
+    ) -> None:
+        self._command = command
+        self._on = on
+        self._paths = run_paths
+        self._failure_told = failure_told or "first_failure" not in on
+        self._started = time.time()
+        self._hooks: list[_Hook] = []
+
+    def took(self, events: Sequence[ev.Event], state: RunState) -> list[str]:
+        """Look at what happened; what to tell about commands that failed. Costs nothing when nothing did."""
+        if not self._failure_told:
+            for event in events:
+                if isinstance(event, ev.AttemptEnded) and event.verdict == "failed":
+                    self._failure_told = True
+                    return [*self._start("first_failure", self._failure(event, state), state), *self._collect()]
+        return self._collect() if self._hooks else []
+
+    def ended(self, state: RunState, exit_code: int, summary: Sequence[str]) -> list[str]:
+        """The run is over: tell it, and give every command that still runs a moment to end."""
+        troubles: list[str] = []
+        if "end" in self._on:
+            more = {"EXIT_CODE": str(exit_code), "SUMMARY": "\n".join(summary)}
+            troubles += self._start("end", more, state)
+        deadline = time.monotonic() + _PATIENCE_S
+        for hook in self._hooks:
+            try:
+                hook.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                troubles.append(
+                    f"--notify_command ({hook.event}) is still running after {_PATIENCE_S:.0f} s; left alone"
+                )
+        return [*troubles, *self._collect()]
+
+    def _failure(self, event: ev.AttemptEnded, state: RunState) -> dict[str, str]:
+        log = self._paths.job(event.job).attempt_log(event.attempt)
+        cause = event.cause.summary if event.cause is not None else ""
+        summary = f"{event.job} failed: {cause}\n{log.absolute()}\n{headline(state)} so far"
+        return {"SUMMARY": summary, "FAILED_JOB": event.job, "FAILED_CAUSE": cause, "FAILED_LOG": str(log.absolute())}
+
+    def _start(self, event: NotifyEvent, more: Mapping[str, str], state: RunState) -> list[str]:
+        env = {**os.environ, **hook_environment(event, more, state, self._paths, time.time() - self._started)}
+        try:
+            with self._paths.notify_log.open("ab") as log:
+                # In our session, so that it counts as a helper of the runner and not as something a job left behind.
+                process = subprocess.Popen(
+                    ["/bin/sh", "-c", self._command], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+        except OSError as exc:
+            return [f"--notify_command ({event}) could not be started: {exc.strerror or exc}"]
+        self._hooks.append(_Hook(event=event, process=process))
+        return []
+
+    def _collect(self) -> list[str]:
+        troubles = []
+        for hook in list(self._hooks):
+            code = hook.process.poll()
+            if code is None:
+                continue
+            self._hooks.remove(hook)
+            if code != 0:
+                how = f"exit code {code}" if code > 0 else f"signal {-code}"
+                said = _last_line(self._paths)
+                troubles.append(
+                    f"--notify_command ({hook.event}) failed with {how}{': ' + said if said else ''} "
+                    f"(its output: {self._paths.notify_log})"
+                )
+        return troubles
+
+
+def hook_environment(
+    event: NotifyEvent, more: Mapping[str, str], state: RunState, run_paths: RunPaths, elapsed_s: float
+) -> dict[str, str]:
+    """The variables a notification command gets besides the runner's own."""
+    values = {
+        "EVENT": event,
+        "RUN": state.run_name,
+        "RUN_DIR": str(run_paths.root.absolute()),
+        "TITLE": f"{state.run_name}: {headline(state)}",
+        "TOTAL": str(state.total),
+        "SUCCEEDED": str(state.count("Succeeded")),
+        "FAILED": str(state.count("Failed")),
+        "CANCELLED": str(state.count("Cancelled")),
+        "RUNNING": str(len(state.active)),
+        "WAITING": str(state.count("Waiting")),
+        "ELAPSED_S": str(round(elapsed_s)),
+        **more,
+    }
+    return {f"SF_RUNNER_{name}": value[:_MAX_TEXT].replace("\0", "") for name, value in values.items()}
+
+
+def _last_line(run_paths: RunPaths) -> str:
+    """What the command said last."""
+    try:
+        with run_paths.notify_log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1][:200] if said else ""

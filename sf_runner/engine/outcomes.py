@@ -1,0 +1,125 @@
+"""What the files of an attempt say about it: whether it was done, why it failed, when it last wrote anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sf_runner.backends.base import Ended, NotStarted, Remark, Report, Started
+from sf_runner.basics.paths import JobPaths
+from sf_runner.engine.scheduler import Policy, judge
+from sf_runner.progress import Progress, read_progress
+from sf_runner.state import events as ev
+from sf_runner.state.failures import explain, make_cause
+from sf_runner.state.jobs import ACTIVE, FailureCause, JobRecord, Stopping
+
+_CLOCK_SKEW_S = 1.0
+"""Between the machine that runs the job and this one."""
+
+
+def attempt_progress(path: str | Path, since: float) -> Progress | None:
+    """What the progress file says, unless an attempt before `since` (unix seconds) left it behind."""
+    progress = read_progress(path)
+    return progress if progress is not None and progress.time_unix_s >= since - _CLOCK_SKEW_S else None
+
+
+def is_completed(paths: JobPaths, since: float) -> bool:
+    """Whether the attempt started at `since` says in its progress file that it did everything it was to do."""
+    progress = attempt_progress(paths.progress, since)
+    return progress is not None and progress.done
+
+
+def cause_of(record: JobRecord, report: Ended | NotStarted, paths: JobPaths, policy: Policy) -> FailureCause | None:
+    """Why the attempt failed; None when it exited with 0."""
+    if isinstance(report, NotStarted):
+        return make_cause("spawn", report.error, report.error)
+    if isinstance(record.state, Stopping) and record.state.reason in ("timeout", "stalled"):
+        return _too_long(record, record.state.reason == "stalled", policy)
+    if report.cause is not None:
+        return report.cause
+    if report.record is None:
+        if not paths.attempt_log(report.attempt).exists():
+            return make_cause("lost", "the runner was killed before it could start it", "not started")
+        return make_cause("lost", "nobody saw how it ended (the runner was gone)", "lost")
+    code, signum = report.record.get("exit_code"), report.record.get("signal")
+    if code == 0:
+        return None
+    return explain(paths.attempt_log(report.attempt), code=code, signum=signum)
+
+
+def _too_long(record: JobRecord, stalled: bool, policy: Policy) -> FailureCause:
+    limit_s = policy.stall_timeout_s if stalled else record.timeout_s or policy.timeout_s
+    # The limit may have been that of an earlier start, which told it to end.
+    limit = "the time allowed" if limit_s is None else f"{limit_s:g} s"
+    if stalled:
+        return make_cause("stalled", f"wrote nothing for {limit} (--stall_timeout)", "stalled")
+    return make_cause("timeout", f"ran longer than {limit} (--timeout)", "timeout")
+
+
+def last_sign_of_life(paths: JobPaths, attempt: int, started_at: float) -> float | None:
+    """Unix time of the attempt's last write to its log or the progress file; None while it has written nothing.
+
+    The progress file may be an earlier attempt's. The log is not, so what is in it counts as written after the start
+    whatever its time says: file systems round, and those of a network have a clock of their own.
+    """
+    times = []
+    try:
+        status = paths.attempt_log(attempt).stat()
+        if status.st_size:
+            times.append(max(status.st_mtime, started_at))
+    except OSError:
+        pass
+    try:
+        written_at = paths.progress.stat().st_mtime
+        if written_at >= started_at:
+            times.append(written_at)
+    except OSError:
+        pass
+    return max(times, default=None)
+
+
+def judge_report(
+    record: JobRecord, report: Ended | NotStarted, paths_of: Callable[[JobRecord], JobPaths], policy: Policy
+) -> ev.AttemptEnded:
+    """What the end of an attempt means for its job. Its files are looked at unless it simply succeeded."""
+    state = record.state
+    assert isinstance(state, ACTIVE), f"{record.job_id} holds no slot"
+    exit_record = report.record if isinstance(report, Ended) else None
+    fate = report.fate if isinstance(report, Ended) else None
+    clean = (
+        exit_record is not None and exit_record.get("exit_code") == 0 and not isinstance(state, Stopping) and not fate
+    )
+    paths = None if clean else paths_of(record)
+    running = state.running if isinstance(state, Stopping) else state
+    started_at = getattr(running, "started_at", running.submitted_at)
+    return judge(
+        record,
+        t=report.t,
+        duration_s=max(0.0, report.t - started_at),
+        exit_record=exit_record,
+        cause=cause_of(record, report, paths, policy) if paths else None,
+        completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
+        fate=fate,
+        policy=policy,
+        permanent=isinstance(report, NotStarted) and report.permanent,
+    )
+
+
+def events_of(
+    report: Report, jobs: Mapping[str, JobRecord], paths_of: Callable[[JobRecord], JobPaths], policy: Policy
+) -> list[ev.Event]:
+    """What the journal has to say of a report. To be applied before the next report is looked at."""
+    if isinstance(report, Started):
+        where = report.placement.to_json() if report.placement is not None else None
+        started = ev.AttemptStarted(
+            t=report.t, job=report.job, attempt=report.attempt, handle=report.handle, placement=where
+        )
+        return [started]
+    if isinstance(report, Remark):
+        return [ev.Note(t=time.time(), text=report.text, job=report.job)]
+    ended = judge_report(jobs[report.job], report, paths_of, policy)
+    if isinstance(report, NotStarted) or report.fate != "requeued" or ended.verdict != "requeue":
+        return [ended]
+    # The backend has queued the next attempt already.
+    return [ended, ev.AttemptSubmitted(t=report.t, job=report.job, attempt=report.attempt + 1, placement={})]

@@ -1,0 +1,250 @@
+"""What to do next: a function of state, slots, policy and time. Pure; tested without processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from sf_runner.slots.placement import Placement
+from sf_runner.slots.table import NoRoom, Placed, SlotRequest, SlotTable
+from sf_runner.state.events import AttemptEnded
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import FailureCause, JobRecord, Running, Stopping, StopReason, Verdict
+
+MAX_OOM_RETRIES: Final = 2
+"""Retries after an out-of-memory on the GPU, whatever --max_retries says."""
+MAX_START_FAILURES: Final = 10
+"""In a row, with ever longer waits (17 minutes in all); then the machine is not going to start this job."""
+MAX_SKIPS: Final = 16
+"""Starts that may pass a job that waits for room."""
+_MAX_RETRY_DELAY_S = 600.0
+_MAX_START_PAUSE_S = 60.0
+_AUTO_BREAKER = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How a run is run; one field per command line flag."""
+
+    queueing: bool = False
+    """The backend queues by itself and keeps to the number side by side: everything ready is handed to it at once."""
+    pause_between_s: float = 0.0
+    max_retries: int = 0
+    retry_delay_s: float = 5.0
+    """Before the first retry; doubled for each further one, at most ten minutes."""
+    max_failures: int | None = None
+    """Stop launching after this many failed jobs; 0: never; None: when all of the first ten, or of
+    twice as many as run side by side, fail."""
+    timeout_s: float | None = None
+    stall_timeout_s: float | None = None
+    grace_s: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    job: JobRecord
+    placement: Placement
+    table: SlotTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """Nothing can be started now. `until`: when time alone will change that; None: something has to happen."""
+
+    why: Literal["nothing_ready", "max_parallel", "pause", "paused", "draining", "no_room", "cannot_start"]
+    until: float | None = None
+    reasons: tuple[NoRoom, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """For people; empty where there is nothing to tell."""
+        return self.reasons[0].reason if self.why == "no_room" else _HOLD_TEXTS.get(self.why, "")
+
+
+_HOLD_TEXTS = {
+    "pause": "pausing between starts (--pause_between)",
+    "paused": "launching is paused",
+    "draining": "nothing is started any more",
+    "cannot_start": "this machine could not start the last experiment; trying again soon",
+}
+
+
+_DRAINING, _PAUSED, _MAX_PARALLEL = Hold(why="draining"), Hold(why="paused"), Hold(why="max_parallel")
+
+
+@dataclass(kw_only=True)
+class LaunchMemory:
+    """What the launching side remembers between decisions; lost with the runner without harm."""
+
+    last_start: float = float("-inf")
+    skips: dict[str, int] = field(default_factory=dict)
+    """Per queue: starts of lower-ranked jobs since its best job could first not be placed."""
+
+
+def decide(
+    state: RunState,
+    table: SlotTable,
+    requests: Mapping[str, SlotRequest],
+    policy: Policy,
+    memory: LaunchMemory,
+    now: float,
+) -> Start | Hold:
+    """The next job to start, and where. `requests` maps each resource shape to what it asks for.
+
+    Jobs start in order of rank. A job that does not fit lets later ones of other queues pass, but at most 16 of
+    them: then it is kept room for, so that a job that needs four GPUs is not starved by those that need one.
+    """
+    held = _held(state, policy, memory, now)
+    if held is not None:
+        return held
+    refused: dict[str, NoRoom] = {}
+    for job in state.ready():
+        placed = _place(table, requests[job.shape], job)
+        if not isinstance(placed, NoRoom):
+            memory.last_start = now
+            memory.skips = {queue: memory.skips.get(queue, 0) + 1 for queue in refused}
+            return Start(job=job, placement=placed.placement, table=placed.table)
+        refused[job.queue] = placed
+        # Room is kept only where jobs of this run may make it by ending; if all did and it was not enough, others pass.
+        if not state.active:
+            memory.skips.pop(job.queue, None)
+        elif placed.kind in ("full", "cores", "memory") and memory.skips.get(job.queue, 0) >= MAX_SKIPS:
+            break
+    if refused:
+        return Hold(why="no_room", until=state.next_delayed_at(), reasons=tuple(refused.values()))
+    return Hold(why="nothing_ready", until=state.next_delayed_at())
+
+
+def _held(state: RunState, policy: Policy, memory: LaunchMemory, now: float) -> Hold | None:
+    """Why nothing may be started now, whatever there is to start."""
+    if state.draining is not None:
+        return _DRAINING
+    if state.paused:
+        return _PAUSED
+    if not policy.queueing and len(state.active) >= state.max_parallel:
+        return _MAX_PARALLEL
+    memory.last_start = min(memory.last_start, now)  # the clock may have been set back
+    if now < memory.last_start + policy.pause_between_s:
+        return Hold(why="pause", until=memory.last_start + policy.pause_between_s)
+    if state.start_failures:
+        until = min(state.start_failed_at, now) + _doubled(1.0, state.start_failures - 1, _MAX_START_PAUSE_S)
+        if now < until:
+            return Hold(why="cannot_start", until=until)
+    return None
+
+
+def _place(table: SlotTable, request: SlotRequest, job: JobRecord) -> Placed | NoRoom:
+    """Ask for its shape's request, its learned peak, and more room after an out-of-memory."""
+    if not table.gpus:
+        return table.place(request)
+    roomier = job.oom_room_mb if job.oom_failures else None
+    placed = table.place(replace(request, config=job.config or None, roomier_than_mb=roomier))
+    if isinstance(placed, NoRoom) and placed.kind == "never":
+        # What was learned on a larger machine must not keep it from ever running on this one.
+        return table.place(replace(request, roomier_than_mb=roomier))
+    return placed
+
+
+def _doubled(first_s: float, times: int, limit_s: float) -> float:
+    return min(first_s * 2.0 ** min(times, 30), limit_s)
+
+
+def judge(
+    record: JobRecord,
+    *,
+    t: float,
+    duration_s: float,
+    exit_record: Mapping[str, Any] | None,
+    cause: FailureCause | None,
+    completed: bool,
+    policy: Policy,
+    permanent: bool = False,
+    fate: str | None = None,
+) -> AttemptEnded:
+    """What an ended attempt means for its job.
+
+    An attempt that was told to end counts as a success only if it exited with 0 and its progress file says that it
+    was done (`completed`): a program that saves and exits with 0 on TERM has not finished. That file also decides
+    where nobody saw the end (`exit_record` None): what is done is not repeated.
+
+    `cause` explains a failure; `permanent`: a retry cannot help; `fate`: what the backend says, see `backends.base`.
+    """
+    code = exit_record.get("exit_code") if exit_record else None
+    stop = record.state.reason if isinstance(record.state, Stopping) else None
+    nobody_saw = exit_record is None and stop is None and not permanent and fate is None
+    verdict: Verdict
+    if (completed and (exit_record is None or code == 0)) or (code == 0 and stop is None and fate is None):
+        verdict, cause = "succeeded", None
+    elif stop == "cancelled":
+        verdict, cause = "cancelled", None
+    elif fate == "cancelled":
+        verdict = "cancelled"
+    elif stop in ("shutdown", "slot_lost", "preempted"):
+        verdict, cause = "requeue", None
+    elif fate in ("requeued", "requeue") or (nobody_saw and record.start_failures < MAX_START_FAILURES):
+        verdict = "requeue"
+    else:
+        assert cause is not None, "a failed attempt has a cause"
+        verdict = _retry_or_fail(record, cause, policy, permanent)
+    delay_s = 0.0
+    if verdict == "retry":
+        delay_s = _doubled(policy.retry_delay_s, record.failures, _MAX_RETRY_DELAY_S)
+    elif verdict == "requeue" and cause is not None and cause.kind == "spawn":
+        delay_s = _doubled(1.0, record.start_failures, _MAX_RETRY_DELAY_S)
+    usage = exit_record or {}
+    return AttemptEnded(
+        t=t,
+        job=record.job_id,
+        attempt=record.attempts,
+        verdict=verdict,
+        code=code,
+        signal=usage.get("signal"),
+        duration_s=round(duration_s, 3),
+        not_before=t + delay_s if delay_s else 0.0,
+        cause=cause,
+        leftovers=usage.get("leftovers", 0),
+        max_rss_mb=usage.get("max_rss_mb"),
+        cpu_s=usage.get("cpu_s"),
+    )
+
+
+def _retry_or_fail(record: JobRecord, cause: FailureCause, policy: Policy, permanent: bool) -> Verdict:
+    if permanent:
+        return "failed"
+    if cause.kind == "gpu_oom" and record.oom_failures < MAX_OOM_RETRIES:
+        return "retry"  # on a roomier slot, whatever --max_retries says
+    return "retry" if record.failures < policy.max_retries else "failed"
+
+
+def breaker_tripped(state: RunState, policy: Policy) -> str | None:
+    """Why no further job should be started; None while all is well."""
+    if policy.max_failures:
+        if state.failed_this_session >= policy.max_failures:
+            return f"{state.failed_this_session} experiments failed (--max_failures={policy.max_failures})"
+        return None
+    failing = len(state.failing_this_session)
+    enough = failing >= max(_AUTO_BREAKER, 2 * state.max_parallel)
+    if policy.max_failures is None and not state.succeeded_this_session and enough:
+        return f"the first {failing} experiments all failed, so the others would too (--max_failures=0 goes on anyway)"
+    return None
+
+
+def overdue(
+    record: JobRecord, policy: Policy, now: float, last_sign_of_life: float | None, *, back_at: float = 0.0
+) -> StopReason | None:
+    """Whether a running attempt has to be ended.
+
+    `last_sign_of_life`: unix time of its last write to its log or progress file; None while it has written nothing
+    (starting up), which is no stall. `back_at`: when the runner last came back after it was not run for a while; the
+    machine may have slept with all its experiments, so their silence counts from there.
+    """
+    state = record.state
+    if not isinstance(state, Running):
+        return None
+    timeout_s = record.timeout_s or policy.timeout_s
+    if timeout_s and now - state.started_at > timeout_s:
+        return "timeout"
+    if not policy.stall_timeout_s or last_sign_of_life is None:
+        return None
+    return "stalled" if now - max(last_sign_of_life, back_at) > policy.stall_timeout_s else None

@@ -1,0 +1,166 @@
+"""A run as somebody outside its runner can read it: journal, progress files and lock, nothing written."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sf_runner.basics.errors import StorageError
+from sf_runner.basics.paths import RunPaths, attempt_files
+from sf_runner.engine.detached import DetachedRun
+from sf_runner.engine.outcomes import attempt_progress
+from sf_runner.progress import Progress
+from sf_runner.slots.placement import Placement
+from sf_runner.state.estimate import Estimate, estimate, etas
+from sf_runner.state.events import Event
+from sf_runner.state.fold import RunState, replay
+from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting, is_queued
+from sf_runner.store.journal import read_journal
+from sf_runner.store.lock import is_held
+
+STATE_NAMES = {
+    "Waiting": "waiting",
+    "Submitted": "starting",
+    "Running": "running",
+    "Stopping": "ending",
+    "Succeeded": "succeeded",
+    "Failed": "failed",
+    "Cancelled": "cancelled",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSnapshot:
+    """`live`: a runner is at work on it now. `progress` holds what running jobs say of themselves."""
+
+    paths: RunPaths
+    state: RunState
+    live: bool
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+
+    def estimate(self, now: float) -> Estimate | None:
+        return estimate(self.state, now, etas(self.progress, now)) if self.live else None
+
+
+class RunReader:
+    """Follows a run: every look reads only what was added to its journal since the last one."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
+        self.state = RunState()
+        self._offset = self._lines = 0
+
+    def events(self) -> list[Event]:
+        """What happened since the last look, already folded into `state`. StorageError when it cannot be read."""
+        try:
+            events, self._offset = read_journal(self.paths.journal, offset=self._offset)
+        except FileNotFoundError:
+            raise StorageError(f"run '{self.paths.run_name}' has no journal yet ({self.paths.journal})") from None
+        except OSError as exc:
+            raise StorageError(f"cannot read {self.paths.journal}: {exc.strerror}") from exc
+        replay(events, self.paths.journal, self.state, lines_before=self._lines)
+        self._lines += len(events)
+        return events
+
+    def snapshot(self) -> RunSnapshot:
+        self.events()
+        live = is_held(self.paths)
+        state = self.state if live else DetachedRun(self.paths).state(self.state, time.time())
+        return RunSnapshot(paths=self.paths, state=state, live=live, progress=running_progress(state, self.paths))
+
+
+def read_run(paths: RunPaths) -> RunSnapshot:
+    """Read a run once. StorageError when there is no readable journal."""
+    return RunReader(paths).snapshot()
+
+
+def running_progress(state: RunState, paths: RunPaths) -> dict[str, Progress]:
+    """What running jobs say of themselves in their progress files."""
+    root = str(paths.root)
+    found = {}
+    for job, record in state.active.items():
+        running = record.state.running if isinstance(record.state, Stopping) else record.state
+        if isinstance(running, Running):
+            progress = attempt_progress(attempt_files(root, job, record.attempts)[2], running.submitted_at)
+            if progress is not None:
+                found[job] = progress
+    return found
+
+
+def state_name(record: JobRecord) -> str:
+    """For people: waiting, queued, starting, running, ending, succeeded, failed or cancelled."""
+    state = record.state
+    if isinstance(state, Waiting) and record.attempts:
+        return "retrying"
+    if is_queued(record):
+        return "queued"
+    return STATE_NAMES[type(state).__name__]
+
+
+def job_json(snapshot: RunSnapshot, record: JobRecord) -> dict[str, Any]:
+    """One job as `status --json` tells it. Times are unix seconds; absent where not known."""
+    state = record.state
+    body: dict[str, Any] = {
+        "job": record.job_id,
+        "state": state_name(record),
+        "attempts": record.attempts,
+        "directory": str(snapshot.paths.job(record.job_id).experiment_dir),
+        "command": shlex.join(record.argv),
+        "params": dict(record.params),
+    }
+    if record.attempts:
+        body["log"] = str(snapshot.paths.job(record.job_id).attempt_log(record.attempts))
+    if isinstance(state, ACTIVE):
+        running = state.running if isinstance(state, Stopping) else state
+        body["slot"] = Placement.from_json(state.placement).label
+        if isinstance(running, Running):
+            body["started"] = running.started_at
+            body["handle"] = dict(running.handle)
+    if isinstance(state, Succeeded | Failed):
+        body["ended"] = state.ended_at
+        body["duration_s"] = state.duration_s
+    if isinstance(state, Failed):
+        body["error"] = state.cause.summary
+    if isinstance(state, Waiting) and state.last_cause is not None:
+        body["error"] = state.last_cause.summary
+    progress = snapshot.progress.get(record.job_id)
+    if progress is not None:
+        body["progress"] = {
+            "step": progress.step,
+            "total": progress.total,
+            "fps": progress.fps,
+            "phase": progress.phase,
+            "eta_s": progress.eta_s,
+            "metrics": dict(progress.metrics),
+        }
+    return body
+
+
+def run_json(snapshot: RunSnapshot, now: float) -> dict[str, Any]:
+    """A whole run, without its jobs, as `status --json` tells it."""
+    state = snapshot.state
+    guess = snapshot.estimate(now)
+    return {
+        "version": 1,
+        "run": state.run_name,
+        "directory": str(snapshot.paths.root),
+        "live": snapshot.live,
+        "backend": state.opened.backend if state.opened else None,
+        "counts": {_count_name(name, state): count for name, count in state.counts.items() if count},
+        "total": state.total,
+        "started": state.first_opened_at or None,
+        "left_s": round(guess.left_s, 1) if guess else None,
+    }
+
+
+def _count_name(name: str, state: RunState) -> str:
+    return "queued" if name == "Submitted" and state.num_queued else STATE_NAMES[name]
+
+
+def shown_jobs(state: RunState) -> list[JobRecord]:
+    """Those that people want to see: planned ones, and others that still run. In the order of the description."""
+    shown = [record for record in state.jobs.values() if record.planned or isinstance(record.state, ACTIVE)]
+    return sorted(shown, key=lambda record: record.index)

@@ -1,0 +1,383 @@
+"""Being the parent of jobs: start them, reap them, end what they leave behind, write their exit records.
+
+It decides nothing and needs nothing but the standard library, so that a wrapper on another machine can use it too.
+With the process made a child subreaper, whatever a job leaves behind, daemons included, becomes its child and is found.
+
+However it is killed, no outcome is lost to its heir: a job stays a zombie until its exit record is written, and the
+heir is told of every job, before it is started, in shared memory (`job_table.py`).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sf_runner.basics.json_line import json_line
+from sf_runner.linux.job_table import JobNote, JobTable
+from sf_runner.linux.kernel import (
+    TAG_VARIABLE,
+    Children,
+    ChildWatch,
+    EndedChild,
+    group_alive,
+    is_child,
+    process_stat,
+    read_tag,
+    reap,
+    session_of,
+    writes_to,
+)
+from sf_runner.linux.programs import ProgramPaths
+
+_TICK_S = 0.05
+_RETRY_RECORD_S = 1.0
+_RESET = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpawnRequest:
+    """`env` is complete. `cores`: CPUs to bind to; empty: not bound. Both files are absolute paths."""
+
+    job: str
+    attempt: int
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    log: str
+    exit_record: str
+    cores: Sequence[int] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEnd:
+    """Nothing of the attempt is left."""
+
+    job: str
+    attempt: int
+    record: Mapping[str, Any]
+
+
+def write_record(path: str, record: Mapping[str, Any]) -> None:
+    """Replace `path` atomically by the record as JSON. OSError when the disk is full or read-only."""
+    tmp, data = f"{path}.tmp", json_line(record).encode()
+    try:
+        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            if os.write(fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tmp)
+        finally:
+            os.close(fd)
+        os.rename(tmp, path)  # noqa: PTH104
+    except OSError:
+        try:
+            os.unlink(tmp)  # noqa: PTH108
+        except OSError:
+            pass
+        raise
+
+
+def read_record(path: str, attempt: int) -> dict[str, Any] | None:
+    """The exit record of exactly that attempt, or None."""
+    try:
+        record = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("attempt") == attempt else None
+
+
+def exit_record(attempt: int, started: float | None, ended: EndedChild) -> dict[str, Any]:
+    """What is kept of an ended attempt.
+
+    `max_rss_mb` is that of the largest single process; the kernel counts the moment before exec too, so it is never
+    below the runner's own memory. It and `cpu_s` are left out, `started` is None where nobody can tell.
+    """
+    record: dict[str, Any] = {
+        "version": 1,
+        "attempt": attempt,
+        "pid": ended.pid,
+        "exit_code": ended.exit_code,
+        "signal": ended.signal,
+        "started": None if started is None else round(started, 3),
+        "ended": round(time.time(), 3),
+    }
+    if ended.cpu_s is not None:
+        record |= {"max_rss_mb": ended.max_rss_mb, "cpu_s": ended.cpu_s}
+    return record
+
+
+class _Job:
+    """One live attempt. After its main process ended it stays until everything it left behind is gone."""
+
+    __slots__ = ("group_left", "kill_at", "leftovers", "note", "pid", "record")
+
+    def __init__(self, note: JobNote, pid: int) -> None:
+        self.note = note
+        self.pid = pid
+        self.record: dict[str, Any] = {}
+        self.leftovers: set[int] = set()
+        self.group_left = False
+        self.kill_at = 0.0
+
+    def end(self) -> JobEnd:
+        return JobEnd(job=self.note.job, attempt=self.note.attempt, record=self.record)
+
+
+class JobParent:
+    """Children in this process's own session (a helper it started itself) and those in `spared` are none of its
+    business; they are neither reaped nor ended. Every other child is a job or something that a job left behind.
+
+    `table`: where the heir of this process will look for its jobs. `takes_untagged`: whether a child without a tag is
+    something that a job left behind.
+    """
+
+    def __init__(
+        self,
+        leftover_grace_s: float,
+        *,
+        table: JobTable | None = None,
+        spared: Collection[int] = frozenset(),
+        takes_untagged: bool = True,
+    ) -> None:
+        self._grace_s = leftover_grace_s
+        self._table = table
+        self._spared = spared
+        self._takes_untagged = takes_untagged
+        self.on_unknown: Callable[[], bool] = lambda: True
+        """Called before a child that is no job is reaped or ended: the chance to inherit it. False: it cannot be told
+        yet whether it is one, so it stays as it is."""
+        self._session = os.getsid(0)
+        self._watch = ChildWatch()
+        self._children = Children(self._of_no_interest)
+        self._jobs: dict[int, _Job] = {}
+        self._ending: list[_Job] = []
+        self._unwritten: list[tuple[str, Mapping[str, Any]]] = []
+        self._programs = ProgramPaths()
+        self._undecided = False
+        self._affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs, is being cleaned up after, or has an exit record that could not be written yet."""
+        return bool(self._jobs or self._ending or self._unwritten)
+
+    @property
+    def live(self) -> Mapping[str, int]:
+        """Tag of each attempt whose main process has not ended -> that process."""
+        return {job.note.tag: pid for pid, job in self._jobs.items()}
+
+    def wait_s(self) -> float | None:
+        """Seconds after which `poll` should be called even without a SIGCHLD; None: never."""
+        return _TICK_S if self._ending or self._undecided else _RETRY_RECORD_S if self._unwritten else None
+
+    def spawn(self, request: SpawnRequest) -> int:
+        """Start it in a session and process group of its own; its pid. OSError when it cannot be started."""
+        _make_directory(request)
+        if self._unwritten:  # what an earlier attempt could not write must not replace what this one will
+            self._unwritten = [item for item in self._unwritten if item[0] != request.exit_record]
+        note = JobNote(
+            job=request.job,
+            attempt=request.attempt,
+            tag=request.env.get(TAG_VARIABLE, ""),
+            log=request.log,
+            exit_record=request.exit_record,
+            started=time.time(),
+        )
+        if self._table is not None:
+            self._table.expect(note)
+        try:
+            if request.cores:  # inherited by the child: exact, and without code between fork and exec
+                os.sched_setaffinity(0, request.cores)
+            pid = self._start(request)
+        finally:
+            if request.cores:
+                os.sched_setaffinity(0, self._affinity)
+        if self._table is not None:
+            self._table.started(pid)
+        self._jobs[pid] = _Job(note, pid)
+        return pid
+
+    def _start(self, request: SpawnRequest) -> int:
+        program = request.argv[0]
+        path = self._programs.find(program)
+        if path is not None:
+            try:
+                return _spawn(os.posix_spawn, path, request)
+            except OSError:  # perhaps it is somewhere else now
+                self._programs.forget(program)
+        return _spawn(os.posix_spawnp, program, request)
+
+    def spare(self, pid: int) -> None:
+        """That child is none of its business."""
+        self._spared = frozenset((*self._spared, pid))
+
+    def inherit(self, pid: int, note: JobNote) -> None:
+        """Take over a job of a parent that was killed, if it became our child. It may have ended already."""
+        if pid not in self._jobs and pid not in self._spared and is_child(pid):
+            self._jobs[pid] = _Job(note, pid)
+            if self._table is not None:
+                self._table.add(pid, note)
+
+    def poll(self) -> list[JobEnd]:
+        """Reap what ended, go on ending leftovers; the attempts of which nothing is left."""
+        done: list[JobEnd] = []
+        for job in self._reap():  # all are reaped first: no zombie of ours can be mistaken for a leftover
+            self._main_ended(job, done)
+        for job in list(self._ending):
+            self._end_leftovers(job, done)
+        if self._unwritten:
+            pending, self._unwritten = self._unwritten, []
+            for path, record in pending:
+                self._write(path, record)
+        return done
+
+    def others(self) -> list[int]:
+        """Every child that is no job, ended ones included: what jobs left behind, or jobs to inherit."""
+        return self._children.all()
+
+    # ---- a job's main process ------------------------------------------------------------------------------
+
+    def _reap(self) -> list[_Job]:
+        ended: list[_Job] = []
+        self._undecided = False
+        while (child := self._watch.ended()) is not None:
+            if (job := self._jobs.get(child.pid)) is not None:
+                ended.append(self._reap_job(job, child))
+                continue
+            spared = self._is_spared(child.pid)
+            self._undecided = not (spared or self.on_unknown())
+            if spared or self._undecided:
+                # It hides the others from us until it is reaped; so they are asked one by one.
+                for pid, job in list(self._jobs.items()):
+                    if (child := self._watch.ended(pid)) is not None:
+                        ended.append(self._reap_job(job, child))
+                if spared:
+                    self._reap_hidden()
+                break
+            if child.pid not in self._jobs:
+                reap(child.pid)
+        return ended
+
+    def _reap_hidden(self) -> None:
+        """What jobs left behind and has ended: as long as it is a zombie, its job's process group lives."""
+        for pid in self.others():
+            if self._is_spared(pid) or self._watch.ended(pid) is None:
+                continue
+            if self.on_unknown() and pid not in self._jobs:
+                reap(pid)
+
+    def _reap_job(self, job: _Job, child: EndedChild) -> _Job:
+        """The record first: as long as the job is a zombie, its outcome can be had again."""
+        job.record = exit_record(job.note.attempt, job.note.started, child)
+        self._write(job.note.exit_record, job.record)
+        reap(job.pid)
+        del self._jobs[job.pid]
+        if self._table is not None:
+            self._table.forget(job.pid)
+        return job
+
+    def _is_spared(self, pid: int) -> bool:
+        return pid in self._spared or session_of(pid) == self._session
+
+    # ---- what it leaves behind -----------------------------------------------------------------------------
+
+    def _main_ended(self, job: _Job, done: list[JobEnd]) -> None:
+        self._find_leftovers(job)
+        if not (job.group_left or job.leftovers):
+            done.append(job.end())
+            return
+        job.record["leftovers"] = len(job.leftovers) or 1
+        self._write(job.note.exit_record, job.record)
+        job.kill_at = time.monotonic() + self._grace_s
+        self._signal_leftovers(job, signal.SIGTERM)
+        self._ending.append(job)
+
+    def _end_leftovers(self, job: _Job, done: list[JobEnd]) -> None:
+        self._find_leftovers(job)
+        if not (job.group_left or job.leftovers):
+            self._ending.remove(job)
+            done.append(job.end())
+        elif time.monotonic() >= job.kill_at:
+            self._signal_leftovers(job, signal.SIGKILL)
+
+    def _find_leftovers(self, job: _Job) -> None:
+        """Processes that outlived the job's main one: its group, and orphans of it that became our children."""
+        job.group_left = group_alive(job.pid)
+        found = self._children.since(job.pid, time.time() - job.note.started)
+        job.leftovers = {pid for pid in found if self._belongs_to(pid, job)}
+
+    def _belongs_to(self, pid: int, job: _Job) -> bool:
+        stat = process_stat(pid)
+        if stat is None or stat.ended:  # it has ended since; what it was will be asked before it is reaped
+            return False
+        tag = read_tag(pid)
+        if tag.partition(":")[0] == job.note.tag.partition(":")[0]:
+            return tag == job.note.tag
+        if session_of(pid) == job.pid or writes_to(pid, job.note.log):
+            return True
+        # It cleared its environment (or is a job of a runner that ran as a job), left the session and closed the log:
+        # it goes with the last job.
+        if not self._takes_untagged or self._jobs or len(self._ending) > 1:
+            return False
+        return self.on_unknown() and pid not in self._jobs
+
+    def _of_no_interest(self, pid: int) -> bool:
+        """Whether a process cannot be a leftover: a job itself, a live job's own, or spared."""
+        if pid in self._jobs or pid in self._spared:
+            return True
+        session = session_of(pid)
+        return session in self._jobs or session == self._session
+
+    def _signal_leftovers(self, job: _Job, signum: int) -> None:
+        if job.group_left:
+            _quietly(os.killpg, job.pid, signum)
+            _quietly(os.killpg, job.pid, signal.SIGCONT)  # a stopped process cannot act on TERM
+        for pid in job.leftovers:
+            _quietly(os.kill, pid, signum)
+            _quietly(os.kill, pid, signal.SIGCONT)
+
+    def _write(self, path: str, record: Mapping[str, Any]) -> None:
+        try:
+            write_record(path, record)
+        except OSError as exc:
+            if exc.errno != errno.ENOENT:  # else its directory was removed: nobody wants the record
+                self._unwritten = [*(item for item in self._unwritten if item[0] != path), (path, record)]
+
+
+def _spawn(start: Callable[..., int], program: str, request: SpawnRequest) -> int:
+    """vfork underneath: as fast with a large parent as with a small one."""
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, request.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    argv = list(request.argv)
+    return start(program, argv, request.env, file_actions=actions, setsid=True, setsigdef=_RESET, setsigmask=())
+
+
+def _make_directory(request: SpawnRequest) -> None:
+    directory = request.log.rpartition("/")[0]
+    try:
+        os.mkdir(directory.rpartition("/")[0])  # noqa: PTH102  the experiment's: nearly always all that is missing
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        os.makedirs(directory, exist_ok=True)  # noqa: PTH103
+        return
+    try:
+        os.mkdir(directory)  # noqa: PTH102
+    except FileExistsError:
+        # Another attempt's, or of a run whose journal was removed: it must not be taken for this one's.
+        _quietly(os.unlink, request.exit_record)
+
+
+def _quietly(call: Callable[..., Any], *args: Any) -> None:
+    try:
+        call(*args)
+    except OSError:
+        pass

@@ -1,0 +1,68 @@
+"""What ties a guarded process to its guardian: each learns from it that the other is gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sf_runner.linux.job_table import JobTable
+
+
+@dataclass(kw_only=True)
+class Lifeline:
+    """The guarded process's end. `fd` becomes readable when its guardian is gone."""
+
+    fd: int
+    guardians: Sequence[int]
+    """Pids, the front one, which people know as the runner, first."""
+    restarted: bool = False
+    """Whether a guardian had to start it again."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """Attempts (their tags) of killed runners whose parent a guardian is now -> pid of the main process."""
+    table: JobTable | None = None
+    """Where the guardian will look for our jobs if we are killed."""
+    next_table: JobTable | None = None
+    """If we are a guardian ourselves, where both of us will look for the jobs of the process that we guard."""
+    _sock: socket.socket | None = field(default=None, repr=False)
+
+    def let_go(self, code: int) -> None:
+        """Have the command end with `code` now; this process goes on in the background, without the terminal."""
+        if self._sock is not None:
+            try:
+                self._sock.send(f"{code}\n".encode())
+            except OSError:
+                pass
+        detach_output()
+
+    def is_cut(self) -> bool:
+        """Whether the guardian is gone."""
+        if self._sock is None:
+            return False
+        try:
+            return self._sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+
+
+def detach_output() -> None:
+    """Let go of the terminal, or of the pipe somebody reads: what they wait for is over."""
+    flush_output()
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+def flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass

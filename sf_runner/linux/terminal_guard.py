@@ -1,0 +1,44 @@
+"""A tiny parent for a program with a full-screen UI: gives the terminal back even when the program is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from sf_runner.linux.terminal_state import SavedTerminal
+
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
+
+
+def run_with_guard(body: Callable[[int | None], int]) -> int:
+    """Call `body` with the pid of its guard (None: there is no terminal and no guard); its exit code.
+
+    Returns in both processes: the caller does nothing but exit with the code. Both are in the foreground's process
+    group, so Ctrl-C and Ctrl-Z reach them at the same time; the guard leaves them to the program.
+    """
+    saved = SavedTerminal.save()
+    if saved is None:
+        return body(None)
+    guard = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        return body(guard)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signum in _PASSED_ON:
+        signal.signal(signum, lambda number, _: _kill(pid, number))
+    while True:
+        try:
+            _, status = os.waitpid(pid, 0)
+            break
+        except ChildProcessError:
+            return 1
+    saved.give_back(guard)
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def _kill(pid: int, signum: int) -> None:
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        pass
