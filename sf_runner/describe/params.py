@@ -250,7 +250,7 @@ def _hash64(text: str) -> int:
 
 def _unit(seed: int, label: str, k: int) -> float:
     """A number in [0, 1) with 53 random bits."""
-    return (_hash64(f"sf_runner.describe.params:{seed}:{label}:{k}") >> 11) / (1 << 53)
+    return (_hash64(f"sf_runner.params:{seed}:{label}:{k}") >> 11) / (1 << 53)
 
 
 def _shuffled(items: Sequence[T], seed: int) -> list[T]:
