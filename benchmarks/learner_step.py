@@ -29,9 +29,9 @@ from sf_algo.learner.learner import Learner
 from sf_algo.model import products
 from sf_algo.model.actor import Actor
 from sf_algo.model.actor_critic import ActorCritic, make_actor_critic
-from sf_algo.model.cores import RecurrentCore
 from sf_algo.model.encoders import ConvEncoder, MlpEncoder
 from sf_algo.model.layers import Conv2d
+from sf_algo.model.recurrent import RecurrentCore
 
 ROLLOUT = 32
 Task = Callable[[], None]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sf_algo.config import Command, run_command
 from sf_algo.config.command_line import parse_command_line
-from sf_algo.speed.dummy_run import run_dummy_sampler
+from sf_algo.speed.dummy_sampler.run import run_dummy_sampler
 
 DUMMY_SAMPLER = "DUMMY_SAMPLER"
 

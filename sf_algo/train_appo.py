@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sf_algo.config.entry import run_command
 from sf_algo.config.resolve import Command, Invocation
 from sf_algo.processes.threads import keep_freed_memory, prepare_threads
-from sf_algo.training.roles import Cast, learner_understudy, worker_understudies
+from sf_algo.training.forked_copies import ForkedCopies, copies_for_workers, copy_for_learner
 
 _BEGAN = time.monotonic()
 
@@ -22,15 +22,15 @@ def train(invocation: Invocation) -> int:
 
         return run_tuning(invocation)
     prepare_threads()
-    workers = worker_understudies(invocation.config)
+    workers = copies_for_workers(invocation.config)
     keep_freed_memory()
     from sf_algo.training.launch import run_training
 
-    cast = Cast(workers=workers, learner=learner_understudy(invocation.config, workers))
+    copies = ForkedCopies(workers=workers, learner=copy_for_learner(invocation.config, workers))
     try:
-        return run_training(invocation.config, cast, began=_BEGAN)
+        return run_training(invocation.config, copies, began=_BEGAN)
     finally:
-        cast.let_go()
+        copies.let_go()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

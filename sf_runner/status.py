@@ -100,7 +100,7 @@ def headline(snapshot: RunSnapshot, now: float) -> str:
     if snapshot.live:
         parts.append(f"run by pid {state.opened.pid} on {state.opened.host}" if state.opened else "being run")
     elif not state.finished:
-        alone = state.active and state.opened is not None and state.opened.backend != "processes"
+        alone = state.active and state.opened is not None and not state.opened.local
         doing = "they go on without a runner" if alone else "no runner is at work on it"
         parts.append(f"{doing}: start the same command again to go on")
     return ", ".join(parts)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sf_runner.basics.errors import UsageError
-from sf_runner.board.farm import Farm, FarmChange, Workspace, sweep
 from sf_runner.board.find import FoundExperiment, Scan, nearest, normalize, scan, unmatched
 from sf_runner.board.find import select as select_experiments
+from sf_runner.board.link_tree import LinkChange, LinkTree, Workspace, sweep
 from sf_runner.board.server import ServerOptions, Tensorboard, forwarding_hint
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.parser import Parser, duration_s, whole
@@ -82,10 +82,10 @@ def _tb(argv: Sequence[str]) -> int:
         more=tuple(more),
     )
     with SignalInbox() as signals, Workspace() as workspace:
-        farm = Farm(workspace.runs, root)
-        farm.sync(chosen)
+        tree = LinkTree(workspace.runs, root)
+        tree.sync(chosen)
         with Tensorboard(server_options, workspace) as tensorboard:
-            return _Session(options, masks, farm, tensorboard, signals).serve()
+            return _Session(options, masks, tree, tensorboard, signals).serve()
 
 
 def _missing(found: Scan, masks: Sequence[str]) -> Iterator[str]:
@@ -132,11 +132,11 @@ class _Session:
     """Serves until a signal comes or tensorboard ends."""
 
     def __init__(
-        self, options: Any, masks: Sequence[str], farm: Farm, tensorboard: Tensorboard, signals: SignalInbox
+        self, options: Any, masks: Sequence[str], tree: LinkTree, tensorboard: Tensorboard, signals: SignalInbox
     ) -> None:
         self._options = options
         self._masks = masks
-        self._farm = farm
+        self._tree = tree
         self._tensorboard = tensorboard
         self._signals = signals
         self._told_url: str | None = None
@@ -178,7 +178,7 @@ class _Session:
             found = scan(Path(self._options.dir))
         except UsageError:  # the directory is away for a moment: what is shown stays
             return time.monotonic() - begin
-        change = self._farm.sync(select_experiments(found, self._masks))
+        change = self._tree.sync(select_experiments(found, self._masks))
         if not self._options.quiet:
             _print_change(change)
         return time.monotonic() - begin
@@ -194,7 +194,7 @@ class _Session:
             print(hint, flush=True)
 
 
-def _print_change(change: FarmChange) -> None:
+def _print_change(change: LinkChange) -> None:
     for sign, names in (("+", change.added), ("-", change.removed)):
         for name in names[:_LISTED]:
             print(f"{sign} {name}", flush=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sf_algo.acting.policy import ActionRequest, requests_by_policy
-from sf_algo.acting.policy_sampling import PolicyTeam, acting_times
+from sf_algo.acting.policy_sampling import PolicySampling, acting_times
 from sf_algo.buffers.layout import TrajectoryArrays
 from sf_algo.buffers.slots import SlotRing
 from sf_algo.ipc.doorbell import Doorbell
@@ -53,7 +53,7 @@ class SamplingHub:
 
     plan: SamplerPlan
     ports: Sequence[SplitPort]
-    teams: Sequence[PolicyTeam]
+    policies: Sequence[PolicySampling]
     bell: Doorbell
     on_collected: Callable[[int, int], None]
     times: HubTimes = field(default_factory=HubTimes)
@@ -69,7 +69,7 @@ class SamplingHub:
 
     def busy_s(self) -> Mapping[Stage, float]:
         """What the thread of the hub has been busy with."""
-        acting = acting_times(self.teams)
+        acting = acting_times(self.policies)
         rest = self.times.serving - sum(acting.values())
         return {
             Stage.TRANSPORT: acting[Stage.TRANSPORT] + max(0.0, rest),
@@ -137,7 +137,7 @@ class SamplingHub:
             for policy, request in requests_by_policy(slot, port.mailbox.row, self.plan.num_policies):
                 by_policy.setdefault(policy, []).append(request)
         for policy, requests in by_policy.items():
-            self.times.agents += self.teams[policy].inference.serve(requests)
+            self.times.agents += self.policies[policy].inference.serve(requests)
             self.times.passes += 1
         for port, ticket in zip(ports, tickets, strict=True):
             port.mailbox.serve(ticket)
@@ -151,8 +151,8 @@ class SamplingHub:
         while (port := self._next_full()) is not None:
             was_blocked = not port.ring.has_free
             slot = port.slots[port.ring.oldest_full]
-            for team in self.teams:
-                self.on_collected(team.policy_id, team.batcher.add(slot))
+            for policy in self.policies:
+                self.on_collected(policy.policy_id, policy.batcher.add(slot))
             port.ring.free()
             any_copied = True
             if was_blocked:
@@ -162,7 +162,7 @@ class SamplingHub:
     def _next_full(self) -> SplitPort | None:
         """A split with a full slot that fits into a batch. All have their turn: where learning is the slower side, the
         first ones would fill every batch otherwise, and the others' experience grow old."""
-        if not all(team.batcher.has_room(self.plan.slot_trajectories) for team in self.teams):
+        if not all(policy.batcher.has_room(self.plan.slot_trajectories) for policy in self.policies):
             return None
         for _ in self.ports:
             port = self.ports[self._turn]

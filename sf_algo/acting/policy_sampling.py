@@ -11,7 +11,7 @@ from sf_algo.timing import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyTeam:
+class PolicySampling:
     """One policy's pieces."""
 
     policy_id: int
@@ -19,9 +19,9 @@ class PolicyTeam:
     batcher: Batcher
 
 
-def acting_times(teams: Sequence[PolicyTeam]) -> dict[Stage, float]:
+def acting_times(policies: Sequence[PolicySampling]) -> dict[Stage, float]:
     """Seconds that acting has taken so far, for all policies together."""
     return {
-        Stage.TRANSPORT: sum(team.inference.transport_s for team in teams),
-        Stage.INFERENCE: sum(team.inference.forward_s for team in teams),
+        Stage.TRANSPORT: sum(policy.inference.transport_s for policy in policies),
+        Stage.INFERENCE: sum(policy.inference.forward_s for policy in policies),
     }

@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2015) with gradient clipping that survives a gradient of NaN.
+"""Adam (Kingma and Ba 2015, algorithm 1) with gradient clipping. A gradient that is not finite changes nothing.
 
 `torch.optim` is left alone on purpose: constructing any of its optimizers imports torch's compiler, which
 takes a second and 100 MB (torch 2.13). The arithmetic is torch's own fused step.
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 
 class GuardedAdam:
-    """One step per call; a step whose gradient is not finite changes nothing. Never waits for a GPU."""
+    """Adam over all trainable parameters of a model.
+
+    A step whose gradient is not finite is skipped on the device, so no step waits for a GPU.
+    """
 
     def __init__(self, model: nn.Module, cfg: LearnerConfig) -> None:
-        """The parameters' memory order must not change afterwards: moments lie in the same order."""
+        """Moments get the memory order of the parameters, which must not change afterwards."""
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._means = [torch.zeros_like(p, requires_grad=False) for p in self._parameters]
         self._squares = [torch.zeros_like(p, requires_grad=False) for p in self._parameters]
@@ -34,8 +37,11 @@ class GuardedAdam:
         self._max_grad_norm = cfg.max_grad_norm if cfg.max_grad_norm > 0 else float("inf")
 
     def backward_and_step(self, loss: Tensor, lr: float) -> Tensor:
-        """Minimizes the loss by one step. Returns the norm of the gradient before clipping, a scalar tensor;
-        where it is not finite the step has been skipped."""
+        """One step that lowers `loss`, a scalar tensor, with learning rate `lr`.
+
+        Returns the L2 norm of the gradient before clipping, a scalar tensor on the device. If the norm is not finite,
+        the step was skipped.
+        """
         for parameter in self._parameters:
             parameter.grad = None
         torch.autograd.backward(loss)
@@ -83,8 +89,11 @@ class GuardedAdam:
 
 
 def _row_major(parameter: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> tuple[Tensor, ...]:
-    """The same four, seen so that they are contiguous: the fused step reads memory in its order, one of the four beside
-    the other, and copies what is not contiguous first."""
+    """Views of the four tensors that are contiguous where that is possible.
+
+    The fused step walks through memory, all four tensors at the same offset; it would copy tensors that are not
+    contiguous first. Weights stored column by column are therefore transposed.
+    """
     if gradient.stride() != parameter.stride():
         gradient = torch.empty_like(parameter).copy_(gradient)
     four = (parameter, gradient, mean, square)

@@ -1,4 +1,4 @@
-"""From a batch to what the losses read: which samples count, scaled rewards, minibatches of trajectories.
+"""From a batch to the input of the losses: validity and lag of samples, scaled rewards, minibatches.
 
 Shape letters: T steps, B trajectories, b trajectories of a minibatch, S numbers of recurrent state.
 """
@@ -20,7 +20,7 @@ class Validity:
     """Which samples of a batch may be trained on."""
 
     valid: Tensor
-    """[T, B] bool: played by this policy, an active agent's, and fresh enough."""
+    """[T, B] bool: this policy acted, the agent was active, and the lag is below the limit."""
     kept: Tensor
     """[b] int64: trajectories with at least one valid sample; the others are dropped whole."""
     lags: tuple[float, float, float]
@@ -28,8 +28,11 @@ class Validity:
 
 
 def validity(batch: TrajectoryBatch, *, policy_id: int, policy_version: int, max_policy_lag: int) -> Validity:
-    """Judges a batch in host memory. Lag is the number of versions that the policy is ahead of the one that
-    acted; a sample is too old where that is `max_policy_lag` or more."""
+    """Which samples of a batch in host memory policy `policy_id` may train on, and their lag.
+
+    Policy lag = version of the learner (`policy_version`) minus version of the policy that acted, both counted in
+    optimizer steps. A sample with a lag of `max_policy_lag` or more is not valid.
+    """
     own = batch.valid & (batch.policy_id == policy_id)
     lag = policy_version - batch.policy_version
     valid = own & (lag < max_policy_lag)
@@ -63,9 +66,9 @@ class Samples:
     """[T, B] float: 1 where the sample enters the loss."""
     transitions: Transitions
     reset_after: Tensor
-    """[T, B] bool, in host memory: what cuts sequences decides there."""
+    """[T, B] bool, in host memory, where sequences are cut."""
     returns: Returns | None = None
-    """Computed once for the whole batch (GAE), or None (V-trace: for every minibatch anew)."""
+    """GAE: computed once for the whole batch. None for V-trace, which is computed for every minibatch."""
 
     @property
     def rollout(self) -> int:
@@ -105,8 +108,11 @@ class Samples:
 
 
 def minibatches(kept: Tensor, size: int, generator: torch.Generator, *, total: int) -> list[Tensor | None]:
-    """Cuts the trajectories `kept` [b] of `total` into minibatches of about `size`, at most that many, as
-    equal as possible. Shuffles where there is more than one. None stands for the whole batch in its order."""
+    """Splits the trajectories `kept` [b] int64 into minibatches of at most `size`, as equal as possible.
+
+    They are shuffled by `generator` if there is more than one minibatch. `total`: trajectories in the batch. Returns
+    indices [<= size] int64 per minibatch; None stands for the whole batch in its order.
+    """
     count = -(-len(kept) // size)
     if count <= 1:
         return [None if len(kept) == total else kept] if count else []

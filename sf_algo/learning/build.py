@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from sf_algo.acting.policy import PolicyInference
-from sf_algo.acting.policy_sampling import PolicyTeam
+from sf_algo.acting.policy_sampling import PolicySampling
 from sf_algo.batcher import Batcher
 from sf_algo.buffers.layout import TrajectoryLayout, make_layout
 from sf_algo.config import Config
@@ -78,7 +78,7 @@ def build_policy_learner(
     return build_learner(config, model, device, policy_id=policy_id, seed=seed)
 
 
-def build_team(
+def build_policy_sampling(
     spec: EnvSpec,
     plan: SamplerPlan,
     model: ActorCritic,
@@ -87,8 +87,8 @@ def build_team(
     *,
     policy_id: int,
     run_seed: int,
-) -> PolicyTeam:
-    """The acting side of a policy: it acts with `model` and fills batches that `allocate` makes."""
+) -> PolicySampling:
+    """What sampling needs of one policy: an acting copy (`model`) and a batcher whose buffers `allocate` makes."""
     inference = PolicyInference(
         model,
         spec,
@@ -102,7 +102,7 @@ def build_team(
         num_buffers=plan.num_batch_buffers,
         allocate=allocate,
     )
-    return PolicyTeam(policy_id=policy_id, inference=inference, batcher=batcher)
+    return PolicySampling(policy_id=policy_id, inference=inference, batcher=batcher)
 
 
 def batch_allocator(

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import pickle
 import sys
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import torch
 
@@ -32,8 +30,9 @@ from sf_algo.ipc.weights import SharedWeights
 from sf_algo.learning.build import build_policy_learner
 from sf_algo.learning.learner_settings import LearnerSettings
 from sf_algo.learning.remote_memory import SharedBatches, batch_specs, weight_specs, write_weights
+from sf_algo.learning.state_file import read_state, write_state
 from sf_algo.plain import cloned
-from sf_algo.processes.inside_child import dying_with_parent, name_process, prepare_process
+from sf_algo.processes.child_setup import dying_with_parent, name_process, prepare_process
 from sf_algo.processes.threads import keep_freed_memory
 from sf_algo.rollout.settings import read_all
 
@@ -142,34 +141,13 @@ class LearnerProcess:
         self._send({"kind": "error", "message": text, "traceback": "" if known else traceback.format_exc()})
 
 
-def write_state(fd: int, data: bytes) -> int:
-    """Replaces the contents of the shared file; returns its size."""
-    os.ftruncate(fd, len(data))
-    written = 0
-    while written < len(data):
-        written += os.pwrite(fd, memoryview(data)[written:], written)
-    return written
-
-
-def read_state(fd: int, nbytes: int) -> Mapping[str, Any]:
-    """A learner's state from the shared file."""
-    chunks, offset = [], 0
-    while offset < nbytes:
-        chunk = os.pread(fd, nbytes - offset, offset)
-        assert chunk, "the state is shorter than announced"
-        chunks.append(chunk)
-        offset += len(chunk)
-    state: Mapping[str, Any] = torch.load(io.BytesIO(b"".join(chunks)), weights_only=True)
-    return state
-
-
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     return learn(LearnerSettings.from_json(read_all(int(words[0]))))
 
 
-def play(text: str, fds: Mapping[int, int]) -> int:
-    """The same for an understudy."""
+def run_forked(text: str, fds: Mapping[int, int]) -> int:
+    """The same in a forked copy of the main process."""
     return learn(LearnerSettings.from_json(text).renumbered(fds))
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
 
-from sf_algo.acting.policy_sampling import PolicyTeam
+from sf_algo.acting.policy_sampling import PolicySampling
 from sf_algo.learning.learners import LocalLearners
 from sf_algo.timing import ProcessTimes
 
@@ -20,27 +20,27 @@ _ALIVE_CHECK_S = 1.0
 
 
 class LearnerThread:
-    """Trains one policy whenever a batch is full, and does errands in between."""
+    """Trains one policy whenever a batch is full, and does calls of others in between."""
 
     def __init__(
         self,
-        team: PolicyTeam,
+        policy: PolicySampling,
         local: LocalLearners,
         *,
         on_room: Callable[[], None],
         prepare: Callable[[], None],
     ) -> None:
         """`prepare` runs first in the new thread; `on_room` whenever a batch buffer is free again."""
-        self._team = team
+        self._policy = policy
         self._local = local
         self._on_room = on_room
         self._prepare = prepare
         self._wake = threading.Event()
         self._stopping = False
-        self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self.error: BaseException | None = None
         """Why the thread ended, if it was not asked to."""
-        self._thread = threading.Thread(target=self._run, name=f"learner-{team.policy_id}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"learner-{policy.policy_id}", daemon=True)
         self._thread.start()
 
     def nudge(self) -> None:
@@ -50,7 +50,7 @@ class LearnerThread:
     def call(self, function: Callable[[], T]) -> T:
         """Runs `function` in the learner's thread as soon as no training is under way; returns its result."""
         future: Future[T] = Future()
-        self._errands.append((function, future))
+        self._calls.append((function, future))
         self._wake.set()
         while True:
             try:
@@ -59,7 +59,7 @@ class LearnerThread:
                 if future.done():
                     raise
                 if not self._thread.is_alive():
-                    self._do_errands()
+                    self._run_calls()
 
     def stop(self) -> None:
         """Ends the thread after the iteration under way, and waits for that."""
@@ -71,8 +71,8 @@ class LearnerThread:
         try:
             self._prepare()
             while not self._stopping:
-                self._do_errands()
-                if self._local.train_one(self._team):
+                self._run_calls()
+                if self._local.train_one(self._policy):
                     self._on_room()
                 else:
                     self._wake.wait()
@@ -80,11 +80,11 @@ class LearnerThread:
         except BaseException as error:
             self.error = error
         finally:
-            self._do_errands()
+            self._run_calls()
 
-    def _do_errands(self) -> None:
-        while self._errands:
-            function, future = self._errands.popleft()
+    def _run_calls(self) -> None:
+        while self._calls:
+            function, future = self._calls.popleft()
             try:
                 future.set_result(function())
             except BaseException as error:
@@ -96,14 +96,14 @@ class ThreadLearners:
 
     def __init__(
         self,
-        teams: Sequence[PolicyTeam],
+        policies: Sequence[PolicySampling],
         local: LocalLearners,
         *,
         on_room: Callable[[], None],
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self._local = local
-        self._threads = [LearnerThread(t, local, on_room=on_room, prepare=prepare) for t in teams]
+        self._threads = [LearnerThread(t, local, on_room=on_room, prepare=prepare) for t in policies]
 
     def train_ready(self) -> None:
         for thread in self._threads:

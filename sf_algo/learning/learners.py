@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from sf_algo.acting.policy_sampling import PolicyTeam
+from sf_algo.acting.policy_sampling import PolicySampling
 from sf_algo.batcher import FullBatch
 from sf_algo.learner.learner import Learner
 from sf_algo.learner.stats import TrainStats
@@ -72,7 +72,7 @@ class LocalLearners:
 
     def __init__(
         self,
-        teams: Sequence[PolicyTeam],
+        policies: Sequence[PolicySampling],
         learners: Sequence[Learner],
         *,
         env_steps: Callable[[], int],
@@ -83,7 +83,7 @@ class LocalLearners:
         """`is_enough(steps)` says whether the training reaches its limit with so many steps more: once it has, no
         batch is begun. `on_trained` is called after each iteration, when its batch is free and its weights act.
         `threads`: how many for training and for everything else; None leaves torch's settings alone."""
-        self._teams = teams
+        self._policies = policies
         self._learners = learners
         self._env_steps = env_steps
         self._is_enough = is_enough
@@ -94,24 +94,24 @@ class LocalLearners:
             torch.set_num_threads(threads.acting)
 
     def train_ready(self) -> None:
-        for team in self._teams:
-            while self.train_one(team):
+        for policy in self._policies:
+            while self.train_one(policy):
                 pass
 
-    def train_one(self, team: PolicyTeam) -> bool:
+    def train_one(self, policy: PolicySampling) -> bool:
         """Trains a policy on its oldest full batch; False where there is none, or no need."""
-        full = None if self._is_enough(0) else team.batcher.take()
+        full = None if self._is_enough(0) else policy.batcher.take()
         if full is None:
             return False
         began = time.monotonic()
-        learner = self._learners[team.policy_id]
+        learner = self._learners[policy.policy_id]
         stats = self._train(learner, full)
-        team.batcher.give_back(full.batch)
-        team.inference.take_weights(learner.model, stats.policy_version)
+        policy.batcher.give_back(full.batch)
+        policy.inference.take_weights(learner.model, stats.policy_version)
         seconds = time.monotonic() - began
         self.training_s += seconds
         self._on_trained(
-            TrainedBatch(policy_id=team.policy_id, stats=stats, valid_steps=full.valid_steps, seconds=seconds)
+            TrainedBatch(policy_id=policy.policy_id, stats=stats, valid_steps=full.valid_steps, seconds=seconds)
         )
         return True
 
@@ -137,7 +137,7 @@ class LocalLearners:
     def load(self, policy_id: int, state: Mapping[str, Any]) -> int:
         learner = self._learners[policy_id]
         learner.load_state_dict(state)
-        self._teams[policy_id].inference.take_weights(learner.model, learner.policy_version)
+        self._policies[policy_id].inference.take_weights(learner.model, learner.policy_version)
         return learner.policy_version
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Opens the learners where the plan wants them, and the teams that act for them."""
+"""Opens the learners where the plan wants them, and the policies that act for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sf_algo.acting.policy_sampling import PolicyTeam
+from sf_algo.acting.policy_sampling import PolicySampling
 from sf_algo.buffers.layout import TrajectoryLayout
 from sf_algo.config import Config
 from sf_algo.config.store import config_to_dict
@@ -20,7 +20,7 @@ from sf_algo.learning.build import (
     batch_allocator,
     build_policy_learner,
     build_policy_model,
-    build_team,
+    build_policy_sampling,
     layout_of,
 )
 from sf_algo.learning.learner_settings import LearnerSettings
@@ -30,7 +30,7 @@ from sf_algo.learning.remote_learners import RemoteLearners
 from sf_algo.learning.remote_memory import LearnerMemory
 from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.plan import SamplerPlan
-from sf_algo.processes.copies import Understudy
+from sf_algo.processes.copies import ForkedCopy
 from sf_algo.processes.torch_threads import TorchThreads
 
 
@@ -58,10 +58,10 @@ class RunBasis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningSide:
-    """The learners, and the teams that act with their weights."""
+class OpenLearners:
+    """The learners, and the policies that act with their weights."""
 
-    teams: Sequence[PolicyTeam]
+    policies: Sequence[PolicySampling]
     learners: Learners
     layout: TrajectoryLayout
     bell: Doorbell
@@ -79,10 +79,10 @@ def open_learners(
     env_steps: Callable[[], int],
     is_enough: Callable[[int], bool],
     on_trained: TrainedSink,
-    understudy: Understudy | None = None,
-) -> LearningSide:
-    """Starts the learners; `models` (from the basis) become the acting networks. `understudy`: who shall be the
-    learner process, if not a new one; let go where it is not needed.
+    forked_copy: ForkedCopy | None = None,
+) -> OpenLearners:
+    """Starts the learners; `models` (from the basis) become the acting networks. `forked_copy` becomes the learner
+    process, in place of a new process; it is let go where there is no learner process.
 
     On a CPU, learners that train at the same time as others act get a process of their own. On a GPU they are
     threads, because a second process would need a second context and the weights would have to travel.
@@ -98,10 +98,10 @@ def open_learners(
             env_steps=env_steps,
             is_enough=is_enough,
             on_trained=on_trained,
-            understudy=understudy,
+            forked_copy=forked_copy,
         )
-    if understudy is not None:
-        understudy.let_go()
+    if forked_copy is not None:
+        forked_copy.let_go()
     learners = [
         build_policy_learner(basis.config, basis.spec, basis.device, policy_id=p, run_seed=basis.seed)
         for p in range(basis.plan.num_policies)
@@ -109,13 +109,13 @@ def open_learners(
     aside = basis.plan.mode.learns_aside
     # One thread that acts and learns in turn needs one set of weights only.
     acting = models if aside else [learner.model for learner in learners]
-    teams = _teams(basis, acting, [batch_allocator(basis.spec, basis.plan, m, basis.device) for m in acting])
+    policies = _policies(basis, acting, [batch_allocator(basis.spec, basis.plan, m, basis.device) for m in acting])
     threads = None
     if basis.device.type == "cpu":
         has_images = any(obs.is_image for obs in basis.spec.obs.values())
         threads = TorchThreads.in_turn(basis.config.sampling, has_images=has_images)
     local = LocalLearners(
-        teams,
+        policies,
         learners,
         env_steps=env_steps,
         # In turns, what has been collected is trained on: a resume must find nothing half-way.
@@ -124,9 +124,9 @@ def open_learners(
         threads=threads,
     )
     if not aside:
-        return LearningSide(teams=teams, learners=local, layout=layout, bell=bell)
-    beside = ThreadLearners(teams, local, on_room=bell.ring)
-    return LearningSide(teams=teams, learners=beside, layout=layout, bell=bell)
+        return OpenLearners(policies=policies, learners=local, layout=layout, bell=bell)
+    beside = ThreadLearners(policies, local, on_room=bell.ring)
+    return OpenLearners(policies=policies, learners=beside, layout=layout, bell=bell)
 
 
 def wants_process(device: torch.device) -> bool:
@@ -143,24 +143,24 @@ def _open_remote(
     env_steps: Callable[[], int],
     is_enough: Callable[[int], bool],
     on_trained: TrainedSink,
-    understudy: Understudy | None,
-) -> LearningSide:
+    forked_copy: ForkedCopy | None,
+) -> OpenLearners:
     plan = basis.plan
     memory = LearnerMemory(models, layout, num_buffers=plan.num_batch_buffers, trajectories=plan.batch_trajectories)
-    teams = _teams(basis, models, [batches.allocator() for batches in memory.batches])
+    policies = _policies(basis, models, [batches.allocator() for batches in memory.batches])
     threads = TorchThreads.beside(basis.config.sampling)
     torch.set_num_threads(threads.acting)
     remote = RemoteLearners(
         memory,
-        teams,
+        policies,
         _remote_settings(basis, threads),
         bell=bell,
         env_steps=env_steps,
         is_enough=is_enough,
         on_trained=on_trained,
-        understudy=understudy,
+        forked_copy=forked_copy,
     )
-    return LearningSide(teams=teams, learners=remote, layout=layout, bell=bell)
+    return OpenLearners(policies=policies, learners=remote, layout=layout, bell=bell)
 
 
 def _remote_settings(basis: RunBasis, threads: TorchThreads) -> LearnerSettings:
@@ -181,10 +181,10 @@ def _remote_settings(basis: RunBasis, threads: TorchThreads) -> LearnerSettings:
     )
 
 
-def _teams(
+def _policies(
     basis: RunBasis, models: Sequence[ActorCritic], allocators: Sequence[Callable[[], TrajectoryBatch]]
-) -> list[PolicyTeam]:
+) -> list[PolicySampling]:
     return [
-        build_team(basis.spec, basis.plan, model, basis.device, allocate, policy_id=p, run_seed=basis.seed)
+        build_policy_sampling(basis.spec, basis.plan, model, basis.device, allocate, policy_id=p, run_seed=basis.seed)
         for p, (model, allocate) in enumerate(zip(models, allocators, strict=True))
     ]

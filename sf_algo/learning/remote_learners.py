@@ -16,18 +16,18 @@ from typing import Any
 import torch
 
 from sf_algo import errors
-from sf_algo.acting.policy_sampling import PolicyTeam
+from sf_algo.acting.policy_sampling import PolicySampling
 from sf_algo.errors import WorkerError
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import Message, MessageWriter
 from sf_algo.learner.stats import TrainStats
-from sf_algo.learning.learner_process import read_state, write_state
 from sf_algo.learning.learner_settings import LearnerSettings
 from sf_algo.learning.learners import TrainedBatch, TrainedSink
 from sf_algo.learning.remote_memory import LearnerMemory
+from sf_algo.learning.state_file import read_state, write_state
+from sf_algo.processes.absence import AbsenceWatch
 from sf_algo.processes.child import ChildProcess, Lifeline
-from sf_algo.processes.copies import Understudy
-from sf_algo.processes.signs_of_life import Attendance
+from sf_algo.processes.copies import ForkedCopy
 from sf_algo.timing import ProcessTimes, Stage
 
 _MODULE = "sf_algo.learning.learner_process"
@@ -44,21 +44,21 @@ class RemoteLearners:
     def __init__(
         self,
         memory: LearnerMemory,
-        teams: Sequence[PolicyTeam],
+        policies: Sequence[PolicySampling],
         settings: LearnerSettings,
         *,
         bell: Doorbell,
         env_steps: Callable[[], int],
         is_enough: Callable[[int], bool],
         on_trained: TrainedSink,
-        understudy: Understudy | None = None,
+        forked_copy: ForkedCopy | None = None,
     ) -> None:
-        """`settings` lack the descriptors that are made here; `bell` is rung whenever there is a reply. `understudy`:
+        """`settings` lack the descriptors that are made here; `bell` is rung whenever there is a reply. `forked_copy`:
         who shall be the process, if not a new one.
         `is_enough(steps)` says whether the training reaches its limit with so many steps more: then no further
         batch is handed over, for the end would have to wait for it."""
         self._memory = memory
-        self._teams = teams
+        self._policies = policies
         self._env_steps = env_steps
         self._is_enough = is_enough
         self._on_trained = on_trained
@@ -69,7 +69,7 @@ class RemoteLearners:
         self._sending, self._receiving = threading.Lock(), threading.Lock()
         self._valid_steps: dict[tuple[int, int], int] = {}
         self._last_reply = time.monotonic()
-        self._attendance = Attendance(STALL_TIMEOUT_S)
+        self._absence = AbsenceWatch(STALL_TIMEOUT_S)
         self._answers: dict[str, Message] = {}
         self.training_s = 0.0
         try:
@@ -86,7 +86,7 @@ class RemoteLearners:
                     lifeline_fd=self._lifeline.read_fd,
                     trace_fd=trace,
                 ),
-                understudy,
+                forked_copy,
             )
         finally:
             os.close(command_read)
@@ -96,18 +96,18 @@ class RemoteLearners:
         return self._process.pid
 
     def process_times(self) -> Sequence[ProcessTimes]:
-        taking = sum(team.inference.taking_s for team in self._teams)
+        taking = sum(policy.inference.taking_s for policy in self._policies)
         return [
             ProcessTimes(name="main process", pid=os.getpid(), busy_s={Stage.LEARNING: taking}),
             ProcessTimes(name="learner", pid=self.pid, busy_s={Stage.LEARNING: self.training_s}),
         ]
 
     def train_ready(self) -> None:
-        for team in self._teams:
-            while not self._is_enough(self._steps_under_way) and (full := team.batcher.take()) is not None:
-                buffer = self._memory.batches[team.policy_id].index(full.batch)
-                self._valid_steps[team.policy_id, buffer] = full.valid_steps
-                command = {"kind": "train", "policy": team.policy_id, "buffer": buffer}
+        for policy in self._policies:
+            while not self._is_enough(self._steps_under_way) and (full := policy.batcher.take()) is not None:
+                buffer = self._memory.batches[policy.policy_id].index(full.batch)
+                self._valid_steps[policy.policy_id, buffer] = full.valid_steps
+                command = {"kind": "train", "policy": policy.policy_id, "buffer": buffer}
                 self._send({**command, "env_steps": self._env_steps()})
 
     @property
@@ -133,7 +133,7 @@ class RemoteLearners:
             if self._process.messages.closed:
                 self._process.wait(_STOP_GRACE_S)
                 raise self._failure(self._process.death or "closed its pipe")
-            if now - max(self._last_reply, self._attendance.look()) > STALL_TIMEOUT_S:
+            if now - max(self._last_reply, self._absence.look()) > STALL_TIMEOUT_S:
                 self._process.ask_trace()
                 raise self._failure(f"has not finished an iteration for {STALL_TIMEOUT_S:g} s")
 
@@ -149,9 +149,9 @@ class RemoteLearners:
 
     def _trained(self, message: Message) -> None:
         policy, buffer = int(message["policy"]), int(message["buffer"])
-        team = self._teams[policy]
+        sampled = self._policies[policy]
         self._take_weights(policy)
-        team.batcher.give_back(self._memory.batches[policy].batches[buffer])
+        sampled.batcher.give_back(self._memory.batches[policy].batches[buffer])
         self.training_s += message["seconds"]
         self._on_trained(
             TrainedBatch(
@@ -165,7 +165,7 @@ class RemoteLearners:
     def _take_weights(self, policy: int) -> None:
         weights = self._memory.weights[policy]
         if weights.news:
-            self._teams[policy].inference.take_arrays(weights)
+            self._policies[policy].inference.take_arrays(weights)
 
     def _failure(self, what: str) -> WorkerError:
         trace = self._process.trace

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from sf_algo.envs.spec import ACTION_MASK, EnvSpec
 from sf_algo.errors import ModelError
-from sf_algo.model.cores import make_core
 from sf_algo.model.distributions import ActionDistribution, ActionFamily
 from sf_algo.model.encoders import DictEncoder, MlpEncoder, make_encoder
 from sf_algo.model.layers import Linear, add_spectral_norm, arrange_weights, initialize, power_iterations
 from sf_algo.model.normalizers import ObsNormalizer, RunningMeanStd
 from sf_algo.model.processor import AMD, maker
+from sf_algo.model.recurrent import make_core
 from sf_algo.model.types import ActOutput, SequenceOutput
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from sf_algo.model.activations import Activation
 from sf_algo.model.actor_critic import ActorCritic, Tower
-from sf_algo.model.cores import NoCore
 from sf_algo.model.encoders import DictEncoder, MlpEncoder
 from sf_algo.model.layers import Linear
 from sf_algo.model.products import linear
+from sf_algo.model.recurrent import NoCore
 
 _NO_PIXELS: frozenset[str] = frozenset()
 

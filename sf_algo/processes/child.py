@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from sf_algo.ipc.messages import Message, MessageReader
-from sf_algo.processes.copies import Understudy
-from sf_algo.processes.inside_child import TRACE_SIGNAL, sigint_blocked, single_thread_environment
+from sf_algo.processes.child_setup import TRACE_SIGNAL, sigint_blocked, single_thread_environment
+from sf_algo.processes.copies import ForkedCopy
 
 _TRACE_WAIT_S = 0.5
 _KILL_WAIT_S = 5.0
@@ -44,21 +44,21 @@ class Lifeline:
 
 
 class ChildProcess:
-    """Runs `python -m <module> <descriptor of its settings>`, or has an understudy do the same.
+    """Runs `python -m <module> <descriptor of its settings>`, or turns a forked copy of this process into the same.
 
     It leads a process group of its own (see `prepare_process`) in our session: Ctrl-C does not reach it, it
     can be ended together with what it starts, and the kernel weighs its niceness against ours.
     """
 
     def __init__(
-        self, module: str, make_settings: Callable[[int, int], ChildSettings], understudy: Understudy | None = None
+        self, module: str, make_settings: Callable[[int, int], ChildSettings], forked_copy: ForkedCopy | None = None
     ) -> None:
         """`make_settings` gets the descriptors for messages to us and for stack traces."""
         self._trace_fd = _anonymous_file()
         read_fd, write_fd = os.pipe()
         self.messages = MessageReader(read_fd)
         try:
-            self._process = _start(module, make_settings(write_fd, self._trace_fd), understudy)
+            self._process = _start(module, make_settings(write_fd, self._trace_fd), forked_copy)
         finally:
             os.close(write_fd)
 
@@ -113,11 +113,13 @@ class ChildProcess:
             os.close(self._trace_fd)
 
 
-def _start(module: str, settings: ChildSettings, understudy: Understudy | None) -> subprocess.Popen[bytes] | Understudy:
-    if understudy is not None and understudy.can_play(settings):
+def _start(
+    module: str, settings: ChildSettings, forked_copy: ForkedCopy | None
+) -> subprocess.Popen[bytes] | ForkedCopy:
+    if forked_copy is not None and forked_copy.can_become(settings):
         with suppress(OSError):  # it has just died: then a new process has to do
-            understudy.play(settings)
-            return understudy
+            forked_copy.become(settings)
+            return forked_copy
     return _spawn(module, settings)
 
 

@@ -1,8 +1,9 @@
-"""A copy of the main process, made before that has threads, files or anything to do, which becomes one of its child
-processes when that is wanted.
+"""Forked copies of the main process, which become its child processes later.
 
-What the original has imported, the copy has for nothing: neither the time (one to two seconds of a core for torch) nor
-the memory (150 MB for torch, 20 for numpy and VizDoom), which both share as long as neither changes it.
+A copy is made early, before the main process has threads or open files. It waits until it gets its settings; then it
+becomes a rollout worker or the learner process. The copy shares with the main process what was imported before the
+fork: that saves the time of the import (one to two seconds of a core for torch) and the memory (150 MB for torch, 20 MB
+for numpy and VizDoom).
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn, Protocol
 
-from sf_algo.processes.inside_child import sigint_blocked
+from sf_algo.processes.child_setup import sigint_blocked
 
 _HEADER = struct.Struct("<QQ")
 _MOST_DESCRIPTORS = 253  # that Linux takes in one message
 
 
-class Role(Protocol):
-    """What the copy is told to do."""
+class Settings(Protocol):
+    """Settings of a child process, and the file descriptors that they name."""
 
     def inherited_fds(self) -> set[int]: ...
 
@@ -36,18 +37,20 @@ class Role(Protocol):
 
 
 Body = Callable[[str, Mapping[int, int]], int]
-"""Plays a role until its end: gets the role as JSON and, for each descriptor in it, its number here. Returns the exit
-code."""
+"""What a copy runs: (settings as JSON, descriptor number in the main process -> number here) -> exit code."""
 
 
-class Understudy:
-    """Waits for its role. It ends when it is let go, or when the process that made it is gone."""
+class ForkedCopy:
+    """A copy of this process that waits for its settings. It ends when it is let go, or when this process is gone."""
 
-    def __init__(self, body: Body, others: Sequence[Understudy] = ()) -> None:
-        """Copies this process, which should have imported what `body` needs and have no threads. `others` were made
-        before. Linux only: elsewhere system libraries may not survive it."""
-        self._seat, theirs = socket.socketpair()
-        self._playing = False
+    def __init__(self, body: Body, others: Sequence[ForkedCopy] = ()) -> None:
+        """Fork. This process should have imported what `body` needs, and must have no threads.
+
+        `others`: the copies made earlier; the new one closes its inherited ends of their sockets. Linux only:
+        elsewhere system libraries may not survive a fork.
+        """
+        self._socket, theirs = socket.socketpair()
+        self._started = False
         self._code: int | None = None
         self._reaping = threading.Lock()
         # What has been made so far stays for ever: no collection has to look through it, which would copy its pages.
@@ -59,25 +62,29 @@ class Understudy:
             self.pid = os.fork()
             if self.pid == 0:
                 # An end that is still open here would hide the end of the process that it belongs to.
-                _play(theirs, [self._seat, *(other._seat for other in others)], body)
+                _live(theirs, [self._socket, *(other._socket for other in others)], body)
         theirs.close()
 
     @staticmethod
     def possible() -> bool:
         return sys.platform == "linux"
 
-    def can_play(self, role: Role) -> bool:
-        """Whether it is there, and the role not too large for it."""
-        return self.poll() is None and len(role.inherited_fds()) <= _MOST_DESCRIPTORS
+    def can_become(self, settings: Settings) -> bool:
+        """Whether the copy is alive, unused, and able to receive that many descriptors."""
+        return self.poll() is None and len(settings.inherited_fds()) <= _MOST_DESCRIPTORS
 
-    def play(self, role: Role) -> None:
-        """Once. Raises OSError where it has died."""
-        fds, text = sorted(role.inherited_fds()), role.to_json().encode()
+    def become(self, settings: Settings) -> None:
+        """Send the settings with their descriptors; the copy then runs `body`. Only once.
+
+        Raises:
+            OSError: the copy has died.
+        """
+        fds, text = sorted(settings.inherited_fds()), settings.to_json().encode()
         numbers = struct.pack(f"<{len(fds)}i", *fds)
-        socket.send_fds(self._seat, [_HEADER.pack(len(numbers), len(text))], fds)
-        self._seat.sendall(numbers + text)
-        self._playing = True
-        self._seat.close()
+        socket.send_fds(self._socket, [_HEADER.pack(len(numbers), len(text))], fds)
+        self._socket.sendall(numbers + text)
+        self._started = True
+        self._socket.close()
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""
@@ -92,7 +99,7 @@ class Understudy:
             return self._code
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Waits for its end, at most so many seconds."""
+        """The exit code, as `poll`, after waiting at most `timeout` seconds (None: for ever) for the end."""
         deadline = None if timeout is None else time.monotonic() + timeout
         fd = -1
         while self.poll() is None:
@@ -107,14 +114,14 @@ class Understudy:
         return self._code
 
     def let_go(self) -> None:
-        """It is not wanted any more: one without a role ends, and leaves no zombie. Nothing happens to another."""
-        if not self._playing:
-            self._seat.close()
+        """End a copy that was never used, and reap it. A copy that was used goes on."""
+        if not self._started:
+            self._socket.close()
             self.wait()
 
 
-def _play(seat: socket.socket, not_mine: Sequence[socket.socket], body: Body) -> NoReturn:
-    """The life of the copy. It never goes back to what the original was doing."""
+def _live(sock: socket.socket, not_mine: Sequence[socket.socket], body: Body) -> NoReturn:
+    """All that the copy does. It never returns into the code that forked it."""
     code = 1
     try:
         for other in not_mine:
@@ -125,7 +132,7 @@ def _play(seat: socket.socket, not_mine: Sequence[socket.socket], body: Body) ->
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
-        code = _wait_for_role(seat, body)
+        code = _wait_for_settings(sock, body)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -135,22 +142,22 @@ def _play(seat: socket.socket, not_mine: Sequence[socket.socket], body: Body) ->
         os._exit(code)
 
 
-def _wait_for_role(seat: socket.socket, body: Body) -> int:
-    header, fds, _, _ = socket.recv_fds(seat, _HEADER.size, _MOST_DESCRIPTORS)
+def _wait_for_settings(sock: socket.socket, body: Body) -> int:
+    header, fds, _, _ = socket.recv_fds(sock, _HEADER.size, _MOST_DESCRIPTORS)
     if len(header) < _HEADER.size:
         return 0
     numbers_size, text_size = _HEADER.unpack(header)
-    numbers = struct.unpack(f"<{len(fds)}i", _exactly(seat, numbers_size))
-    text = _exactly(seat, text_size).decode()
-    seat.close()
+    numbers = struct.unpack(f"<{len(fds)}i", _exactly(sock, numbers_size))
+    text = _exactly(sock, text_size).decode()
+    sock.close()
     return body(text, dict(zip(numbers, fds, strict=True)))
 
 
-def _exactly(seat: socket.socket, size: int) -> bytes:
+def _exactly(sock: socket.socket, size: int) -> bytes:
     parts = bytearray()
     while len(parts) < size:
-        part = seat.recv(size - len(parts))
+        part = sock.recv(size - len(parts))
         if not part:
-            raise EOFError("the main process ended while it gave a role away")
+            raise EOFError("the main process ended while it sent the settings")
         parts += part
     return bytes(parts)

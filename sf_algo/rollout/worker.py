@@ -25,7 +25,7 @@ from sf_algo.errors import SfAlgoError
 from sf_algo.ipc.control import ControlBlock, WorkerPhase
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import MessageWriter
-from sf_algo.processes.inside_child import dying_with_parent, let_wakers_finish, name_process, prepare_process
+from sf_algo.processes.child_setup import dying_with_parent, let_wakers_finish, name_process, prepare_process
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import PolicyDraw, mix_seed
@@ -247,8 +247,8 @@ def main(argv: list[str] | None = None) -> int:
     return work(WorkerSettings.from_json(read_all(int(words[0]))))
 
 
-def play(text: str, fds: Mapping[int, int]) -> int:
-    """The same for an understudy."""
+def run_forked(text: str, fds: Mapping[int, int]) -> int:
+    """The same in a forked copy of the main process."""
     return work(WorkerSettings.from_json(text).renumbered(fds))
 
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-from sf_algo.processes.signs_of_life import Attendance
+from sf_algo.processes.absence import AbsenceWatch
 
 _CHECK_S = 0.5
 
@@ -44,7 +44,7 @@ class HangGuard:
         self._reset_timeout_s = reset_timeout_s
         self._on_hang = on_hang
         self._main_thread = threading.get_ident()
-        self._attendance = Attendance(min(step_timeout_s, reset_timeout_s))
+        self._absence = AbsenceWatch(min(step_timeout_s, reset_timeout_s))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
         self._thread.start()
@@ -55,7 +55,7 @@ class HangGuard:
 
     def _run(self) -> None:
         while not self._stopping.wait(_CHECK_S):
-            message = self._fault(self._attendance.look())
+            message = self._fault(self._absence.look())
             if message is not None:
                 self._on_hang(message)
                 return

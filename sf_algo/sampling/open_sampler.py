@@ -10,8 +10,8 @@ from sf_algo.acting.hub import SamplingHub
 from sf_algo.buffers.layout import TrajectoryLayout
 from sf_algo.config.store import config_to_dict
 from sf_algo.learning.learners import LocalLearners
-from sf_algo.learning.open_learners import LearningSide, RunBasis
-from sf_algo.processes.copies import Understudy
+from sf_algo.learning.open_learners import OpenLearners, RunBasis
+from sf_algo.processes.copies import ForkedCopy
 from sf_algo.processes.stopping import StopCondition
 from sf_algo.rollout.cores import worker_cores
 from sf_algo.rollout.env_maker import EnvMaker
@@ -32,9 +32,9 @@ class SamplerParts:
     """What every kind of sampler is made of."""
 
     basis: RunBasis
-    side: LearningSide
+    learning: OpenLearners
     maker: EnvMaker
-    understudies: Sequence[Understudy]
+    forked_copies: Sequence[ForkedCopy]
     """For rollout workers."""
     stop: StopCondition
     on_collected: Callable[[int, int], None]
@@ -56,10 +56,10 @@ def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
     faults = FaultLog()
     sampler = SerialSampler(
         basis.plan,
-        parts.side.layout,
+        parts.learning.layout,
         basis.spec,
-        parts.side.teams,
-        parts.side.learners,
+        parts.learning.policies,
+        parts.learning.learners,
         make_env=parts.maker.make,
         seed=basis.seed,
         mix_policies=sampling.pbt_mix_policies_in_one_env,
@@ -79,28 +79,28 @@ def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
 
 
 def _open_parallel(parts: SamplerParts) -> Sampler:
-    sampling, plan, side = parts.basis.config.sampling, parts.basis.plan, parts.side
-    transport = Transport(plan, side.layout, side.bell)
+    sampling, plan, learning = parts.basis.config.sampling, parts.basis.plan, parts.learning
+    transport = Transport(plan, learning.layout, learning.bell)
     pool = WorkerPool(
         transport,
-        [worker_settings(parts.basis, side.layout, transport, w) for w in range(plan.num_workers)],
+        [worker_settings(parts.basis, learning.layout, transport, w) for w in range(plan.num_workers)],
         WorkerTimeouts(step_s=MISSED_HEARTBEATS * sampling.heartbeat_interval, reset_s=sampling.reset_timeout_seconds),
         on_episodes=parts.on_episodes,
         clean_up=parts.maker.clean_up,
-        understudies=parts.understudies,
+        forked_copies=parts.forked_copies,
     )
     hub = SamplingHub(
         plan=plan,
         ports=transport.ports,
-        teams=side.teams,
-        bell=side.bell,
+        policies=learning.policies,
+        bell=learning.bell,
         on_collected=parts.on_collected,
     )
     try:
         pool.start()
-        if isinstance(side.learners, LocalLearners):
-            return SyncSampler(pool, hub, side.learners, transport, parts.stop)
-        return AsyncSampler(pool, hub, side.learners, transport)
+        if isinstance(learning.learners, LocalLearners):
+            return SyncSampler(pool, hub, learning.learners, transport, parts.stop)
+        return AsyncSampler(pool, hub, learning.learners, transport)
     except BaseException:
         pool.stop()
         transport.close()

@@ -13,7 +13,7 @@ from typing import Protocol
 from sf_algo.acting.hub import SamplingHub
 from sf_algo.errors import WorkerError
 from sf_algo.learning.learners import Learners, LocalLearners
-from sf_algo.processes.signs_of_life import Attendance
+from sf_algo.processes.absence import AbsenceWatch
 from sf_algo.processes.stopping import StopCondition
 from sf_algo.sampling.transport import Transport
 from sf_algo.sampling.worker_pool import WorkerPool
@@ -69,8 +69,8 @@ class SyncSampler:
                 self._pool.listen(0.0)
                 next_listen = now + _SYNC_TURN_S
             self._hub.turn(_SYNC_TURN_S)
-            for team in self._hub.teams:
-                while self._learners.train_one(team):
+            for policy in self._hub.policies:
+                while self._learners.train_one(policy):
                     if self._hub.slots_allowed is not None and self._step is not None:
                         self._hub.slots_allowed += self._step
 
@@ -99,7 +99,7 @@ class AsyncSampler:
         self._stopping = False
         self._error: BaseException | None = None
         self._last_turn = time.monotonic()
-        self._attendance = Attendance(HUB_TIMEOUT_S)
+        self._absence = AbsenceWatch(HUB_TIMEOUT_S)
         self._thread = threading.Thread(target=self._run_hub, name="hub", daemon=True)
         self._thread.start()
 
@@ -117,7 +117,7 @@ class AsyncSampler:
         self._pool.listen(max(0.0, min(_LISTEN_S, until - time.monotonic())))
         if self._error is not None:
             raise self._error
-        if time.monotonic() - max(self._last_turn, self._attendance.look()) > HUB_TIMEOUT_S:
+        if time.monotonic() - max(self._last_turn, self._absence.look()) > HUB_TIMEOUT_S:
             raise WorkerError(f"inference has not finished a forward pass for {HUB_TIMEOUT_S:g} s")
 
     def stage_seconds(self) -> Mapping[str, float]:
@@ -135,8 +135,3 @@ class AsyncSampler:
         self._thread.join(_JOIN_S)
         self._pool.stop()
         self._transport.close()
-
-
-def main_process_times(hub: SamplingHub) -> ProcessTimes:
-    """What the hub has done in this process."""
-    return ProcessTimes(name="main process", pid=os.getpid(), busy_s=hub.busy_s())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sf_algo.acting.policy import requests_by_policy
-from sf_algo.acting.policy_sampling import PolicyTeam, acting_times
+from sf_algo.acting.policy_sampling import PolicySampling, acting_times
 from sf_algo.buffers.layout import TrajectoryArrays, TrajectoryLayout
 from sf_algo.envs.spec import Env, EnvSpec
 from sf_algo.learning.learners import Learners
@@ -50,7 +50,7 @@ class SerialWatch:
 
 @dataclass(frozen=True, kw_only=True)
 class SerialState:
-    """Everything beside the learners that a serial training depends on; see docs/reproducibility."""
+    """What a serial training depends on beside its learners ("Reproducibility" in docs/architecture.md)."""
 
     split: SplitState
     unfinished: Sequence[TrajectoryArrays]
@@ -66,7 +66,7 @@ class SerialSampler:
         plan: SamplerPlan,
         layout: TrajectoryLayout,
         spec: EnvSpec,
-        teams: Sequence[PolicyTeam],
+        policies: Sequence[PolicySampling],
         learners: Learners,
         *,
         make_env: Callable[[int], Env],
@@ -81,7 +81,7 @@ class SerialSampler:
     ) -> None:
         """`on_collected` is told (policy, valid steps) of every full slot."""
         self._plan = plan
-        self._teams = teams
+        self._policies = policies
         self._learners = learners
         self._stop = stop
         self._on_collected = on_collected
@@ -98,9 +98,9 @@ class SerialSampler:
             watch=self.watch,
             on_fault=on_fault,
         )
-        policies = PolicyDraw(num_policies=plan.num_policies, mix=mix_policies, seed=seed)
+        draw = PolicyDraw(num_policies=plan.num_policies, mix=mix_policies, seed=seed)
         slot = layout.allocate(plan.slot_trajectories)
-        self._split = EnvSplit(envs, [slot], policies=policies, remember_actions=self.reproducible)
+        self._split = EnvSplit(envs, [slot], policies=draw, remember_actions=self.reproducible)
         self._warm_up = WarmUp(
             rng=np.random.default_rng(mix_seed(seed, 0)),
             max_steps=MAX_WARM_UP_STEPS if warm_up else 0,
@@ -121,8 +121,8 @@ class SerialSampler:
             self._split.open(0, self._warm_up)
         else:
             self._split.restore(state.split, 0)
-            for team, trajectories in zip(self._teams, state.unfinished, strict=True):
-                team.batcher.load_unfinished(trajectories)
+            for policy, trajectories in zip(self._policies, state.unfinished, strict=True):
+                policy.batcher.load_unfinished(trajectories)
         self._stop.check()
         self.watch.starting = False
 
@@ -132,7 +132,7 @@ class SerialSampler:
         while clock() < until and self._stop.reason is None:
             began = clock()
             for policy, request in requests_by_policy(split.slot, split.row, plan.num_policies):
-                self._teams[policy].inference.serve([request])
+                self._policies[policy].inference.serve([request])
             served = clock()
             full = split.step()
             self.watch.idle()
@@ -147,13 +147,13 @@ class SerialSampler:
     def _collect(self) -> bool:
         """Hands the full slot over. False where that has to wait until after a stop."""
         columns = self._plan.slot_trajectories
-        while not all(team.batcher.has_room(columns) for team in self._teams):
+        while not all(policy.batcher.has_room(columns) for policy in self._policies):
             if self._stop.reason is not None:
                 return False
             self._learners.poll(_ROOM_POLL_S)
         began = time.monotonic()
-        for team in self._teams:
-            self._on_collected(team.policy_id, team.batcher.add(self._split.slot))
+        for policy in self._policies:
+            self._on_collected(policy.policy_id, policy.batcher.add(self._split.slot))
         self._split.begin_slot(0)
         self._batching_s += time.monotonic() - began
         self._learners.train_ready()
@@ -164,14 +164,14 @@ class SerialSampler:
         return {"environments": self._stepping_s, "inference": self._inference_s}
 
     def process_times(self) -> Sequence[ProcessTimes]:
-        busy = {Stage.ENVIRONMENT: self._stepping_s, Stage.BATCHING: self._batching_s} | acting_times(self._teams)
+        busy = {Stage.ENVIRONMENT: self._stepping_s, Stage.BATCHING: self._batching_s} | acting_times(self._policies)
         return [ProcessTimes(name="main process", pid=os.getpid(), busy_s=busy)]
 
     def state(self) -> SerialState:
         """To be saved with the learners, between two calls of `work`."""
         return SerialState(
             split=self._split.state(),
-            unfinished=[team.batcher.unfinished() for team in self._teams],
+            unfinished=[policy.batcher.unfinished() for policy in self._policies],
         )
 
     def close(self) -> None:

@@ -13,8 +13,8 @@ from itertools import zip_longest
 
 from sf_algo.errors import WorkerError
 from sf_algo.ipc.messages import Message
-from sf_algo.processes.copies import Understudy
-from sf_algo.processes.signs_of_life import Attendance
+from sf_algo.processes.absence import AbsenceWatch
+from sf_algo.processes.copies import ForkedCopy
 from sf_algo.rollout.episodes import EpisodeReport
 from sf_algo.rollout.settings import WorkerSettings
 from sf_algo.sampling.faults import FaultLog
@@ -54,30 +54,30 @@ class WorkerPool:
         *,
         on_episodes: Callable[[list[EpisodeReport]], None],
         clean_up: Callable[[], None],
-        understudies: Sequence[Understudy] = (),
+        forked_copies: Sequence[ForkedCopy] = (),
     ) -> None:
-        """`understudies` become the first workers. `clean_up` runs after workers have been killed (what their engines
+        """`forked_copies` become the first workers. `clean_up` runs after workers have been killed (what their engines
         left behind is removed)."""
         self._transport = transport
         self._settings = settings
         self._timeouts = timeouts
         self._on_episodes = on_episodes
         self._clean_up = clean_up
-        self._understudies = understudies
+        self._forked_copies = forked_copies
         self._workers: list[WorkerProcess] = []
         self._restarts: list[deque[float]] = [deque() for _ in settings]
         self._next_check = 0.0
-        self._attendance = Attendance(min(timeouts.step_s, timeouts.reset_s))
+        self._absence = AbsenceWatch(min(timeouts.step_s, timeouts.reset_s))
         self._faults = FaultLog()
         self.num_restarts = 0
         self.num_ready = 0
 
     def start(self) -> None:
-        for settings, understudy in zip_longest(self._settings, self._understudies[: len(self._settings)]):
-            self._workers.append(self._launch(settings, understudy))
+        for settings, forked_copy in zip_longest(self._settings, self._forked_copies[: len(self._settings)]):
+            self._workers.append(self._launch(settings, forked_copy))
 
-    def _launch(self, settings: WorkerSettings, understudy: Understudy | None = None) -> WorkerProcess:
-        return WorkerProcess(settings, self._transport.control.status(settings.worker_index), understudy)
+    def _launch(self, settings: WorkerSettings, forked_copy: ForkedCopy | None = None) -> WorkerProcess:
+        return WorkerProcess(settings, self._transport.control.status(settings.worker_index), forked_copy)
 
     @property
     def pids(self) -> list[int]:
@@ -126,7 +126,7 @@ class WorkerPool:
             raise _reported_error(worker, message)
 
     def _check_all(self, now: float) -> None:
-        limits, back = self._timeouts, self._attendance.look()
+        limits, back = self._timeouts, self._absence.look()
         for index, worker in enumerate(self._workers):
             failure = worker.failure(step_timeout_s=limits.step_s, reset_timeout_s=limits.reset_s, back=back)
             if failure is not None:

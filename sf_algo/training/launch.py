@@ -19,7 +19,7 @@ from sf_algo.errors import ConfigError, SfAlgoError
 from sf_algo.experiment import ExperimentLock, clear_experiment, make_experiment_dir
 from sf_algo.learning.build import choose_device
 from sf_algo.learning.learners import TrainedBatch
-from sf_algo.learning.open_learners import LearningSide, RunBasis, open_learners
+from sf_algo.learning.open_learners import OpenLearners, RunBasis, open_learners
 from sf_algo.logging_setup import log_to_file_only, logging_to
 from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.paths import ExperimentPaths
@@ -34,17 +34,17 @@ from sf_algo.sampling.serial import SerialSampler
 from sf_algo.summaries.episodes import EpisodeWindow
 from sf_algo.summaries.progress import ProgressFile
 from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
+from sf_algo.training.forked_copies import ForkedCopies
 from sf_algo.training.ledger import Ledger
-from sf_algo.training.roles import Cast
 from sf_algo.training.saving import Saver, resume
 from sf_algo.training.training import TrainingLoop
 
 log = logging.getLogger(__name__)
 
 
-def run_training(config: Config, cast: Cast | None = None, *, began: float | None = None) -> int:
+def run_training(config: Config, copies: ForkedCopies | None = None, *, began: float | None = None) -> int:
     """Trains until a limit or a signal; returns the exit code. Time counts from `began` (monotonic clock). Child
-    processes are those of the `cast` as far as it goes.
+    processes are those of the `copies` as far as it goes.
 
     Nothing on disk changes before the configuration, the environment and the network are known to work.
 
@@ -63,7 +63,7 @@ def run_training(config: Config, cast: Cast | None = None, *, began: float | Non
         models = basis.models()
         with _experiment(basis.config, paths), ExitStack() as stack:
             _log_start(basis)
-            return _Run(basis, paths, stop, maker, cast or Cast(), stack).train(models).exit_code
+            return _Run(basis, paths, stop, maker, copies or ForkedCopies(), stack).train(models).exit_code
 
 
 def make_basis(config: Config, maker: EnvMaker) -> RunBasis:
@@ -133,12 +133,12 @@ class _Run:
         paths: ExperimentPaths,
         stop: StopCondition,
         maker: EnvMaker,
-        cast: Cast,
+        copies: ForkedCopies,
         stack: ExitStack,
     ) -> None:
         """What is opened is closed by `stack`, the last first."""
         self._basis, self._paths, self._stop = basis, paths, stop
-        self._maker, self._cast, self._stack = maker, cast, stack
+        self._maker, self._copies, self._stack = maker, copies, stack
         self._run = basis.config.run
         self._ledger = Ledger(num_policies=basis.plan.num_policies, frameskip=basis.spec.frameskip, began=stop.began)
         self._windows = [EpisodeWindow(self._run.stats_avg) for _ in range(basis.plan.num_policies)]
@@ -146,25 +146,25 @@ class _Run:
 
     def train(self, models: Sequence[ActorCritic]) -> StopReason:
         """Opens everything, resumes, trains, saves and tells the result."""
-        side = open_learners(
+        learning = open_learners(
             self._basis,
             models,
             env_steps=lambda: self._ledger.trained_frames,
             is_enough=self._is_enough,
             on_trained=self._trained,
-            understudy=self._cast.learner,
+            forked_copy=self._copies.learner,
         )
-        self._stack.callback(side.close)
+        self._stack.callback(learning.close)
         saver = Saver(
             self._run,
             self._paths,
-            side.teams,
+            learning.policies,
             self._ledger,
             self._windows,
-            learners=side.learners,
+            learners=learning.learners,
             sampler_state=self._sampler_state,
         )
-        sampler_state = {} if self._run.benchmark else self._resume(side, saver)
+        sampler_state = {} if self._run.benchmark else self._resume(learning, saver)
         self._stop.set_time_left(self._run.train_for_seconds - self._ledger.seconds_before)
         reporter = self._open_reporter()
         self._stack.callback(reporter.close)
@@ -178,7 +178,7 @@ class _Run:
         outcome: Outcome | None = None
         why = ""
         try:
-            reason = self._sample(side, saver, loop, sampler_state)
+            reason = self._sample(learning, saver, loop, sampler_state)
             log.info("end of training: %s", reason.value)
             if not self._run.benchmark:
                 saver.save_all()
@@ -207,10 +207,10 @@ class _Run:
         if self._is_enough(0):
             self._stop.request(StopReason.FRAMES)
 
-    def _resume(self, side: LearningSide, saver: Saver) -> Mapping[str, Any]:
+    def _resume(self, learning: OpenLearners, saver: Saver) -> Mapping[str, Any]:
         """Goes on from the checkpoints, if any. Returns the sampler's state."""
         best = self._run.load_checkpoint_kind == "best"
-        state = resume(side.teams, side.learners, saver, self._ledger, self._windows, best=best)
+        state = resume(learning.policies, learning.learners, saver, self._ledger, self._windows, best=best)
         # Only now: flags that do not fit the checkpoint must not replace those that do.
         save_config(self._basis.config, self._paths.root)
         self._check_frames()
@@ -224,12 +224,12 @@ class _Run:
             return {}
         return {"seed": self._basis.seed, **to_plain(self._sampler.state())}
 
-    def _sample(self, side: LearningSide, saver: Saver, loop: TrainingLoop, state: Mapping[str, Any]) -> StopReason:
+    def _sample(self, learning: OpenLearners, saver: Saver, loop: TrainingLoop, state: Mapping[str, Any]) -> StopReason:
         parts = SamplerParts(
             basis=self._basis,
-            side=side,
+            learning=learning,
             maker=self._maker,
-            understudies=self._cast.workers,
+            forked_copies=self._copies.workers,
             stop=self._stop,
             on_collected=self._ledger.collected,
             on_episodes=loop.on_episodes,
@@ -243,7 +243,7 @@ class _Run:
         self._stack.callback(self._sampler.close)
         if isinstance(self._sampler, SerialSampler):
             self._guard(self._sampler, saver)
-        return loop.run(self._sampler, side.learners, None if self._run.benchmark else saver)
+        return loop.run(self._sampler, learning.learners, None if self._run.benchmark else saver)
 
     def _guard(self, sampler: SerialSampler, saver: Saver) -> None:
         """A hanging environment ends the process, after saving what has been learned."""

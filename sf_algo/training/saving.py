@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sf_algo.acting.policy_sampling import PolicyTeam
+from sf_algo.acting.policy_sampling import PolicySampling
 from sf_algo.checkpoints import Checkpoint, CheckpointStore
 from sf_algo.config import RunConfig
 from sf_algo.errors import StorageError
@@ -27,13 +27,13 @@ WINDOW, ACTOR, SAMPLER = "episodes", "actor_generator", "sampler"
 
 
 class Saver:
-    """Saves the teams of a run, each into its own folder. A save that fails is told and tried again later."""
+    """Saves the policies of a run, each into its own folder. A save that fails is told and tried again later."""
 
     def __init__(
         self,
         run: RunConfig,
         paths: ExperimentPaths,
-        teams: Sequence[PolicyTeam],
+        policies: Sequence[PolicySampling],
         ledger: Ledger,
         windows: Sequence[EpisodeWindow],
         *,
@@ -42,15 +42,17 @@ class Saver:
     ) -> None:
         """`sampler_state` is what a serial training adds to the first policy's checkpoint, else empty."""
         self._run = run
-        self._teams = teams
+        self._policies = policies
         self._ledger = ledger
         self._windows = windows
         self._learners = learners
         self._sampler_state = sampler_state
         now = time.monotonic()
-        self._schedules = [SaveSchedule(run=run, started=now) for _ in teams]
-        self.stores = [CheckpointStore(paths.checkpoints(team.policy_id), keep=run.keep_checkpoints) for team in teams]
-        self._saved_versions = [-1] * len(teams)
+        self._schedules = [SaveSchedule(run=run, started=now) for _ in policies]
+        self.stores = [
+            CheckpointStore(paths.checkpoints(policy.policy_id), keep=run.keep_checkpoints) for policy in policies
+        ]
+        self._saved_versions = [-1] * len(policies)
         self._told_unknown_metric = False
 
     @property
@@ -63,23 +65,23 @@ class Saver:
 
     def save_due(self) -> None:
         """Writes what is due now."""
-        for team, schedule in zip(self._teams, self._schedules, strict=True):
+        for policy, schedule in zip(self._policies, self._schedules, strict=True):
             now = time.monotonic()
-            if schedule.save_due(now) and self._save(team):
+            if schedule.save_due(now) and self._save(policy):
                 schedule.saved(time.monotonic())
-            if schedule.milestone_due(now) and self._save(team, milestone=True):
+            if schedule.milestone_due(now) and self._save(policy, milestone=True):
                 schedule.milestone_saved(time.monotonic())
-            self._save_best(team, now)
+            self._save_best(policy, now)
 
-    def _save_best(self, team: PolicyTeam, now: float, *, at_the_end: bool = False) -> None:
-        window, name = self._windows[team.policy_id], self._run.save_best_metric
+    def _save_best(self, policy: PolicySampling, now: float, *, at_the_end: bool = False) -> None:
+        window, name = self._windows[policy.policy_id], self._run.save_best_metric
         means = window.means()
         if means and name not in means and not self._told_unknown_metric:
             self._told_unknown_metric = True
             log.warning("--save_best_metric=%s: no episode has it; they have %s", name, ", ".join(means))
         metric = means.get(name)
-        schedule = self._schedules[team.policy_id]
-        frames = self._ledger.policies[team.policy_id].trained_frames
+        schedule = self._schedules[policy.policy_id]
+        frames = self._ledger.policies[policy.policy_id].trained_frames
         episodes = window.count(name)
         if not schedule.best_due(now, env_steps=frames, metric=metric, episodes=episodes, at_the_end=at_the_end):
             return
@@ -87,7 +89,7 @@ class Saver:
         before = schedule.best_metric
         schedule.best_metric = metric
         try:
-            path = self.stores[team.policy_id].save_best(self._snapshot(team), metric=name, value=metric)
+            path = self.stores[policy.policy_id].save_best(self._snapshot(policy), metric=name, value=metric)
         except StorageError as error:
             schedule.best_metric = before
             schedule.failed(time.monotonic())
@@ -103,57 +105,57 @@ class Saver:
             StorageError: one of them cannot be written; the others have been.
         """
         failure: StorageError | None = None
-        for team in self._teams:
-            self._save_best(team, time.monotonic(), at_the_end=True)
-            version = self._ledger.policies[team.policy_id].policy_version
-            if version != self._saved_versions[team.policy_id]:
+        for policy in self._policies:
+            self._save_best(policy, time.monotonic(), at_the_end=True)
+            version = self._ledger.policies[policy.policy_id].policy_version
+            if version != self._saved_versions[policy.policy_id]:
                 try:
-                    self._write(team)
+                    self._write(policy)
                 except StorageError as error:
                     failure = error
         if failure is not None:
             raise StorageError(f"{failure}; what was learned since the checkpoint before is lost") from failure
 
-    def _save(self, team: PolicyTeam, *, milestone: bool = False) -> bool:
+    def _save(self, policy: PolicySampling, *, milestone: bool = False) -> bool:
         try:
-            self._write(team, milestone=milestone)
+            self._write(policy, milestone=milestone)
         except StorageError as error:
             log.warning("%s; the training goes on", error)
-            self._schedules[team.policy_id].failed(time.monotonic())
+            self._schedules[policy.policy_id].failed(time.monotonic())
             return False
         return True
 
-    def _write(self, team: PolicyTeam, *, milestone: bool = False) -> None:
+    def _write(self, policy: PolicySampling, *, milestone: bool = False) -> None:
         """Raises StorageError."""
-        checkpoint = self._snapshot(team)
-        store = self.stores[team.policy_id]
+        checkpoint = self._snapshot(policy)
+        store = self.stores[policy.policy_id]
         path = store.save_milestone(checkpoint) if milestone else store.save(checkpoint)
         if not milestone:
-            self._saved_versions[team.policy_id] = checkpoint.policy_version
+            self._saved_versions[policy.policy_id] = checkpoint.policy_version
         log.info("saved %s", path)
 
-    def _snapshot(self, team: PolicyTeam) -> Checkpoint:
+    def _snapshot(self, policy: PolicySampling) -> Checkpoint:
         """A copy that later training does not touch."""
-        learner = self._learners.state(team.policy_id)
+        learner = self._learners.state(policy.policy_id)
         runtime: dict[str, Any] = {
-            WINDOW: self._windows[team.policy_id].state(),
-            ACTOR: team.inference.actor.generator_state(),
+            WINDOW: self._windows[policy.policy_id].state(),
+            ACTOR: policy.inference.actor.generator_state(),
         }
-        if team.policy_id == 0:
+        if policy.policy_id == 0:
             runtime[SAMPLER] = self._sampler_state()
         return Checkpoint(
-            policy_id=team.policy_id,
+            policy_id=policy.policy_id,
             policy_version=int(learner["policy_version"]),
-            env_steps=self._ledger.policies[team.policy_id].trained_frames,
+            env_steps=self._ledger.policies[policy.policy_id].trained_frames,
             learner=learner,
             train_seconds=self._ledger.train_seconds,
-            best_metric=self._schedules[team.policy_id].best_metric,
+            best_metric=self._schedules[policy.policy_id].best_metric,
             runtime=cloned(runtime),
         )
 
 
 def resume(
-    teams: Sequence[PolicyTeam],
+    policies: Sequence[PolicySampling],
     learners: Learners,
     saver: Saver,
     ledger: Ledger,
@@ -161,33 +163,33 @@ def resume(
     *,
     best: bool,
 ) -> Mapping[str, Any]:
-    """Puts every team where its checkpoint left it, and returns the sampler's state (empty: none).
+    """Puts every policy where its checkpoint left it, and returns the sampler's state (empty: none).
 
     Raises:
         CheckpointError: no checkpoint is sound, or it belongs to another network.
     """
     sampler_state: Mapping[str, Any] = {}
-    for team, store in zip(teams, saver.stores, strict=True):
+    for policy, store in zip(policies, saver.stores, strict=True):
         loaded = store.load_best() if best else store.load_latest()
         if loaded is None:
             continue
         for note in loaded.notes:
             log.warning("%s", note)
         checkpoint = loaded.checkpoint
-        learners.load(team.policy_id, checkpoint.learner)
+        learners.load(policy.policy_id, checkpoint.learner)
         for note in store.take_over(loaded):
             log.warning("%s", note)
         ledger.resume(
-            team.policy_id,
+            policy.policy_id,
             env_steps=checkpoint.env_steps,
             policy_version=checkpoint.policy_version,
             train_seconds=checkpoint.train_seconds,
         )
-        saver.resumed(team.policy_id, best_metric=checkpoint.best_metric)
+        saver.resumed(policy.policy_id, best_metric=checkpoint.best_metric)
         runtime = checkpoint.runtime
-        windows[team.policy_id].restore(runtime[WINDOW])
+        windows[policy.policy_id].restore(runtime[WINDOW])
         if isinstance(runtime.get(ACTOR), torch.Tensor):
-            team.inference.actor.set_generator_state(runtime[ACTOR])
+            policy.inference.actor.set_generator_state(runtime[ACTOR])
         sampler_state = runtime.get(SAMPLER, sampler_state)
-        log.info("policy %d goes on from %s", team.policy_id, loaded.path)
+        log.info("policy %d goes on from %s", policy.policy_id, loaded.path)
     return sampler_state

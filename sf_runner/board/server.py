@@ -16,7 +16,7 @@ from types import TracebackType
 
 from sf_runner.basics.errors import BackendError
 from sf_runner.board import child
-from sf_runner.board.farm import Workspace
+from sf_runner.board.link_tree import Workspace
 
 _URL = re.compile(r"\bTensorBoard \S+ at (https?://\S+)")
 _PORT = re.compile(r":(\d+)/?\Z|:(\d+)/")

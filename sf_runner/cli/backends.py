@@ -31,8 +31,12 @@ class BackendKind(Protocol):
     """One value of `--runner`. Whether its runner is guarded is said in `options.GUARDED`, which loads nothing."""
 
     name: str
-    queueing: bool
-    """It queues by itself: everything that is ready is handed to it at once, it keeps to `max_parallel`."""
+    local: bool
+    """Attempts are processes of this machine."""
+    queues: bool
+    """Attempts wait in a queue of the backend after they were submitted."""
+    hands_over_all: bool
+    """Everything that is ready is handed over at once; the backend itself keeps to `max_parallel`."""
 
     def check(self, options: RunOptions, plan: Plan) -> None:
         """UsageError in one line when it cannot work here or a flag cannot be fulfilled. Touches nothing."""

@@ -46,7 +46,9 @@ _PROGRESS_VARIABLE = "SF_RUNNER_PROGRESS_FILE"
 
 class NgcKind:
     name = "ngc"
-    queueing = False  # the cloud queues, but only the runner counts how many are submitted
+    local = False
+    queues = True
+    hands_over_all = False  # only the runner counts how many are submitted
 
     def check(self, options: RunOptions, plan: Plan) -> None:
         for name in _HERE_ONLY:

@@ -59,6 +59,8 @@ class _Canceller:
                 boot_id=boot_id(),
                 max_parallel=state.max_parallel,
                 max_retries=state.max_retries,
+                queues=state.opened.queues if state.opened else None,
+                local=state.opened.local if state.opened else None,
             )
         )
 

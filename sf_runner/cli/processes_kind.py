@@ -19,7 +19,9 @@ from sf_runner.state.fold import RunState
 
 class ProcessesKind:
     name = "processes"
-    queueing = False
+    local = True
+    queues = False
+    hands_over_all = False
 
     def check(self, options: RunOptions, plan: Plan) -> None:
         """It works everywhere."""

@@ -199,8 +199,8 @@ class _Session:
 def policy_of(prepared: Prepared) -> Policy:
     options = prepared.options
     return Policy(
-        queueing=prepared.kind.queueing,
-        pause_between_s=0.0 if prepared.kind.queueing else prepared.pause_between_s,
+        queueing=prepared.kind.hands_over_all,
+        pause_between_s=0.0 if prepared.kind.hands_over_all else prepared.pause_between_s,
         max_retries=options.max_retries,
         retry_delay_s=options.retry_delay,
         max_failures=options.max_failures,
@@ -236,6 +236,8 @@ def _opening_events(
         command=command,
         max_parallel=prepared.slots.max_parallel,
         max_retries=options.max_retries,
+        queues=prepared.kind.queues,
+        local=prepared.kind.local,
         guardians=[handle_of(pid) for pid in guardians],
     )
     changes = reconcile(

@@ -36,7 +36,9 @@ _HERE_ONLY = (
 
 class SlurmKind:
     name = "slurm"
-    queueing = True
+    local = False
+    queues = True
+    hands_over_all = True
 
     def check(self, options: RunOptions, plan: Plan) -> None:
         for name in _HERE_ONLY:
@@ -159,16 +161,16 @@ def script_settings(options: RunOptions, plan: Plan) -> ScriptSettings:
 
 
 def job_shape(options: RunOptions, needs: Resources) -> JobShape:
-    """What a job asks for that runs experiments with these needs, `lanes` of them side by side."""
+    """What a job asks for that runs experiments with these needs, `side_by_side` of them side by side."""
     slurm = options.slurm
     gpus = slurm.gpus_per_job
-    lanes = slurm.side_by_side or (max(1, gpus) if needs.gpus is None and needs.cpus is None else 1)
-    lanes = min(lanes, slurm.experiments_per_job)
+    side_by_side = slurm.side_by_side or (max(1, gpus) if needs.gpus is None and needs.cpus is None else 1)
+    side_by_side = min(side_by_side, slurm.experiments_per_job)
     if needs.gpus is not None:
-        gpus = needs.gpus * lanes
+        gpus = needs.gpus * side_by_side
     cpus = slurm.cpus_per_job
     if cpus is None and slurm.cpus_per_gpu is not None:
         cpus = slurm.cpus_per_gpu * max(1, gpus)
     if needs.cpus is not None:
-        cpus = needs.cpus * lanes
-    return JobShape(gpus=gpus, cpus=cpus, experiments=slurm.experiments_per_job, lanes=lanes)
+        cpus = needs.cpus * side_by_side
+    return JobShape(gpus=gpus, cpus=cpus, experiments=slurm.experiments_per_job, side_by_side=side_by_side)

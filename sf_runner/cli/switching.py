@@ -14,6 +14,7 @@ from sf_runner.engine.launching import known_attempts
 from sf_runner.engine.outcomes import events_of
 from sf_runner.engine.scheduler import Policy
 from sf_runner.linux.job_parent import read_record
+from sf_runner.state.events import RunOpened
 from sf_runner.state.fold import RunState
 from sf_runner.store.journal import Journal
 
@@ -28,8 +29,8 @@ def is_elsewhere(state: RunState, backend: str) -> bool:
 def settle_elsewhere(state: RunState, journal: Journal, paths: RunPaths) -> None:
     """Write down what became of them. UsageError in one line when one of them still lives there."""
     assert state.opened is not None
-    name, host = state.opened.backend, state.opened.host
-    _check_host(state, paths, name, host)
+    name = state.opened.backend
+    _check_host(state, paths, state.opened)
     backend = kind_of(name).reopen(paths, state)
     backend.open()
     try:
@@ -44,9 +45,10 @@ def settle_elsewhere(state: RunState, journal: Journal, paths: RunPaths) -> None
         )
 
 
-def _check_host(state: RunState, paths: RunPaths, name: str, host: str) -> None:
+def _check_host(state: RunState, paths: RunPaths, opened: RunOpened) -> None:
     """Processes of another machine cannot be looked at from here."""
-    if name != "processes" or host == socket.gethostname():
+    host = opened.host
+    if not opened.local or host == socket.gethostname():
         return
     known = known_attempts(state, paths)
     unknown = [item for item in known if read_record(item.exit_record, item.attempt) is None]

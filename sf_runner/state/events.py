@@ -58,6 +58,23 @@ class RunOpened(Event):
     max_parallel: int = 0
     max_retries: int = 0
     guardians: Sequence[Mapping[str, Any]] = ()
+    queues: bool | None = None
+    """Whether the backend has a queue of its own, in which attempts wait after they were submitted."""
+    local: bool | None = None
+    """Whether attempts are processes of the runner's machine, which end or go on with it."""
+
+    def __post_init__(self) -> None:
+        for name, value in backend_facts(vars(self)).items():
+            object.__setattr__(self, name, value)
+
+
+def backend_facts(body: Mapping[str, Any]) -> dict[str, bool]:
+    """What a `RunOpened` without `queues` and `local` says of its backend: older journals name the backend only."""
+    local = body.get("backend") == "processes"
+    return {
+        "queues": body["queues"] if body.get("queues") is not None else not local,
+        "local": body["local"] if body.get("local") is not None else local,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +260,8 @@ def decode(line: str) -> Event:
         raise JournalError(f"incomplete {kind!r} event: {missing} is missing")
     if "cause" in body:
         body["cause"] = _decode_cause(body["cause"])
+    if cls is RunOpened:
+        body |= backend_facts(body)
     # Past __init__, which sets every field of a frozen class by a call of its own: half of the time of a replay.
     # Fields that are not there have the default, which is an attribute of the class.
     event = object.__new__(cls)

@@ -103,7 +103,7 @@ class RunState:
     @property
     def num_queued(self) -> int:
         """Jobs that wait in the queue of their backend."""
-        return self.count("Submitted") if self.opened is not None and self.opened.backend != "processes" else 0
+        return self.count("Submitted") if self.opened is not None and bool(self.opened.queues) else 0
 
     def ready(self) -> list[JobRecord]:
         """Of each queue the best-ranked job that may start now, best rank first."""
@@ -235,7 +235,7 @@ class RunState:
     def _attempt_submitted(self, event: ev.AttemptSubmitted) -> None:
         record = self.jobs[event.job]
         record.attempts = event.attempt
-        queued = self.opened is not None and self.opened.backend != "processes"
+        queued = self.opened is not None and bool(self.opened.queues)
         self._move(
             record,
             Submitted(attempt=event.attempt, submitted_at=event.t, placement=event.placement, queued=queued),

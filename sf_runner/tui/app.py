@@ -310,7 +310,7 @@ class App:
     def _here(self, state: RunState) -> bool:
         """Whether the run's jobs run on this machine."""
         if self._local is None and state.opened is not None:
-            self._local = state.opened.backend == "processes" and state.opened.host == socket.gethostname()
+            self._local = bool(state.opened.local) and state.opened.host == socket.gethostname()
         return bool(self._local) and self.life in ("live", "unknown")
 
     def _gpu_rows(self, view: RunView) -> tuple[GpuRow, ...]:

@@ -114,7 +114,7 @@ def runner_alive(opened: ev.RunOpened) -> bool | None:
 
 
 @dataclass(kw_only=True)
-class Courier:
+class RequestSender:
     """Takes requests to the runner and brings its answers, without waiting for them."""
 
     directory: Path
@@ -172,7 +172,7 @@ class GpuWatch:
 def _is_here(state: RunState) -> bool:
     """Whether its jobs run on this machine."""
     opened = state.opened
-    return opened is not None and opened.backend == "processes" and opened.host == socket.gethostname()
+    return opened is not None and bool(opened.local) and opened.host == socket.gethostname()
 
 
 def _uses_gpus(state: RunState) -> bool:

@@ -16,7 +16,7 @@ from sf_runner.engine.screen import RunView, Screen
 from sf_runner.linux.signals import SignalInbox
 from sf_runner.store.lock import is_held
 from sf_runner.tui.choose import make_screen
-from sf_runner.tui.follow import Courier, GpuWatch, JournalFollower, Liveness, runner_alive
+from sf_runner.tui.follow import GpuWatch, JournalFollower, Liveness, RequestSender, runner_alive
 from sf_runner.tui.live import LiveScreen
 
 _TICK_S = 0.5
@@ -57,7 +57,7 @@ class _Watcher:
         self._screen = screen
         self._live = screen if isinstance(screen, LiveScreen) else None
         self._liveness = Liveness(runner_alive, lambda: is_held(paths))
-        self._courier = Courier(directory=paths.requests_dir)
+        self._sender = RequestSender(directory=paths.requests_dir)
         self._gpus = GpuWatch()
         self._detached = DetachedRun(paths)
 
@@ -74,10 +74,10 @@ class _Watcher:
         if self._live is not None:
             if replaced:
                 self._live.state_replaced()
-            for text in self._courier.replies(now):
+            for text in self._sender.replies(now):
                 self._live.say(text, now)
             for request in self._live.requests():
-                trouble = self._courier.send(request, now)
+                trouble = self._sender.send(request, now)
                 self._live.say(trouble or "asked the runner ...", now)
         view = self._view()
         self._screen.update(events, view)

@@ -12,7 +12,7 @@ import torch
 
 from sf_algo.acting.hub import SamplingHub
 from sf_algo.acting.policy import ActionRequest
-from sf_algo.acting.policy_sampling import PolicyTeam
+from sf_algo.acting.policy_sampling import PolicySampling
 from sf_algo.batcher import Batcher, batch_arrays
 from sf_algo.buffers.layout import TrajectoryArrays, make_layout
 from sf_algo.config.resolve import parse_args
@@ -47,7 +47,7 @@ class FakeInference:
 
 
 class FakeTeam:
-    """What the hub needs of a PolicyTeam."""
+    """What the hub needs of a PolicySampling."""
 
     def __init__(self, policy_id: int, batcher: Batcher) -> None:
         self.policy_id = policy_id
@@ -64,7 +64,7 @@ class SamplingHarness:
         spec = maker.spec()
         self.plan = make_plan(config.sampling, config.rl, spec)
         layout = make_layout(obs=spec.obs, actions=spec.actions, rollout=self.plan.rollout, rnn_state_width=S)
-        self.teams = [
+        self.policies = [
             FakeTeam(
                 policy,
                 Batcher(
@@ -81,7 +81,7 @@ class SamplingHarness:
             )
             for policy in range(self.plan.num_policies)
         ]
-        teams = cast("list[PolicyTeam]", self.teams)
+        policies = cast("list[PolicySampling]", self.policies)
         self.episodes: list[EpisodeReport] = []
         self.steps = [0] * self.plan.num_policies
         self.bell = Doorbell.create()
@@ -97,7 +97,7 @@ class SamplingHarness:
         self.hub = SamplingHub(
             plan=self.plan,
             ports=self.transport.ports,
-            teams=teams,
+            policies=policies,
             bell=self.bell,
             on_collected=self._collected,
         )
@@ -121,10 +121,10 @@ class SamplingHarness:
         """One turn of hub, supervision and a learner that learns nothing."""
         self.hub.turn(0.02)
         self.pool.listen(0.0)
-        for team in self.teams:
-            while (full := team.batcher.take()) is not None:
+        for policy in self.policies:
+            while (full := policy.batcher.take()) is not None:
                 self.batches.append({k: np.array(v) for k, v in batch_arrays(full.batch).items()})
-                team.batcher.give_back(full.batch)
+                policy.batcher.give_back(full.batch)
 
     def until(self, condition: Callable[[], Any], *, what: str, timeout_s: float = 60.0) -> None:
         """Turns until the condition holds; fails loudly when it never does."""

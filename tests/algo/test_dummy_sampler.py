@@ -14,7 +14,7 @@ import pytest
 from sf_algo import run_algorithm
 from sf_algo.config import Command, parse_args
 from sf_algo.config.sampling import usable_cores
-from sf_algo.speed.dummy_settings import make_plan
+from sf_algo.speed.dummy_sampler.settings import make_plan
 from tests.algo.waiting import wait_for_end
 
 BASE = ["--algo=DUMMY_SAMPLER", "--experiment=dummy", "--status_interval=0.2"]

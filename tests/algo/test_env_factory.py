@@ -139,7 +139,7 @@ def test_a_users_failing_code_is_one_line_and_its_traceback(
 def test_environments_import_no_torch_and_doom_no_gymnasium() -> None:
     code = (
         "import sys\n"
-        "import sf_algo.envs.factory, sf_algo.envs.doom.make, sf_algo.speed.dummy_worker\n"
+        "import sf_algo.envs.factory, sf_algo.envs.doom.make, sf_algo.speed.dummy_sampler.worker\n"
         "assert 'gymnasium' not in sys.modules\n"
         "import sf_algo.envs.gymnasium_env, sf_algo.envs.atari, sf_algo.envs.custom, sf_algo.run_algorithm\n"
         "assert 'torch' not in sys.modules\n"

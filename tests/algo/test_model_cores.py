@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sf_algo.model.cores import NoCore, RecurrentCore, make_core
 from sf_algo.model.layers import arrange_weights
 from sf_algo.model.packing import make_packing
+from sf_algo.model.recurrent import NoCore, RecurrentCore, make_core
 
 T, B, F, H = 7, 5, 3, 4
 Kind = Literal["gru", "lstm"]

@@ -86,7 +86,7 @@ def hub(team: Team) -> SamplingHub:
     return SamplingHub(
         plan=plan,
         ports=ports,
-        teams=cast(Any, [team]),
+        policies=cast(Any, [team]),
         bell=cast(Doorbell, Bell()),
         on_collected=lambda policy, steps: None,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sf_runner.backends.base import Ended, NotStarted, Report, Started
-from sf_runner.backends.slurm.fold import Sight, Unit, advance, may_hold
+from sf_runner.backends.slurm.fold import Observation, Unit, advance, may_hold
 from sf_runner.backends.slurm.states import STATES
 from sf_runner.backends.slurm.task_records import TaskHistory
 
@@ -39,11 +39,11 @@ def look(
 ) -> tuple[list[Report], bool]:
     unit = Unit(job="a", attempt=1, stopping=stopping)
     what = STATES[slurm] if slurm else None
-    sight = Sight(task=task, slurm=what, settled=settled, now=20.0, handle={"slurm": "7_0"}, **more)
+    seen = Observation(task=task, slurm=what, settled=settled, now=20.0, handle={"slurm": "7_0"}, **more)
     reports: list[Report] = []
     over = False
     while not over:
-        some, over = advance(unit, sight)
+        some, over = advance(unit, seen)
         reports += some
         if not some:
             break
@@ -153,8 +153,8 @@ def test_a_script_that_failed_is_quoted() -> None:
 def test_a_task_that_could_not_be_started_again_is_submitted_anew(slurm: str) -> None:
     task = history(begin(), start(), end("limit"), {"e": "requeue", "error": ""})
     unit = Unit(job="a", attempt=2)
-    sight = Sight(task=task, slurm=STATES[slurm], settled=True, now=20.0, handle={}, words="Slurm said something")
-    reports, over = advance(unit, sight)
+    seen = Observation(task=task, slurm=STATES[slurm], settled=True, now=20.0, handle={}, words="Slurm said something")
+    reports, over = advance(unit, seen)
     assert over
     assert ended(reports) == [(2, "requeue", "lost")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 
 from sf_runner.backends.base import Launch
 from sf_runner.backends.slurm.batches import (
+    BatchHeader,
     BatchPaths,
     list_batches,
     next_batches,
     read_batch,
+    read_header,
     read_one_task,
     write_batch,
 )
@@ -65,13 +68,13 @@ def test_throttles_keep_to_the_limit_as_far_as_each_array_gets_one(
     arrays: dict[int, tuple[int, int]], limit: int
 ) -> None:
     shares = throttles(arrays, limit)
-    could = sum(tasks * lanes for tasks, lanes in arrays.values())
+    could = sum(tasks * side_by_side for tasks, side_by_side in arrays.values())
     if could <= limit:
         assert set(shares.values()) == {0}
         return
     assert all(share >= 1 for share in shares.values())
-    used = sum(min(shares[name], tasks) * lanes for name, (tasks, lanes) in arrays.items())
-    assert used <= max(limit, sum(lanes for _, lanes in arrays.values()))
+    used = sum(min(shares[name], tasks) * side_by_side for name, (tasks, side_by_side) in arrays.items())
+    assert used <= max(limit, sum(side_by_side for _, side_by_side in arrays.values()))
 
 
 def test_without_a_limit_nothing_is_throttled() -> None:
@@ -79,7 +82,7 @@ def test_without_a_limit_nothing_is_throttled() -> None:
 
 
 def test_attempts_are_packed_by_shape_and_cut_to_arrays(tmp_path: Path) -> None:
-    shapes = {"big": JobShape(gpus=2), "small": JobShape(experiments=2, lanes=1)}
+    shapes = {"big": JobShape(gpus=2), "small": JobShape(experiments=2, side_by_side=1)}
     settings = SubmitSettings(script=SCRIPT, shape_of=lambda job: shapes[job.split("/")[0]], run_id="r")
     launches = [launch(f"{'big' if i % 5 == 0 else 'small'}/{i}") for i in range(20)]
     drafts = make_drafts(launches, settings, next_batches(tmp_path), tasks_per_array=3)
@@ -100,7 +103,7 @@ def test_attempts_are_packed_by_shape_and_cut_to_arrays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_", "lanes", "shares"),
+    ("given_", "side_by_side", "shares"),
     [
         ("0,1,2,3", 2, ["0,1", "2,3"]),
         ("0,1,2,3", 4, ["0", "1", "2", "3"]),
@@ -110,9 +113,9 @@ def test_attempts_are_packed_by_shape_and_cut_to_arrays(tmp_path: Path) -> None:
     ],
 )
 def test_experiments_side_by_side_get_gpus_of_their_own(
-    given_: str | None, lanes: int, shares: list[str | None]
+    given_: str | None, side_by_side: int, shares: list[str | None]
 ) -> None:
-    assert [split_gpus(given_, lane, lanes) for lane in range(lanes)] == shares
+    assert [split_gpus(given_, position, side_by_side) for position in range(side_by_side)] == shares
 
 
 def test_an_experiments_own_choice_never_reaches_beyond_what_slurm_gave() -> None:
@@ -180,13 +183,13 @@ def test_records_are_read_as_they_grow_and_survive_a_torn_line(tmp_path: Path) -
         (
             ["--slurm_gpus_per_job=4", "--slurm_experiments_per_job=8"],
             Resources(),
-            JobShape(gpus=4, experiments=8, lanes=4),
+            JobShape(gpus=4, experiments=8, side_by_side=4),
         ),
         (["--slurm_experiments_per_job=8", "--slurm_side_by_side=1"], Resources(), JobShape(gpus=1, experiments=8)),
         (
             ["--slurm_experiments_per_job=4", "--slurm_side_by_side=2"],
             Resources(gpus=2, cpus=3),
-            JobShape(gpus=4, cpus=6, experiments=4, lanes=2),
+            JobShape(gpus=4, cpus=6, experiments=4, side_by_side=2),
         ),
     ],
 )
@@ -230,3 +233,12 @@ def test_every_command_of_the_guide_is_known() -> None:
 )
 def test_how_long_a_time_limit_is(time: str, seconds: float | None) -> None:
     assert limit_s(time) == seconds
+
+
+def test_a_header_keeps_its_keys_on_disk(tmp_path: Path) -> None:
+    header = BatchHeader(run_id="r", num_tasks=1, side_by_side=3)
+    paths = BatchPaths(root=tmp_path / "0001")
+    write_batch(paths, header, [[]], "")
+    line = paths.tasks.read_text().splitlines()[0]
+    assert json.loads(line)["lanes"] == 3  # as arrays have it that were queued by earlier versions
+    assert read_header(line) == header

@@ -11,9 +11,9 @@ import pytest
 
 from sf_runner.backends.base import Ended, Report, Started
 from sf_runner.backends.slurm.array import Array, make_array
+from sf_runner.backends.slurm.background_calls import BackgroundCalls
 from sf_runner.backends.slurm.batches import BatchHeader, BatchPaths, TaskJob
 from sf_runner.backends.slurm.client import Entry, Queue, SlurmClient, SlurmDownError
-from sf_runner.backends.slurm.desk import Desk
 from sf_runner.backends.slurm.fold import Unit
 from sf_runner.backends.slurm.task_records import RecordWriter
 from sf_runner.backends.slurm.watch import Watch
@@ -38,14 +38,14 @@ class HeldClient(SlurmClient):
             raise SlurmDownError("busy")
 
 
-class HeldDesk(Desk):
+class HeldDesk(BackgroundCalls):
     """No thread: questions wait until the test has them answered."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
 
-    def ask(self, errand: Callable[[], Any], answer: Callable[[Any], None]) -> None:
-        self.asked.append((errand, answer))
+    def ask(self, call: Callable[[], Any], answer: Callable[[Any], None]) -> None:
+        self.asked.append((call, answer))
 
     def collect(self) -> None:
         """Nothing arrives by itself."""
@@ -55,8 +55,8 @@ class Scene:
     """One task with one experiment."""
 
     def __init__(self, folder: Path) -> None:
-        self.client, self.desk = HeldClient(), HeldDesk()
-        self.watch = Watch(self.client, self.desk, poll_s=1.0)
+        self.client, self.calls = HeldClient(), HeldDesk()
+        self.watch = Watch(self.client, self.calls, poll_s=1.0)
         self.now = time.time()
         """Runs ahead of the clock: whatever has to wait for its time is due at the next `poll`."""
         (folder / "tasks").mkdir()
@@ -78,8 +78,8 @@ class Scene:
 
     def answer(self, state: str | None, reason: str = "", took_s: float = 0.0) -> None:
         """Slurm's answer to the squeue that was asked for."""
-        (question,) = [item for item in self.desk.asked if item[0] == self.client.queue]
-        self.desk.asked.remove(question)
+        (question,) = [item for item in self.calls.asked if item[0] == self.client.queue]
+        self.calls.asked.remove(question)
         _, take = question
         tasks = {("7", 0): Entry(state=state, reason=reason)} if state else {}
         take(Queue(asked_at=self.now, took_s=took_s, tasks=tasks))
@@ -90,12 +90,12 @@ class Scene:
         self.answer(state, reason)
         return [*reports, *self.poll(0.0)]
 
-    def do_errands(self) -> None:
+    def answer_calls(self) -> None:
         """All that was asked for beside the state of the queue."""
-        for errand, take in [item for item in self.desk.asked if item[0] != self.client.queue]:
-            self.desk.asked.remove((errand, take))
+        for call, take in [item for item in self.calls.asked if item[0] != self.client.queue]:
+            self.calls.asked.remove((call, take))
             try:
-                result = errand()
+                result = call()
             except SlurmDownError as exc:
                 result = exc
             take(result)
@@ -168,7 +168,7 @@ def test_the_hold_of_what_was_queued_again_is_ended_once_for_each_time(scene: Sc
         scene.write(end("limit", attempt, KILLED))
         for _ in range(3):
             scene.look("PENDING", "BeginTime")
-            scene.do_errands()
+            scene.answer_calls()
         assert scene.client.released == ["7_0"] * attempt
 
 
@@ -179,7 +179,7 @@ def test_a_hold_that_could_not_be_ended_is_tried_again(scene: Scene) -> None:
     scene.client.deaf = 1
     for _ in range(5):
         scene.look("PENDING", "BeginTime")
-        scene.do_errands()
+        scene.answer_calls()
     assert scene.client.released == ["7_0"] * 2
 
 

@@ -19,7 +19,7 @@ from sf_runner.basics.requests import Request, answer, take
 from sf_runner.linux.process_tools import boot_id, handle_of
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
-from sf_runner.tui.follow import Courier, GpuWatch, JournalFollower, Liveness, runner_alive
+from sf_runner.tui.follow import GpuWatch, JournalFollower, Liveness, RequestSender, runner_alive
 from tests.runner import tui_runs as runs
 from tests.runner.pty_run import ROOT, Pty, prepare
 from tests.runner.tui_runs import NOW, middle
@@ -130,7 +130,7 @@ def test_a_runner_is_known_by_more_than_its_pid() -> None:
 
 
 def test_requests_are_carried_and_answers_brought(tmp_path: Path) -> None:
-    courier = Courier(directory=tmp_path / "requests")
+    courier = RequestSender(directory=tmp_path / "requests")
     assert courier.send(Request(action="cancel", jobs=("a",)), NOW) == ""
     assert courier.send(Request(action="pause"), NOW) == ""
     assert courier.replies(NOW) == []
@@ -144,7 +144,7 @@ def test_requests_are_carried_and_answers_brought(tmp_path: Path) -> None:
 
 
 def test_a_request_that_nobody_takes_is_withdrawn(tmp_path: Path) -> None:
-    courier = Courier(directory=tmp_path)
+    courier = RequestSender(directory=tmp_path)
     courier.send(Request(action="stop"), NOW)
     (text,) = courier.replies(NOW + 16)
     assert "did not answer within 15 s" in text
@@ -153,7 +153,7 @@ def test_a_request_that_nobody_takes_is_withdrawn(tmp_path: Path) -> None:
 
 def test_requests_that_cannot_be_left_say_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "cannot leave a request" in Courier(directory=tmp_path / "file").send(Request(action="pause"), NOW)
+    assert "cannot leave a request" in RequestSender(directory=tmp_path / "file").send(Request(action="pause"), NOW)
 
 
 def test_gpus_are_not_asked_for_by_a_run_without_any() -> None:

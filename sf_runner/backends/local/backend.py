@@ -21,7 +21,7 @@ from sf_runner.linux.job_parent import JobParent, SpawnRequest
 from sf_runner.linux.job_table import JobTable
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, uptime_s
 from sf_runner.linux.process_tools import boot_id, make_handle, make_tag, start_error
-from sf_runner.linux.promptness import be_prompt
+from sf_runner.linux.time_slices import ask_for_short_time_slices
 
 _LEFTOVER_GRACE_S = 5.0
 
@@ -64,7 +64,7 @@ class ProcessesBackend:
 
     def open(self) -> None:
         make_subreaper()
-        be_prompt()
+        ask_for_short_time_slices()
         if self._table is not None:
             self._table.claim()
         self._wake_r, self._wake_w = os.pipe()

@@ -39,7 +39,7 @@ class Task:
     """How many times squeue had been asked when its records were last found to have grown."""
     settled_at: float | None = None
     """Since when Slurm says that it is over."""
-    told_state: str = ""
+    accounting_state: str = ""
     """From accounting, or VANISHED."""
     orders: dict[str, Order] = field(default_factory=dict)
     written_orders: dict[str, Order] = field(default_factory=dict)

@@ -17,9 +17,9 @@ from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Remark, Report, StopLevel
 from sf_runner.backends.slurm.array import Array, Order, make_array
+from sf_runner.backends.slurm.background_calls import BackgroundCalls
 from sf_runner.backends.slurm.batches import BatchPaths, list_batches, next_batches, read_batch, write_batch
 from sf_runner.backends.slurm.client import Limits, Refused, SlurmClient, SlurmDownError, Submitted, complaint
-from sf_runner.backends.slurm.desk import Desk
 from sf_runner.backends.slurm.fold import Unit, may_hold
 from sf_runner.backends.slurm.packing import Draft, SubmitSettings, make_drafts
 from sf_runner.backends.slurm.task_records import read_history
@@ -51,8 +51,8 @@ class SlurmBackend:
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
-        self._clerk = Desk(self._wake_w)
-        self._watch = Watch(self._client, Desk(self._wake_w), poll_s=poll_s)
+        self._calls = BackgroundCalls(self._wake_w)
+        self._watch = Watch(self._client, BackgroundCalls(self._wake_w), poll_s=poll_s)
         self._watch.max_parallel = settings.max_parallel if settings else None
 
     # ---- the protocol --------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ class SlurmBackend:
     def poll(self, now: float) -> list[Report]:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_r, 4096)
-        self._clerk.collect()
+        self._calls.collect()
         self._flush()
         self._submit_again(now)
         self._tell_waiting(now)
@@ -126,7 +126,7 @@ class SlurmBackend:
     def close(self, *, detach: bool) -> None:
         if detach:
             self._flush()  # what is on its way goes on
-        if self._clerk.close() and self._watch.close():
+        if self._calls.close() and self._watch.close():
             os.close(self._wake_r)
             os.close(self._wake_w)
 
@@ -164,7 +164,7 @@ class SlurmBackend:
 
     def _hand_in(self, array: Array, tries: int) -> None:
         self._submitting[array.paths.name] = array
-        self._clerk.ask(lambda: self._client.submit(array.paths), lambda result: self._handed_in(array, tries, result))
+        self._calls.ask(lambda: self._client.submit(array.paths), lambda result: self._handed_in(array, tries, result))
 
     def _handed_in(self, array: Array, tries: int, result: Any) -> None:
         if isinstance(result, Submitted):
@@ -248,7 +248,7 @@ class SlurmBackend:
         self._settle(array)
 
     def _settle(self, array: Array) -> None:
-        self._clerk.ask(lambda: self._client.settle(array.paths), lambda result: self._settled(array, result))
+        self._calls.ask(lambda: self._client.settle(array.paths), lambda result: self._settled(array, result))
 
     def _settled(self, array: Array, result: Any) -> None:
         if isinstance(result, Exception):  # nobody can tell now; told by the watch if there is one to ask

@@ -22,6 +22,8 @@ from typing import Any
 
 ABANDONED = "never submitted"
 _FORMAT = 1
+_SIDE_BY_SIDE = "lanes"
+"""Key of `BatchHeader.side_by_side` on disk, where arrays that are queued for days must be able to read it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class BatchHeader:
 
     run_id: str
     num_tasks: int
-    lanes: int = 1
+    side_by_side: int = 1
     """Experiments of a task that run side by side."""
     timeout_s: float | None = None
     grace_s: float = 30.0
@@ -148,7 +150,7 @@ def write_batch(paths: BatchPaths, header: BatchHeader, tasks: Sequence[Sequence
     (draft / "tasks").mkdir(parents=True)
     (draft / "orders").mkdir()
     with (draft / "tasks.jsonl").open("w", encoding="ascii") as file:
-        file.write(json.dumps({"version": _FORMAT, **asdict(header)}) + "\n")
+        file.write(json.dumps(_header_json(header)) + "\n")
         for jobs in tasks:
             file.write(json.dumps([_task_json(job) for job in jobs], separators=(",", ":")) + "\n")
         file.flush()
@@ -156,6 +158,11 @@ def write_batch(paths: BatchPaths, header: BatchHeader, tasks: Sequence[Sequence
     (draft / "script.sh").write_text(script, encoding="utf-8", errors="surrogateescape")
     (draft / "script.sh").chmod(0o755)
     draft.rename(paths.root)
+
+
+def _header_json(header: BatchHeader) -> dict[str, Any]:
+    body = asdict(header)
+    return {"version": _FORMAT, _SIDE_BY_SIDE: body.pop("side_by_side"), **body}
 
 
 def _task_json(job: TaskJob) -> dict[str, Any]:
@@ -167,6 +174,8 @@ def read_header(line: str) -> BatchHeader:
     body = json.loads(line)
     if not isinstance(body, dict) or body.pop("version", None) != _FORMAT:
         raise ValueError("unknown format")
+    if _SIDE_BY_SIDE in body:
+        body["side_by_side"] = body.pop(_SIDE_BY_SIDE)
     known = {name: value for name, value in body.items() if name in BatchHeader.__dataclass_fields__}
     return BatchHeader(**known)
 

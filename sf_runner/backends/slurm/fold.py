@@ -28,7 +28,7 @@ class Unit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
+class Observation:
     """What is known of its task at one moment.
 
     slurm: what Slurm says; None: nothing is known now.
@@ -53,19 +53,19 @@ def may_hold(history: JobHistory | None, first: int, attempt: int) -> bool:
     if attempt <= history.last:
         return True
     end = history.ends.get(history.last)
-    return attempt == history.last + 1 and (end is None or end.told in _AGAIN)
+    return attempt == history.last + 1 and (end is None or end.reason in _AGAIN)
 
 
-def advance(unit: Unit, sight: Sight) -> tuple[list[Report], bool]:
+def advance(unit: Unit, seen: Observation) -> tuple[list[Report], bool]:
     """(what is to be reported, whether the unit is over). Call it again with the next record when it is not over and
     something was reported: several attempts may have passed."""
-    history = sight.task.jobs.get(unit.job, _NOTHING)
+    history = seen.task.jobs.get(unit.job, _NOTHING)
     reports: list[Report] = []
     start, end = history.starts.get(unit.attempt), history.ends.get(unit.attempt)
     if start is not None and not unit.started:
         unit.started = True
-        reports.append(_started(unit, start, sight))
-    ended = _end_of(unit, history, start, end, sight)
+        reports.append(_started(unit, start, seen))
+    ended = _end_of(unit, history, start, end, seen)
     if ended is None:
         return reports, False
     reports.append(ended)
@@ -77,84 +77,84 @@ def advance(unit: Unit, sight: Sight) -> tuple[list[Report], bool]:
 
 
 def _end_of(
-    unit: Unit, history: JobHistory, start: AttemptStart | None, end: AttemptEnd | None, sight: Sight
+    unit: Unit, history: JobHistory, start: AttemptStart | None, end: AttemptEnd | None, seen: Observation
 ) -> Ended | NotStarted | None:
-    queued_again = history.last > unit.attempt or (sight.slurm is not None and sight.slurm.phase == "queued")
+    queued_again = history.last > unit.attempt or (seen.slurm is not None and seen.slurm.phase == "queued")
     if end is None:
         if history.last > unit.attempt:
-            return _ended(unit, sight, "requeued", make_cause("lost", "its machine or its job was gone", "lost"))
+            return _ended(unit, seen, "requeued", make_cause("lost", "its machine or its job was gone", "lost"))
         if start is not None and queued_again and not unit.stopping:
-            return _ended(unit, sight, "requeued", _gone(sight))
-        return _without_record(unit, sight)
-    if end.told == "error":
+            return _ended(unit, seen, "requeued", _gone(seen))
+        return _without_record(unit, seen)
+    if end.reason == "error":
         return NotStarted(job=unit.job, attempt=unit.attempt, t=end.t, error=end.error, permanent=not end.oom)
-    if end.told in ("", "order") or unit.stopping:
+    if end.reason in ("", "order") or unit.stopping:
         cause = make_cause("host_oom", "out of memory (killed by the kernel)", "host_oom") if end.oom else None
         return Ended(job=unit.job, attempt=unit.attempt, t=end.t, record=end.record, cause=cause)
     if queued_again:
-        return _ended(unit, sight, "requeued", _why_told(end), end)
-    if sight.slurm is None or sight.slurm.phase == "running" or not sight.settled:
+        return _ended(unit, seen, "requeued", _cause_of(end), end)
+    if seen.slurm is None or seen.slurm.phase == "running" or not seen.settled:
         return None
-    return _told_and_over(unit, end, sight)
+    return _end_on_request(unit, end, seen)
 
 
-def _told_and_over(unit: Unit, end: AttemptEnd, sight: Sight) -> Ended:
+def _end_on_request(unit: Unit, end: AttemptEnd, seen: Observation) -> Ended:
     """It was told to end, and the task was not queued again."""
-    assert sight.slurm is not None
-    if end.told == "limit":
-        error = sight.task.requeue_error
+    assert seen.slurm is not None
+    if end.reason == "limit":
+        error = seen.task.requeue_error
         if error.startswith("--"):
-            return _ended(unit, sight, "failed", make_cause("timeout", f"its time was over; {error}", "timeout"), end)
-        return _ended(unit, sight, "requeue", _why_told(end), end)
-    kind, fate, words = sight.slurm.kind, sight.slurm.fate, sight.slurm.words
+            return _ended(unit, seen, "failed", make_cause("timeout", f"its time was over; {error}", "timeout"), end)
+        return _ended(unit, seen, "requeue", _cause_of(end), end)
+    kind, fate, words = seen.slurm.kind, seen.slurm.fate, seen.slurm.words
     if kind in ("lost", "spawn"):  # Slurm has no better word for it than we have
         kind, fate, words = "lost", "requeue", "ended from outside (TERM)"
-    return _ended(unit, sight, fate, make_cause(kind, words, kind), end)
+    return _ended(unit, seen, fate, make_cause(kind, words, kind), end)
 
 
-def _without_record(unit: Unit, sight: Sight) -> Ended | None:
+def _without_record(unit: Unit, seen: Observation) -> Ended | None:
     """Its wrapper said nothing about its end: Slurm has the word, once it is final."""
-    if sight.slurm is None or sight.slurm.phase != "over" or not sight.settled:
+    if seen.slurm is None or seen.slurm.phase != "over" or not seen.settled:
         return None
-    if sight.record is not None:
-        return Ended(job=unit.job, attempt=unit.attempt, t=sight.now, record=sight.record)
+    if seen.record is not None:
+        return Ended(job=unit.job, attempt=unit.attempt, t=seen.now, record=seen.record)
     if unit.stopping:
-        return Ended(job=unit.job, attempt=unit.attempt, t=sight.now, record=None)
-    if not unit.started and sight.task.begins and sight.slurm.kind in ("spawn", "lost"):
+        return Ended(job=unit.job, attempt=unit.attempt, t=seen.now, record=None)
+    if not unit.started and seen.task.begins and seen.slurm.kind in ("spawn", "lost"):
         # The script is good, the wrapper has begun before. Slurm could not start the task again, or ended it too early.
-        cause = make_cause("lost", f"its job ended before the experiment was started: {sight.slurm.words}", "lost")
-        return _ended(unit, sight, "requeue", cause)
-    words = sight.slurm.words
-    if not unit.started and sight.words and sight.slurm.fate != "cancelled":
-        words = f"its job ended before the experiment was started: {sight.words}"
-    fate: Fate = sight.slurm.fate
-    if not unit.started and fate == "requeue" and sight.slurm.kind == "lost" and sight.words:
+        cause = make_cause("lost", f"its job ended before the experiment was started: {seen.slurm.words}", "lost")
+        return _ended(unit, seen, "requeue", cause)
+    words = seen.slurm.words
+    if not unit.started and seen.words and seen.slurm.fate != "cancelled":
+        words = f"its job ended before the experiment was started: {seen.words}"
+    fate: Fate = seen.slurm.fate
+    if not unit.started and fate == "requeue" and seen.slurm.kind == "lost" and seen.words:
         fate = "failed"  # the script itself is at fault: it would end in the same way again
-    return _ended(unit, sight, fate, make_cause(sight.slurm.kind, words, f"{sight.slurm.kind}|{sight.slurm.words}"))
+    return _ended(unit, seen, fate, make_cause(seen.slurm.kind, words, f"{seen.slurm.kind}|{seen.slurm.words}"))
 
 
-def _ended(unit: Unit, sight: Sight, fate: Fate, cause: FailureCause, end: AttemptEnd | None = None) -> Ended:
+def _ended(unit: Unit, seen: Observation, fate: Fate, cause: FailureCause, end: AttemptEnd | None = None) -> Ended:
     record = end.record if end is not None else None
-    t = end.t if end is not None else sight.now
+    t = end.t if end is not None else seen.now
     return Ended(job=unit.job, attempt=unit.attempt, t=t, record=record, fate=fate, cause=cause)
 
 
-def _gone(sight: Sight) -> FailureCause:
+def _gone(seen: Observation) -> FailureCause:
     return make_cause("node_failed", "its node failed or Slurm took it back; it is queued again", "node_failed")
 
 
-def _why_told(end: AttemptEnd) -> FailureCause:
-    if end.told == "limit":
+def _cause_of(end: AttemptEnd) -> FailureCause:
+    if end.reason == "limit":
         return make_cause("timeout", "its time was over; it is queued again", "limit")
     return make_cause("preempted", "ended from outside (preempted or queued again by Slurm)", "preempted")
 
 
-def _started(unit: Unit, start: AttemptStart, sight: Sight) -> Started:
+def _started(unit: Unit, start: AttemptStart, seen: Observation) -> Started:
     indices = [int(text) for text in (start.gpus or "").split(",") if text.isdigit()]
     return Started(
         job=unit.job,
         attempt=unit.attempt,
-        handle={**sight.handle, "pid": start.pid, "node": start.node},
+        handle={**seen.handle, "pid": start.pid, "node": start.node},
         t=start.t,
         placement=Placement(node=start.node, gpu_indices=tuple(indices)),
     )

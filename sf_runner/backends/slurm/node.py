@@ -9,18 +9,18 @@ from pathlib import Path
 _LEFT = re.compile(r"(?:(?P<d>\d+)-)?(?:(?P<h>\d+):)?(?P<m>\d+):(?P<s>\d+)\Z")
 
 
-def split_gpus(given: str | None, lane: int, lanes: int) -> str | None:
+def split_gpus(given: str | None, position: int, side_by_side: int) -> str | None:
     """The part of CUDA_VISIBLE_DEVICES for one of the experiments that share a job: disjoint as long as there are
     enough, else one each in turn. None where Slurm set nothing."""
-    if given is None or lanes == 1:
+    if given is None or side_by_side == 1:
         return given
     devices = [device for device in given.split(",") if device]
     if not devices:
         return given
-    if lanes >= len(devices):
-        return devices[lane % len(devices)]
-    share = len(devices) // lanes
-    return ",".join(devices[lane * share : (lane + 1) * share])
+    if side_by_side >= len(devices):
+        return devices[position % len(devices)]
+    share = len(devices) // side_by_side
+    return ",".join(devices[position * share : (position + 1) * share])
 
 
 def share_gpus(share: str | None, wanted: str | None) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sf_runner.backends.base import Known, Report
 from sf_runner.backends.slurm.array import Array, make_array
 from sf_runner.backends.slurm.batches import list_batches, read_batch
-from sf_runner.backends.slurm.fold import Sight, Unit, advance
+from sf_runner.backends.slurm.fold import Observation, Unit, advance
 from sf_runner.backends.slurm.task_records import read_history
 
 
@@ -35,10 +35,10 @@ class Observer:
                     read_history(array.paths.records(task.index), task.history)
                     unit = Unit(job=job.job, attempt=item.attempt, started=item.handle is not None)
                     handle = {"slurm": f"{array.array_id}_{task.index}", "batch": array.paths.name}
-                    sight = Sight(task=task.history, slurm=None, settled=False, now=time.time(), handle=handle)
+                    seen = Observation(task=task.history, slurm=None, settled=False, now=time.time(), handle=handle)
                     over = False
                     while not over:
-                        some, over = advance(unit, sight)
+                        some, over = advance(unit, seen)
                         reports += some
                         over = over or not some
         return reports

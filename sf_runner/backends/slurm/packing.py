@@ -45,7 +45,7 @@ def make_drafts(
     for shape, some in by_shape.items():
         tasks = [_task(some[at : at + shape.experiments]) for at in range(0, len(some), shape.experiments)]
         parts += [(shape, tasks[at : at + tasks_per_array]) for at in range(0, len(tasks), tasks_per_array)]
-    shares = throttles({number: (len(tasks), shape.lanes) for number, (shape, tasks) in enumerate(parts)},
+    shares = throttles({number: (len(tasks), shape.side_by_side) for number, (shape, tasks) in enumerate(parts)},
                        settings.max_parallel)  # fmt: skip
     return [_draft(shape, tasks, settings, next(folders), shares[n]) for n, (shape, tasks) in enumerate(parts)]
 
@@ -54,16 +54,16 @@ def throttles(arrays: Mapping[int, tuple[int, int]], max_parallel: int | None) -
     """Tasks side by side for each array, given (tasks left, experiments side by side in a task); 0: no limit.
 
     The limit is shared out in proportion to what each array could use; each gets one at least."""
-    wanted = {name: max(1, tasks) * lanes for name, (tasks, lanes) in arrays.items()}
+    wanted = {name: max(1, tasks) * side_by_side for name, (tasks, side_by_side) in arrays.items()}
     if max_parallel is None or sum(wanted.values()) <= max_parallel:
         return dict.fromkeys(arrays, 0)
     left, open_want = max_parallel, sum(wanted.values())
     shares: dict[int, int] = {}
     for name, want in sorted(wanted.items(), key=lambda item: item[1]):
-        lanes = arrays[name][1]
-        share = max(1, int(left * want / open_want) // lanes)
+        side_by_side = arrays[name][1]
+        share = max(1, int(left * want / open_want) // side_by_side)
         shares[name] = share
-        left = max(0, left - share * lanes)
+        left = max(0, left - share * side_by_side)
         open_want -= want
     return shares
 
@@ -88,7 +88,7 @@ def _draft(
     header = BatchHeader(
         run_id=settings.run_id,
         num_tasks=len(tasks),
-        lanes=shape.lanes,
+        side_by_side=shape.side_by_side,
         timeout_s=_own_timeout(script),
         grace_s=settings.grace_s,
         signal_ahead_s=script.signal_ahead_s,

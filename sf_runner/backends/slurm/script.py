@@ -49,7 +49,7 @@ class JobShape:
     gpus: int = 0
     cpus: int | None = None
     experiments: int = 1
-    lanes: int = 1
+    side_by_side: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

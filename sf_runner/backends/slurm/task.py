@@ -2,17 +2,20 @@
 
     python .../task.py <batch folder>
 
-It is the parent of the task's experiments (side by side on the GPUs that Slurm gave, or one after another), writes
-their logs, exit records and what `task_records.py` describes, and leaves nothing behind. It needs nobody to live:
+The wrapper is the parent of the task's experiments. It runs them side by side on the GPUs that Slurm gave, or one
+after another. It writes their logs, their exit records and the task's own records (`task_records.py`), and ends what
+they leave behind. It works without the runner:
 
-- orders of the runner are in a file (looked at every 2 seconds, at once on USR2); only what they name is ended;
-- when the time is nearly over (USR1 of `sbatch --signal`, or by its own clock) the experiments are told to save and
-  end, and the task asks Slurm to be queued again; its next start runs them as their next attempts;
-- TERM from Slurm (preemption, scancel, a node that is drained) reaches the experiments directly on most clusters. Where
-  it does not, which a process kept for that purpose tells, it is passed on. Where it reaches them before it reaches the
-  wrapper, an experiment seems to have ended by itself: of one that TERM ended it is said a moment later how that came.
+- Orders of the runner to end an experiment are in a file. The wrapper reads it every 2 seconds, and at once on USR2.
+- USR1 (`sbatch --signal`) or the wrapper's own clock says that the time is nearly over. The wrapper then sends TERM to
+  the experiments, so that they save, and asks Slurm to queue the task again. The next start of the task runs them as
+  their next attempts.
+- Slurm sends TERM on preemption, scancel or a drained node. On most clusters TERM reaches the experiments directly. A
+  canary process shows whether it did; if not, the wrapper passes TERM on.
+- TERM may reach an experiment before it reaches the wrapper. If TERM killed an experiment, its end is therefore
+  recorded a moment later, when the cause is known.
 
-Standard library and parts of this package that need no more.
+Only the standard library and parts of this package that need no more are imported.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ if __name__ == "__main__":  # started by its path: the package is found from the
 
 from sf_runner.backends.slurm.batches import BatchPaths, TaskJob, read_one_task
 from sf_runner.backends.slurm.node import left_s, oom_kills, share_gpus, split_gpus
-from sf_runner.backends.slurm.task_records import RecordWriter, TaskHistory, Told, read_history
+from sf_runner.backends.slurm.task_records import EndReason, RecordWriter, TaskHistory, read_history
 from sf_runner.backends.stopping import Stopper
 from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest, read_record
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, reap
@@ -47,7 +50,7 @@ _FORWARD_AFTER_S = 1.0
 _WAIT_FOR_KILL_S = 120.0
 _CLOCK_SKEW_S = 1.0
 _NOT_OURS = 75
-_AGAIN: tuple[Told, ...] = ("limit", "term", "lost")
+_AGAIN: tuple[EndReason, ...] = ("limit", "term", "lost")
 
 
 class Wrapper:
@@ -68,11 +71,11 @@ class Wrapper:
         self._waiting: list[tuple[TaskJob, int]] = []
         self._jobs = {job.job: job for job in jobs}
         self._running: dict[str, tuple[int, int]] = {}
-        """Job -> attempt, lane."""
+        """Job -> attempt, position."""
         self._ends: list[tuple[JobEnd, float]] = []
-        """Of which it is not yet said why; until when to wait for the reason."""
-        self._told: dict[str, Told] = {}
-        self._ending: Told = ""
+        """Ends that are not recorded yet, and until when to wait for their cause."""
+        self._reasons: dict[str, EndReason] = {}
+        self._ending: EndReason = ""
         """Set once nothing is started any more."""
         self._forward_at = self._deadline = float("inf")
         self._orders_seen: object = None
@@ -132,11 +135,11 @@ class Wrapper:
         end = earlier.ends.get(last)
         if end is None:
             record = read_record(job.exit_record, last)
-            told: Told = "" if record is not None and record.get("exit_code") == 0 else "lost"
-            self._say(e="end", t=time.time(), job=job.job, attempt=last, record=record, told=told)
+            reason: EndReason = "" if record is not None and record.get("exit_code") == 0 else "lost"
+            self._say(e="end", t=time.time(), job=job.job, attempt=last, record=record, told=reason)
         else:
-            told = end.told
-        if told in _AGAIN:
+            reason = end.reason
+        if reason in _AGAIN:
             self._waiting.append((job, last + 1))
 
     # ---- one step ------------------------------------------------------------------------------------------
@@ -157,7 +160,7 @@ class Wrapper:
         self._take_signals(now)  # those that came while it was looked who has ended
         self._say_why(now)
         self._stopper.poll(now)
-        self._fill_lanes()
+        self._start_waiting()
         more = bool(self._waiting) and not self._ending
         return not (self._running or more or self._parent.busy or self._unwritten)
 
@@ -181,11 +184,11 @@ class Wrapper:
             else:
                 self._end_all("term", now)
 
-    def _end_all(self, why: Told, now: float) -> None:
-        """Start nothing more, and see that what runs is told to end."""
+    def _end_all(self, why: EndReason, now: float) -> None:
+        """Start nothing more; end what runs, unless TERM from Slurm already reaches it."""
         self._ending = self._ending or why
         for job in self._running:
-            self._told.setdefault(job, why)
+            self._reasons.setdefault(job, why)
         if why == "term":
             self._forward_at = now + _FORWARD_AFTER_S
         else:
@@ -212,7 +215,7 @@ class Wrapper:
         for job, order in orders.items():
             if job in self._running:
                 attempt = self._running[job][0]
-                self._told[job] = "order"
+                self._reasons[job] = "order"
                 if pid := pids.get(make_tag(self._header.run_id, job, attempt)):
                     self._stopper.add(job, attempt, pid, order["level"], float(order["grace_s"]))
         kept = [(job, attempt) for job, attempt in self._waiting if job.job not in orders]
@@ -223,19 +226,19 @@ class Wrapper:
 
     # ---- experiments ---------------------------------------------------------------------------------------
 
-    def _fill_lanes(self) -> None:
+    def _start_waiting(self) -> None:
         while self._waiting and not self._ending:
-            taken = {lane for _, lane in self._running.values()}
-            free = [lane for lane in range(self._header.lanes) if lane not in taken]
+            taken = {position for _, position in self._running.values()}
+            free = [position for position in range(self._header.side_by_side) if position not in taken]
             if not free:
                 return
             job, attempt = self._waiting.pop(0)
             self._start(job, attempt, free[0])
 
-    def _start(self, job: TaskJob, attempt: int, lane: int) -> None:
+    def _start(self, job: TaskJob, attempt: int, position: int) -> None:
         env = {**os.environ, **job.env, "SF_RUNNER_ATTEMPT": str(attempt)}
         env[TAG_VARIABLE] = make_tag(self._header.run_id, job.job, attempt)
-        share = split_gpus(self._given, lane, self._header.lanes)
+        share = split_gpus(self._given, position, self._header.side_by_side)
         gpus = share_gpus(share, job.env.get("CUDA_VISIBLE_DEVICES"))
         if gpus is not None:
             env["CUDA_VISIBLE_DEVICES"] = gpus
@@ -253,14 +256,14 @@ class Wrapper:
                 oom=not permanent,
             )  # fmt: skip
             return
-        self._running[job.job] = (attempt, lane)
+        self._running[job.job] = (attempt, position)
         self._say(e="start", t=time.time(), job=job.job, attempt=attempt, pid=pid, gpus=gpus)
 
     def _say_why(self, now: float) -> None:
-        """What TERM ended without our having been told to end anything may have been ended by Slurm."""
+        """Record ends. If TERM killed an experiment, wait a moment: the wrapper may be about to get TERM from Slurm."""
         ends, self._ends = self._ends, []
         for end, until in ends:
-            if self._ending or end.job in self._told or now >= until or not _was_termed(end):
+            if self._ending or end.job in self._reasons or now >= until or not _was_termed(end):
                 self._ended(end)
             else:
                 self._ends.append((end, until))
@@ -268,18 +271,18 @@ class Wrapper:
     def _ended(self, end: JobEnd) -> None:
         del self._running[end.job]
         self._stopper.forget(end.job)
-        told = self._told.pop(end.job, "")
+        reason = self._reasons.pop(end.job, "")
         code, signum = end.record.get("exit_code"), end.record.get("signal")
         self._codes.append(code if code is not None else 128 + (signum or 0))
-        if told in _AGAIN and code == 0 and self._is_done(end):
-            told = ""
-        oom = signum == signal.SIGKILL and not told and oom_kills() > self._oom_kills
-        self._say(e="end", t=time.time(), job=end.job, attempt=end.attempt, record=end.record, told=told, oom=oom)
-        if told in _AGAIN:
+        if reason in _AGAIN and code == 0 and self._is_done(end):
+            reason = ""
+        oom = signum == signal.SIGKILL and not reason and oom_kills() > self._oom_kills
+        self._say(e="end", t=time.time(), job=end.job, attempt=end.attempt, record=end.record, told=reason, oom=oom)
+        if reason in _AGAIN:
             self._waiting.append((self._jobs[end.job], end.attempt + 1))
 
     def _is_done(self, end: JobEnd) -> bool:
-        """Whether it had done everything, whatever it was told."""
+        """Whether the experiment says in its progress file that it had finished."""
         progress = read_progress(f"{self._jobs[end.job].folder}/progress.json")
         started = end.record.get("started") or 0.0
         return progress is not None and progress.time_unix_s >= started - _CLOCK_SKEW_S and progress.done
@@ -287,7 +290,7 @@ class Wrapper:
     # ---- being queued again --------------------------------------------------------------------------------
 
     def _queue_again(self) -> bool:
-        """Whether Slurm took the task back into its queue. It kills us for it."""
+        """Whether Slurm took the task back into its queue. If so, Slurm kills this process soon."""
         if not self._waiting:
             return False
         if self._history.requeues >= self._header.max_requeues:
@@ -321,7 +324,7 @@ class Wrapper:
         self._write_again()
 
     def _write_again(self) -> None:
-        """What a full disk kept from being written is written as soon as it can be."""
+        """Write the records that are due. On a full disk they wait for the next call."""
         while self._unwritten:
             try:
                 self._records.write(**self._unwritten[0])
@@ -331,7 +334,7 @@ class Wrapper:
 
 
 def _start_canary() -> int:
-    """A process that does nothing but end with TERM, or with us: it reads from a pipe that only we can write to."""
+    """Pid of a process that waits for TERM. It ends with the wrapper: it reads a pipe that only the wrapper holds."""
     end, _held = os.pipe()
     actions = [(os.POSIX_SPAWN_DUP2, end, 0), (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
     pid = os.posix_spawn("/bin/cat", ["cat"], {}, file_actions=actions, setsid=True)
@@ -340,7 +343,7 @@ def _start_canary() -> int:
 
 
 def _own_id() -> str:
-    """Of this task alone: SLURM_JOB_ID of an array's last task is the array's, and means all of them."""
+    """Job id of this task alone. SLURM_JOB_ID of an array's last task is the id of the whole array."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
 
@@ -371,7 +374,7 @@ def main() -> int:
 
 
 def _remove_empty_output() -> None:
-    """The script's own output, which is nearly always empty: thousands of empty files help nobody."""
+    """Remove the script's output file if it is empty: it nearly always is, and there are thousands."""
     with suppress(OSError):
         path = os.readlink("/proc/self/fd/1")  # noqa: PTH115
         if os.fstat(1).st_size == 0 and os.path.isfile(path):  # noqa: PTH113

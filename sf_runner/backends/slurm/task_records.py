@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Told = Literal["", "order", "limit", "term", "lost", "error"]
-"""Why an attempt was ended: by itself; ordered by the runner; its time was over; TERM from outside; its machine or
-wrapper was gone; it could not be started."""
+EndReason = Literal["", "order", "limit", "term", "lost", "error"]
+"""Why an attempt ended: `""` by itself, `order` of the runner, `limit` of its time, `term`: TERM from outside, `lost`:
+its machine or wrapper was gone, `error`: it could not be started. Recorded as `told`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class AttemptEnd:
     attempt: int
     t: float
     record: Mapping[str, Any] | None
-    told: Told
+    reason: EndReason
     error: str = ""
     oom: bool = False
 
@@ -97,7 +97,7 @@ class TaskHistory:
                 attempt=line["attempt"],
                 t=line["t"],
                 record=line.get("record"),
-                told=line.get("told", ""),
+                reason=line.get("told", ""),
                 error=line.get("error", ""),
                 oom=line.get("oom", False),
             )

@@ -8,9 +8,9 @@ from typing import Any
 
 from sf_runner.backends.base import Remark, Report
 from sf_runner.backends.slurm.array import Array, Order, Task
+from sf_runner.backends.slurm.background_calls import BackgroundCalls
 from sf_runner.backends.slurm.client import Queue, SlurmClient, SlurmDownError, compress
-from sf_runner.backends.slurm.desk import Desk
-from sf_runner.backends.slurm.fold import Sight, Unit, advance
+from sf_runner.backends.slurm.fold import Observation, Unit, advance
 from sf_runner.backends.slurm.output import last_words
 from sf_runner.backends.slurm.packing import throttles
 from sf_runner.backends.slurm.states import STUCK_REASONS, meaning
@@ -32,9 +32,9 @@ _ENFORCE_S = 5.0
 class Watch:
     """poll_s: the longest time between two calls of squeue. While something happens it is asked every 2 seconds."""
 
-    def __init__(self, client: SlurmClient, desk: Desk, *, poll_s: float) -> None:
+    def __init__(self, client: SlurmClient, calls: BackgroundCalls, *, poll_s: float) -> None:
         self._client = client
-        self._desk = desk
+        self._calls = calls
         self._poll_s = max(_SOONEST_S, poll_s)
         self._arrays: dict[str, Array] = {}
         self._where: dict[str, tuple[Array, Task]] = {}
@@ -45,7 +45,7 @@ class Watch:
         self._wait_s = _SOON_S
         self._took_s = 0.0
         self._down = 0
-        self._told_reasons: set[str] = set()
+        self._mentioned_reasons: set[str] = set()
         self.max_parallel: int | None = None
         self.num_calls = 0
         self._answered_call = 0
@@ -73,14 +73,14 @@ class Watch:
         self._soon(order.since)
 
     def poll(self, now: float) -> list[Report]:
-        self._desk.collect()
+        self._calls.collect()
         if now >= self._next_look:
             running = sum(self._look(array, task, now) for array, task in self._tasks())
             self._next_look = now + max(1.0, running / _LOOKS_PER_S)
         if self._where and not self._asking and now >= self._next_ask:  # last: the answer is to be about what was read
             self._asking = True
             self.num_calls += 1
-            self._desk.ask(self._client.queue, self._answered)
+            self._calls.ask(self._client.queue, self._answered)
         self._enforce(now)
         reports, self._reports = self._reports, []
         return reports
@@ -96,7 +96,7 @@ class Watch:
 
     def close(self) -> bool:
         """Whether nothing is being asked any more."""
-        return self._desk.close(_LAST_WORD_S)
+        return self._calls.close(_LAST_WORD_S)
 
     # ---- asking --------------------------------------------------------------------------------------------
 
@@ -149,10 +149,10 @@ class Watch:
                 task.dirty = True
             over = entry is None or meaning(entry.state).phase == "over"
             if not over:
-                task.settled_at, task.told_state = None, ""
+                task.settled_at, task.accounting_state = None, ""
             elif task.settled_at is None:
                 task.settled_at = now
-            if entry is None and not task.told_state:
+            if entry is None and not task.accounting_state:
                 forgotten[f"{array.array_id}_{task.index}"] = task
         if forgotten:
             self._ask_accounting(forgotten)
@@ -164,10 +164,10 @@ class Watch:
 
         def told(states: Any) -> None:
             for name, task in silent.items():
-                task.told_state = states.get(name, "VANISHED") if isinstance(states, dict) else "VANISHED"
+                task.accounting_state = states.get(name, "VANISHED") if isinstance(states, dict) else "VANISHED"
                 task.dirty = True
 
-        self._desk.ask(lambda: self._client.accounting(list(silent)), told)
+        self._calls.ask(lambda: self._client.accounting(list(silent)), told)
 
     # ---- what it means -------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class Watch:
 
     def _look(self, array: Array, task: Task, now: float) -> bool:
         """Read what the wrapper wrote and report what it means; whether the task runs."""
-        state = task.entry.state if task.entry is not None else task.told_state
+        state = task.entry.state if task.entry is not None else task.accounting_state
         what = meaning(state) if state else None
         runs = what is not None and what.phase == "running"
         if not (task.dirty or runs or (what is not None and what.phase == "over")):
@@ -195,7 +195,7 @@ class Watch:
             # Nothing can have been written by what never ran.
             final = settled or (unit.stopping and task.history.begins == 0)
             while True:
-                sight = Sight(
+                seen = Observation(
                     task=task.history,
                     slurm=what,
                     settled=final,
@@ -204,7 +204,7 @@ class Watch:
                     record=read_record(job.exit_record, unit.attempt) if settled else None,
                     words=last_words(array.paths, task.index) if settled and not unit.started else "",
                 )
-                reports, over = advance(unit, sight)
+                reports, over = advance(unit, seen)
                 self._reports += reports
                 if over:
                     self._forget(task, unit)
@@ -249,12 +249,12 @@ class Watch:
                 hard.append(name)
         ids = [name for array_id, indices in queued.items() for name in compress(array_id, indices)]
         if ids:
-            self._desk.ask(lambda: self._client.cancel(ids, queued_only=True), self._ignore)
+            self._calls.ask(lambda: self._client.cancel(ids, queued_only=True), self._ignore)
         if poked:
-            self._desk.ask(lambda: self._client.poke(poked), self._ignore)
+            self._calls.ask(lambda: self._client.poke(poked), self._ignore)
         if hard:
-            self._desk.ask(lambda: self._client.cancel(hard), self._ignore)
-            self._desk.ask(lambda: self._client.kill(hard), self._ignore)
+            self._calls.ask(lambda: self._client.cancel(hard), self._ignore)
+            self._calls.ask(lambda: self._client.kill(hard), self._ignore)
         if ids or hard:
             self._soon(now)
 
@@ -270,13 +270,15 @@ class Watch:
             for number, array in enumerate(self._arrays.values())
             if array.live
         }
-        wanted = throttles({n: (left, array.header.lanes) for n, (array, left) in live.items()}, self.max_parallel)
+        wanted = throttles(
+            {n: (left, array.header.side_by_side) for n, (array, left) in live.items()}, self.max_parallel
+        )
         for number, (array, left) in live.items():
             share = wanted[number]
             if share == array.throttle or (array.throttle and left <= array.throttle and not share):
                 continue
             array.throttle = share
-            self._desk.ask(_throttle(self._client, array.array_id, share), self._ignore)
+            self._calls.ask(_throttle(self._client, array.array_id, share), self._ignore)
 
     def _release(self) -> None:
         """Slurm holds what was queued again for two minutes."""
@@ -297,7 +299,7 @@ class Watch:
                     task.released_begin = -1
             self._ignore(answer)
 
-        self._desk.ask(lambda: self._client.release(list(held)), released)
+        self._calls.ask(lambda: self._client.release(list(held)), released)
 
     def _tell_reasons(self) -> None:
         waiting: dict[str, int] = {}
@@ -306,8 +308,8 @@ class Watch:
                 waiting[task.entry.reason] = waiting.get(task.entry.reason, 0) + 1
         for reason, count in waiting.items():
             remedy = STUCK_REASONS.get(reason)
-            if remedy is not None and reason not in self._told_reasons:
-                self._told_reasons.add(reason)
+            if remedy is not None and reason not in self._mentioned_reasons:
+                self._mentioned_reasons.add(reason)
                 self._reports.append(Remark(text=f"{count} jobs wait in Slurm because of {reason}: {remedy}"))
 
 

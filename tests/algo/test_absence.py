@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sf_algo.processes.signs_of_life import Attendance
+from sf_algo.processes.absence import AbsenceWatch
 
 
 class Clock:
@@ -20,19 +20,19 @@ class Clock:
 )
 def test_an_absence_is_longer_than_half_the_limit_and_a_second(limit_s: float, gap_s: float, absent: bool) -> None:
     clock = Clock()
-    attendance = Attendance(limit_s, clock)
+    absence = AbsenceWatch(limit_s, clock)
     clock.now += gap_s
-    assert attendance.look() == (clock.now if absent else 100.0)
+    assert absence.look() == (clock.now if absent else 100.0)
 
 
 def test_short_gaps_never_add_up() -> None:
     clock = Clock()
-    attendance = Attendance(10.0, clock)
+    absence = AbsenceWatch(10.0, clock)
     for _ in range(100):
         clock.now += 4.0
-        assert attendance.look() == 100.0
+        assert absence.look() == 100.0
     clock.now += 3600.0
     back = clock.now
-    assert attendance.look() == back
+    assert absence.look() == back
     clock.now += 4.0
-    assert attendance.look() == back
+    assert absence.look() == back

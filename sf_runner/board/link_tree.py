@@ -160,14 +160,14 @@ def _short(component: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FarmChange:
+class LinkChange:
     """Names that are shown now and were not before, and the other way round."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
 
 
-class Farm:
+class LinkTree:
     """Keeps the symlinks in `folder`, which it owns, in line with what should be shown of the tree `root`.
 
     While everything is of one run, names go without it.
@@ -184,7 +184,7 @@ class Farm:
         """Name shown, by event folder."""
         return self._names
 
-    def sync(self, experiments: Iterable[FoundExperiment]) -> FarmChange:
+    def sync(self, experiments: Iterable[FoundExperiment]) -> LinkChange:
         """Link what is new, unlink what is gone; names once given stay. StorageError when the disk refuses."""
         wanted = event_dirs(experiments)
         removed = [self._remove(path) for path in sorted(self._names.keys() - wanted.keys())]
@@ -200,7 +200,7 @@ class Farm:
                 self._link(name, self._root / path)
                 self._names[path] = name
                 added.append(name)
-        return FarmChange(added=tuple(added), removed=tuple(removed))
+        return LinkChange(added=tuple(added), removed=tuple(removed))
 
     def _link(self, name: str, target: Path) -> None:
         link = self._folder / name

@@ -17,17 +17,17 @@ from sf_algo.config import Config
 from sf_algo.config.store import config_to_dict
 from sf_algo.errors import WorkerError
 from sf_algo.ipc.messages import Message, MessageReader
-from sf_algo.processes.inside_child import single_thread_environment
+from sf_algo.processes.child_setup import single_thread_environment
 from sf_algo.rollout.cores import worker_cores
-from sf_algo.speed.dummy_settings import (
+from sf_algo.speed.dummy_sampler.settings import (
     COUNTERS,
     CPU_MS,
     EPISODES,
     FRAMES,
     NUM_COUNTERS,
     STOP,
+    DummyPlan,
     DummyWorkerSettings,
-    SamplerPlan,
     counter_specs,
 )
 
@@ -63,7 +63,7 @@ class _Worker:
         path = os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path)  # noqa: PTH109
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "sf_algo.speed.dummy_worker", str(settings_read)],
+                [sys.executable, "-m", "sf_algo.speed.dummy_sampler.worker", str(settings_read)],
                 pass_fds=(settings_read, write_fd, *pass_fds),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -92,7 +92,7 @@ class _Worker:
 class DummySampler:
     """Use as a context: entering starts the workers, leaving ends them and whatever they started."""
 
-    def __init__(self, config: Config, plan: SamplerPlan, *, seed: int, clean_up: Callable[[], None]) -> None:
+    def __init__(self, config: Config, plan: DummyPlan, *, seed: int, clean_up: Callable[[], None]) -> None:
         """`clean_up` is called after workers had to be killed."""
         self._config = config
         self._plan = plan

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from sf_runner.linux.promptness import _SYS_SCHED_SETATTR
+from sf_runner.linux.time_slices import _SYS_SCHED_SETATTR
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in _SYS_SCHED_SETATTR,
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 PROGRAM = """\
 import ctypes, json, os, platform, struct, subprocess, sys
-from sf_runner.linux.promptness import be_prompt
+from sf_runner.linux.time_slices import ask_for_short_time_slices
 
 number = {"x86_64": 315, "aarch64": 275, "riscv64": 275}[platform.machine()]
 attributes = struct.Struct("=IIQiIQQQII")
@@ -32,7 +32,7 @@ def told(pid):
 
 
 os.nice(int(sys.argv[1]))
-before, done, after = told(0), be_prompt(), told(0)
+before, done, after = told(0), ask_for_short_time_slices(), told(0)
 child = subprocess.Popen(["sleep", "60"], start_new_session=True)
 inherited = told(child.pid)
 child.kill()

@@ -14,7 +14,7 @@ _SLICE_NS = 100_000
 """The shortest that Linux takes."""
 
 
-def be_prompt() -> bool:
+def ask_for_short_time_slices() -> bool:
     """Have this thread run as soon as it wakes up: it never works for long, and a slot is empty until it has.
 
     It asks the kernel for short time slices, as any process may. It gets no more of a CPU than before, but sooner: else

@@ -29,7 +29,7 @@ def counter_specs(num_workers: int) -> list[ArraySpec]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplerPlan:
+class DummyPlan:
     """The size of the test and when it ends; None: no such limit."""
 
     num_workers: int
@@ -55,14 +55,14 @@ class SamplerPlan:
         return min((limit for limit in limits if limit is not None), default=None)
 
 
-def make_plan(config: Config, typed: Collection[str]) -> SamplerPlan:
+def make_plan(config: Config, typed: Collection[str]) -> DummyPlan:
     """The plan for a configuration; `typed` are the flags that the user wrote.
 
     Families whose trainings run best in one process have one worker by default; here all cores are wanted.
     """
     sampling, dummy = config.sampling, config.dummy
     defaulted = sampling.serial_mode and "num_workers" not in typed and "serial_mode" not in typed
-    return SamplerPlan(
+    return DummyPlan(
         num_workers=usable_cores() if defaulted else sampling.num_workers,
         envs_per_worker=sampling.num_envs_per_worker,
         max_frames=dummy.sample_env_frames,

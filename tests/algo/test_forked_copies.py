@@ -1,4 +1,4 @@
-"""A copy of a process that waits for its role: every case in a process of its own, for the test's has threads."""
+"""A copy of a process that waits for its settings: every case in a process of its own, for the test's has threads."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from sf_algo import testing
-from sf_algo.processes.copies import Understudy
+from sf_algo.processes.copies import ForkedCopy
 from tests.algo.training_command import TrainingCommand
 
-pytestmark = pytest.mark.skipif(not Understudy.possible(), reason="processes are copied on Linux only")
+pytestmark = pytest.mark.skipif(not ForkedCopy.possible(), reason="processes are copied on Linux only")
 
 SCRIPT = """\
 import json, os, signal, sys, time
 from sf_algo import testing
-from sf_algo.processes.copies import Understudy
+from sf_algo.processes.copies import ForkedCopy
 
-class Role:
+class Settings:
     def __init__(self, **fds):
         self.fds = fds
     def inherited_fds(self):
@@ -35,7 +35,7 @@ def body(text, fds):
     os.write(fds[names["out"]], os.read(fds[names["source"]], 100).upper())
     return 7
 
-understudy = Understudy(body)
+forked_copy = ForkedCopy(body)
 """
 
 
@@ -52,18 +52,18 @@ def said(process: subprocess.Popen[str]) -> str:
         return out.read()
 
 
-def test_it_plays_its_role_with_descriptors_made_after_it() -> None:
+def test_it_runs_its_body_with_descriptors_made_after_it() -> None:
     process = run(
         """
 source, other = os.pipe()
 answer, out = os.pipe()
-role = Role(source=source, out=out)
-assert understudy.can_play(role) and understudy.poll() is None
-understudy.play(role)
+settings = Settings(source=source, out=out)
+assert forked_copy.can_become(settings) and forked_copy.poll() is None
+forked_copy.become(settings)
 os.write(other, b"hello")
 assert os.read(answer, 100) == b"HELLO"
-assert understudy.wait(20) == understudy.poll() == 7
-assert not understudy.can_play(role)
+assert forked_copy.wait(20) == forked_copy.poll() == 7
+assert not forked_copy.can_become(settings)
 print("done")
 """
     )
@@ -71,17 +71,19 @@ print("done")
 
 
 def test_one_that_is_not_wanted_ends() -> None:
-    process = run("understudy.let_go(); print(understudy.poll())")
+    process = run("forked_copy.let_go(); print(forked_copy.poll())")
     assert (said(process), process.returncode) == ("0\n", 0)
 
 
-def test_one_that_was_killed_cannot_play() -> None:
-    process = run("os.kill(understudy.pid, signal.SIGKILL); print(understudy.wait(20), understudy.can_play(Role()))")
+def test_one_that_was_killed_cannot_be_used() -> None:
+    process = run(
+        "os.kill(forked_copy.pid, signal.SIGKILL); print(forked_copy.wait(20), forked_copy.can_become(Settings()))"
+    )
     assert (said(process), process.returncode) == ("-9 False\n", 0)
 
 
 def test_it_ends_with_the_process_that_made_it() -> None:
-    process = run("print(understudy.pid, flush=True); time.sleep(60)", wait=False)
+    process = run("print(forked_copy.pid, flush=True); time.sleep(60)", wait=False)
     assert process.stdout is not None
     gone = os.pidfd_open(int(process.stdout.readline()))
     process.send_signal(signal.SIGINT)  # for the group of the command, as from a terminal: it is in its own
@@ -96,7 +98,7 @@ def test_a_command_that_cannot_begin_leaves_no_process_behind() -> None:
     process = run(
         """
 from sf_algo.train_appo import main
-understudy.let_go()
+forked_copy.let_go()
 assert main(["--algo=APPO", "--env=CartPole-v7", "--experiment=e", "--serial_mode=False", "--num_workers=2"]) != 0
 try:
     os.waitpid(-1, os.WNOHANG)
@@ -108,7 +110,7 @@ except ChildProcessError:
 
 
 def test_a_training_goes_on_without_it(tmp_path: Path) -> None:
-    """Killed before it got its role: then a new process learns."""
+    """Killed before it got its settings: then a new process learns."""
     flags = ("--env=sf_algo.testing:make_slow", "--use_rnn=False", "--hidden_size=16", "--async_rl=True")
     sizes = ("--num_workers=1", "--num_envs_per_worker=4", "--rollout=8", "--batch_size=32")
     places = (f"--train_dir={tmp_path}", "--experiment=e", "--device=cpu", "--train_for_env_steps=64")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sf_runner.board.farm import Farm, Workspace, event_dirs, sweep, unique_name, wanted_name
 from sf_runner.board.find import FoundExperiment, scan
+from sf_runner.board.link_tree import LinkTree, Workspace, event_dirs, sweep, unique_name, wanted_name
 from tests.runner.test_tb_find import events
 
 
@@ -79,36 +79,36 @@ def links(farm_dir: Path) -> dict[str, Path]:
 
 
 def test_the_farm_follows_what_is_selected(tmp_path: Path) -> None:
-    root, farm_dir = tmp_path / "td", tmp_path / "farm"
+    root, farm_dir = tmp_path / "td", tmp_path / "tree"
     farm_dir.mkdir()
     events(root / "one/b_/00_b_x: 1, y/.summary/0")
     events(root / "two/e/.summary/0")
-    farm = Farm(farm_dir, root)
-    assert farm.sync(scan(root).experiments).added == ("one/00_b_x: 1, y", "two/e")
+    tree = LinkTree(farm_dir, root)
+    assert tree.sync(scan(root).experiments).added == ("one/00_b_x: 1, y", "two/e")
     assert links(farm_dir) == {
         "one/00_b_x: 1, y": root / "one/b_/00_b_x: 1, y/.summary/0",
         "two/e": root / "two/e/.summary/0",
     }
     events(root / "two/new/.summary/0")
     (root / "two/e/.summary/0/events.out.tfevents.1.host.1.0").unlink()
-    change = farm.sync(scan(root).experiments)
+    change = tree.sync(scan(root).experiments)
     assert (change.added, change.removed) == (("two/new",), ("two/e",))
     assert sorted(links(farm_dir)) == ["one/00_b_x: 1, y", "two/new"]
-    assert farm.sync(scan(root).experiments).added == ()
-    assert farm.sync([]).removed == ("one/00_b_x: 1, y", "two/new")
+    assert tree.sync(scan(root).experiments).added == ()
+    assert tree.sync([]).removed == ("one/00_b_x: 1, y", "two/new")
     assert list(farm_dir.iterdir()) == []
 
 
 def test_a_single_runs_name_is_left_out_until_another_run_comes(tmp_path: Path) -> None:
-    root, farm_dir = tmp_path / "td", tmp_path / "farm"
+    root, farm_dir = tmp_path / "td", tmp_path / "tree"
     farm_dir.mkdir()
-    farm = Farm(farm_dir, root)
-    assert farm.sync([]).added == ()
+    tree = LinkTree(farm_dir, root)
+    assert tree.sync([]).added == ()
     events(root / "one/a/.summary/0")
-    assert farm.sync(scan(root).experiments).added == ("a",)
+    assert tree.sync(scan(root).experiments).added == ("a",)
     events(root / "two/a/.summary/0")
     events(root / "one/b/.summary/0")
-    assert farm.sync(scan(root).experiments).added == ("b", "two/a")
+    assert tree.sync(scan(root).experiments).added == ("b", "two/a")
 
 
 def test_a_workspace_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_workspace_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_workspaces_of_killed_processes_are_swept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    code = "from sf_runner.board.farm import Workspace; import os; w = Workspace(); os.kill(os.getpid(), 9)"
+    code = "from sf_runner.board.link_tree import Workspace; import os; w = Workspace(); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)})
     assert len(list(tmp_path.iterdir())) == 1
     (tmp_path / "sf_runner_tb_foreign").mkdir()

@@ -10,7 +10,7 @@ import pytest
 
 _PROGRAM = """
 import os, sys
-from sf_algo.processes.inside_child import let_wakers_finish
+from sf_algo.processes.child_setup import let_wakers_finish
 if sys.argv[1]:
     os.sched_setscheduler(0, int(sys.argv[1]), os.sched_param(0))
 let_wakers_finish()

@@ -1,4 +1,4 @@
-"""One process of the dummy sampler: `python -m sf_algo.speed.dummy_worker <descriptor of its settings>`."""
+"""One process of the dummy sampler: `python -m sf_algo.speed.dummy_sampler.worker <descriptor of its settings>`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sf_algo.envs.factory import remove_own_leftovers
 from sf_algo.envs.spec import ACTION_MASK, Env
 from sf_algo.errors import EnvCrashedError, SfAlgoError
 from sf_algo.ipc.messages import MessageWriter
-from sf_algo.processes.inside_child import dying_with_parent, let_wakers_finish
+from sf_algo.processes.child_setup import dying_with_parent, let_wakers_finish
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.episodes import mix_seed
 from sf_algo.rollout.settings import read_all
-from sf_algo.speed.dummy_settings import (
+from sf_algo.speed.dummy_sampler.settings import (
     COUNTERS,
     CPU_MS,
     EPISODES,

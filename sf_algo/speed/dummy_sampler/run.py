@@ -16,8 +16,8 @@ from sf_algo.config.sampling import usable_cores
 from sf_algo.experiment import make_experiment_dir
 from sf_algo.paths import ExperimentPaths
 from sf_algo.rollout.env_maker import EnvMaker
-from sf_algo.speed.dummy_sampler import DummySampler, Measured
-from sf_algo.speed.dummy_settings import SamplerPlan, make_plan
+from sf_algo.speed.dummy_sampler.sampler import DummySampler, Measured
+from sf_algo.speed.dummy_sampler.settings import DummyPlan, make_plan
 from sf_algo.summaries.progress import ProgressFile, write_results
 
 _PHASE = "sampling"
@@ -74,9 +74,7 @@ def run_dummy_sampler(invocation: Invocation) -> int:
     return 0 if stopped_by is None else 128 + stopped_by
 
 
-def _sample(
-    sampler: DummySampler, plan: SamplerPlan, config: Config, signal_received: Callable[[], int | None]
-) -> None:
+def _sample(sampler: DummySampler, plan: DummyPlan, config: Config, signal_received: Callable[[], int | None]) -> None:
     last = sampler.measure()
     next_line = time.monotonic() + config.run.status_interval
     while signal_received() is None and not sampler.finished:
@@ -91,7 +89,7 @@ def _sample(
             last = now
 
 
-def _print_progress(last: Measured, now: Measured, plan: SamplerPlan) -> None:
+def _print_progress(last: Measured, now: Measured, plan: DummyPlan) -> None:
     fps = (now.total_frames - last.total_frames) / max(1e-9, now.seconds - last.seconds)
     mean_fps = now.total_frames / max(1e-9, now.seconds)
     total = plan.total_frames
@@ -104,7 +102,7 @@ def _print_progress(last: Measured, now: Measured, plan: SamplerPlan) -> None:
     _report_progress(now, plan, fps)
 
 
-def _report_progress(now: Measured, plan: SamplerPlan, fps: float) -> None:
+def _report_progress(now: Measured, plan: DummyPlan, fps: float) -> None:
     total = plan.total_frames
     ProgressFile.from_environment().write(
         phase=_PHASE,
@@ -116,7 +114,7 @@ def _report_progress(now: Measured, plan: SamplerPlan, fps: float) -> None:
     )
 
 
-def _results(config: Config, plan: SamplerPlan, measured: Measured, stopped_by: int | None) -> dict[str, Any]:
+def _results(config: Config, plan: DummyPlan, measured: Measured, stopped_by: int | None) -> dict[str, Any]:
     seconds = max(1e-9, measured.seconds)
     fps = measured.total_frames / seconds
     cores = usable_cores()
