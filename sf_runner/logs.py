@@ -14,8 +14,9 @@ from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.common import add_run_arguments, jobs_of, run_paths
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.parser import Parser, whole
-from sf_runner.engine.snapshot import RunReader
+from sf_runner.engine.snapshot import snapshot_of
 from sf_runner.state.jobs import ACTIVE, Waiting
+from sf_runner.store.follower import JournalFollower
 from sf_runner.store.lock import is_held
 
 _POLL_S = 0.25
@@ -35,17 +36,18 @@ def _logs(argv: Sequence[str]) -> int:
     parser.flag(parser, "--tail", whole(0), "only the last lines", aliases=["-n"], metavar="LINES")
     parser.add_argument("--path", action="store_true", help="print the path of the log instead")
     options = parser.parse_strictly(argv)
-    reader = RunReader(run_paths(options.run, options.train_dir))
-    jobs = jobs_of(reader.snapshot(), [options.job])
+    paths = run_paths(options.run, options.train_dir)
+    follower = JournalFollower(paths.journal)
+    jobs = jobs_of(snapshot_of(follower, paths), [options.job])
     if len(jobs) > 1:
         raise UsageError(f"'{options.job}' matches {len(jobs)} experiments, e.g. {', '.join(jobs[:3])}; give one")
     job = jobs[0]
     if options.path:
-        print(_log_path(reader.paths, job, options.attempt))
+        print(_log_path(paths, job, options.attempt))
     elif options.follow:
-        _follow(reader, job, options.attempt, options.tail)
+        _follow(follower, paths, job, options.attempt, options.tail)
     else:
-        with _open(_log_path(reader.paths, job, options.attempt)) as file:
+        with _open(_log_path(paths, job, options.attempt)) as file:
             _seek_tail(file, options.tail)
             _copy(file)
     return 0
@@ -98,17 +100,17 @@ def _copy(file: BinaryIO) -> None:
     sys.stdout.buffer.flush()
 
 
-def _follow(reader: RunReader, job: str, attempt: int | None, tail: int | None) -> None:
+def _follow(follower: JournalFollower, paths: RunPaths, job: str, attempt: int | None, tail: int | None) -> None:
     """Show what is written until the experiment (with `attempt`: that attempt) ends or no runner is left to go on."""
-    shown = attempt or max(1, reader.state.jobs[job].attempts)
+    shown = attempt or max(1, follower.state.jobs[job].attempts)
     file: BinaryIO | None = None
     while True:
         # Looked at before the log is read: what an ended attempt wrote is there by then.
-        reader.events()
-        record = reader.state.jobs[job]
+        follower.events()
+        record = follower.state.jobs[job]
         over = record.attempts > shown or not isinstance(record.state, ACTIVE)
         waits = isinstance(record.state, Waiting) and (record.attempts < shown or attempt is None)
-        log = reader.paths.job(job).attempt_log(shown)
+        log = paths.job(job).attempt_log(shown)
         if file is None and log.exists():
             file = _open(log)
             _seek_tail(file, tail)
@@ -118,7 +120,7 @@ def _follow(reader: RunReader, job: str, attempt: int | None, tail: int | None) 
             if file is not None:
                 file.close()
             file, tail, shown = None, None, shown + 1
-        elif over and not (waits and is_held(reader.paths)):
+        elif over and not (waits and is_held(paths)):
             if file is None:
                 raise UsageError(f"'{job}' has no log of attempt {shown}, and no runner is at work on it")
             return

@@ -12,7 +12,7 @@ from sf_runner.basics.errors import BackendError, StorageError
 from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import kind_of
 from sf_runner.engine.launching import LaunchBuilder, known_attempts
-from sf_runner.engine.outcomes import events_of
+from sf_runner.engine.outcomes import record_reports
 from sf_runner.engine.scheduler import Policy
 from sf_runner.linux.kernel import started_up_s
 from sf_runner.linux.process_tools import boot_id
@@ -103,13 +103,15 @@ class _Canceller:
 
     def _take(self, reports: Sequence[Report], left: set[str]) -> None:
         policy = Policy(max_retries=self._state.max_retries)
-        for report in reports:
-            for event in events_of(report, self._state.jobs, self._launches.paths, policy):
-                self._emit(event)
-                if isinstance(event, ev.AttemptEnded):
-                    left.discard(event.job)
-                elif isinstance(event, ev.AttemptSubmitted):
-                    left.add(event.job)
+
+        def emit(event: ev.Event) -> None:
+            self._emit(event)
+            if isinstance(event, ev.AttemptEnded):
+                left.discard(event.job)
+            elif isinstance(event, ev.AttemptSubmitted):
+                left.add(event.job)
+
+        record_reports(reports, self._state.jobs, self._launches.paths, policy, emit)
 
     def _emit(self, event: ev.Event) -> None:
         self._journal.append([event])

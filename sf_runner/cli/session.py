@@ -25,7 +25,7 @@ from sf_runner.cli.switching import is_elsewhere, settle_elsewhere
 from sf_runner.describe.loading import load_description
 from sf_runner.describe.plan import Plan, make_plan
 from sf_runner.engine.launching import LaunchBuilder, known_attempts
-from sf_runner.engine.loop import Ending, RunLoop
+from sf_runner.engine.loop import Ending, LoopEnd, RunLoop
 from sf_runner.engine.notify import Notifier
 from sf_runner.engine.reconcile import ranks, reconcile
 from sf_runner.engine.scheduler import Policy
@@ -71,33 +71,58 @@ def prepare(options: RunOptions) -> Prepared:
     return Prepared(options=options, plan=plan, kind=kind, slots=slots, pause_between_s=pause)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one start of a run ended. `ending` is None where the runner failed; `state` and `backend` are None where it
+    failed before it had them."""
+
+    exit_code: int
+    ending: Ending | None = None
+    state: RunState | None = None
+    backend: Backend | None = None
+    notifier: Notifier | None = None
+
+
 def execute(prepared: Prepared, command: list[str], lifeline: Lifeline | None = None) -> int:
     """Run the plan to its end; the exit code. Without a `lifeline` there is no guardian."""
     started = time.time()
-    session = _Session(prepared, command, lifeline)
-    try:
-        code = session.run()
-    except SfRunnerError:
-        raise
-    except Exception:  # a fault of ours must not take the experiments with it
-        traceback.print_exc()
-        print("error: the runner failed; running experiments go on, start the same command again", file=sys.stderr)
-        code = 1
-    if session.backend is not None and session.ending in (None, "detached"):
+    outcome = _run(prepared, command, lifeline)
+    code, state, paths = outcome.exit_code, outcome.state, prepared.plan.paths
+    if outcome.backend is not None and outcome.ending in (None, "detached"):
         if lifeline is not None:
             lifeline.let_go(code)
-        session.backend.outlive_jobs()
-        if prepared.options.detach and session.state is not None:
-            _print_lines(detached_lines(session.state, prepared.plan.paths))
-    elif session.state is not None:
+        outcome.backend.outlive_jobs()
+        if prepared.options.detach and state is not None:
+            _print_lines(detached_lines(state, paths))
+    elif state is not None:
         rerun = shlex.join(["python", "-m", "sf_runner.run", *command])
         elapsed_s = time.time() - started
-        results = _results(session.state, prepared.plan.paths)
-        summary = summary_lines(session.state, prepared.plan.paths, elapsed_s=elapsed_s, rerun=rerun, results=results)
+        summary = summary_lines(state, paths, elapsed_s=elapsed_s, rerun=rerun, results=_results(state, paths))
         _print_lines(summary)
-        if session.notifier is not None:
-            _print_lines(f"warning: {text}" for text in session.notifier.ended(session.state, code, summary))
+        if outcome.notifier is not None:
+            _print_lines(f"warning: {text}" for text in outcome.notifier.ended(state, code, summary))
     return code
+
+
+def _run(prepared: Prepared, command: list[str], lifeline: Lifeline | None) -> Outcome:
+    """From taking the run's lock to giving it back. A fault of ours must not take the experiments with it: it is
+    printed, and the outcome tells of it."""
+    guardians = lifeline.guardians if lifeline is not None else ()
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(run_lock(prepared.plan.paths, guardians))
+            opened = _open(prepared, command, lifeline, stack)
+            return _run_loop(prepared, opened, lifeline)
+    except SfRunnerError:
+        raise
+    except Exception:
+        _print_failure(traceback.format_exc())
+        return Outcome(exit_code=1)
+
+
+def _print_failure(trace: str) -> None:
+    print(trace, end="", file=sys.stderr)
+    print("error: the runner failed; running experiments go on, start the same command again", file=sys.stderr)
 
 
 def _results(state: RunState, paths: RunPaths) -> list[str] | None:
@@ -111,89 +136,93 @@ def _results(state: RunState, paths: RunPaths) -> list[str] | None:
         return None
 
 
-class _Session:
-    """One start of a run: everything between taking the run's lock and giving it back."""
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A run whose journal is open and agrees with the plan."""
 
-    def __init__(self, prepared: Prepared, command: list[str], lifeline: Lifeline | None) -> None:
-        self._prepared = prepared
-        self._command = command
-        self._lifeline = lifeline
-        self.backend: Backend | None = None
-        self.state: RunState | None = None
-        self.ending: Ending | None = None
-        self.notifier: Notifier | None = None
+    journal: Journal
+    state: RunState
+    signals: SignalInbox
+    history: History
+    notes: list[ev.Event]
+    """Already written, to be shown."""
 
-    def run(self) -> int:
-        plan = self._prepared.plan
-        guardians = self._lifeline.guardians if self._lifeline is not None else ()
-        with ExitStack() as stack:
-            stack.enter_context(run_lock(plan.paths, guardians))
-            journal, state = _open_journal(plan)
-            stack.callback(journal.close)
-            # From here on a Ctrl-C is an event of the run, not an exception in the middle of something.
-            signals = stack.enter_context(SignalInbox())
-            if is_elsewhere(state, self._prepared.options.backend):
-                settle_elsewhere(state, journal, plan.paths)
-            history = load_history(plan.paths.train_dir)
-            events = _opening_events(self._prepared, state, history.durations_s, self._command, guardians)
-            notes = [*([journal.torn] if journal.torn else []), *_write(journal, state, events)]
-            self.state = state
-            self.notifier = self._make_notifier(state)
-            loop, slots = self._make_loop(journal, state, signals, history)
-            assert self.backend is not None
-            try:
-                slots.restore(state.active)
-                adopted = self.backend.adopt(known_attempts(state, plan.paths))
-                gc.freeze()  # the plan stays to the end: no collection has to look through it
-                gc.enable()
-                self.ending = loop.run(adopted, news=notes)
-            finally:
-                loop.stop_screen()
-                self.backend.close(detach=self.ending in (None, "detached"))
-            save_history(plan.paths.history, state, slots.peaks)
-            left = self._prepared.options.detach and self.ending == "detached"
-            code = 0 if left else exit_code(state, loop.interrupted_by)
-            _write(journal, state, [ev.RunClosed(t=time.time(), exit_code=code)])
-        return code
 
-    def _make_loop(
-        self, journal: Journal, state: RunState, signals: SignalInbox, history: History
-    ) -> tuple[RunLoop, SlotManager]:
-        prepared, plan = self._prepared, self._prepared.plan
-        context = BackendContext(options=prepared.options, plan=plan, state=state, lifeline=self._lifeline)
-        self.backend = prepared.kind.make(context)
-        choice = prepared.slots
-        slots = SlotManager(choice.setup, choice.probe, choice.snapshot, self.backend.sessions, history.peaks)
-        self.backend.open()
-        loop = RunLoop(
-            jobs=plan.by_id(),
-            state=state,
-            journal=journal,
-            backend=self.backend,
-            slots=slots,
-            requests=prepared.kind.slot_requests(plan),
-            launches=LaunchBuilder(plan.paths),
-            policy=policy_of(prepared),
-            screen=self._make_screen(),
-            signals=signals,
-            lifeline=self._lifeline,
-            notifier=self.notifier,
-            leave_when_submitted=prepared.options.detach,
-        )
-        return loop, slots
+def _open(prepared: Prepared, command: list[str], lifeline: Lifeline | None, stack: ExitStack) -> _Opened:
+    plan = prepared.plan
+    guardians = lifeline.guardians if lifeline is not None else ()
+    journal, state = _open_journal(plan)
+    stack.callback(journal.close)
+    # From here on a Ctrl-C is an event of the run, not an exception in the middle of something.
+    signals = stack.enter_context(SignalInbox())
+    if is_elsewhere(state, prepared.options.backend):
+        settle_elsewhere(state, journal, plan.paths)
+    history = load_history(plan.paths.train_dir)
+    events = _opening_events(prepared, state, history.durations_s, command, guardians)
+    notes = [*([journal.torn] if journal.torn else []), *_write(journal, state, events)]
+    return _Opened(journal=journal, state=state, signals=signals, history=history, notes=notes)
 
-    def _make_notifier(self, state: RunState) -> Notifier | None:
-        options = self._prepared.options
-        if not options.notify_command:
-            return None
-        restarted = self._lifeline is not None and self._lifeline.restarted
-        told = restarted and state.count("Failed") > 0
-        return Notifier(options.notify_command, options.notify_on, self._prepared.plan.paths, failure_told=told)
 
-    def _make_screen(self) -> Screen:
-        options = self._prepared.options
-        leader = self._lifeline.guardians[0] if self._lifeline is not None else os.getpid()
-        return make_screen(options.ui, self._prepared.plan.paths, every_s=options.progress_every, leader_pid=leader)
+def _run_loop(prepared: Prepared, opened: _Opened, lifeline: Lifeline | None) -> Outcome:
+    plan, state, choice = prepared.plan, opened.state, prepared.slots
+    context = BackendContext(options=prepared.options, plan=plan, state=state, lifeline=lifeline)
+    backend = prepared.kind.make(context)
+    notifier = _make_notifier(prepared, state, lifeline)
+    slots = SlotManager(choice.setup, choice.probe, choice.snapshot, backend.sessions, opened.history.peaks)
+    backend.open()
+    loop = RunLoop(
+        jobs=plan.by_id(),
+        state=state,
+        journal=opened.journal,
+        backend=backend,
+        slots=slots,
+        requests=prepared.kind.slot_requests(plan),
+        launches=LaunchBuilder(plan.paths),
+        policy=policy_of(prepared),
+        screen=_make_screen(prepared, lifeline),
+        signals=opened.signals,
+        lifeline=lifeline,
+        notifier=notifier,
+        leave_when_submitted=prepared.options.detach,
+    )
+    end: LoopEnd | None = None
+    failure = ""
+    try:
+        slots.restore(state.active)
+        adopted = backend.adopt(known_attempts(state, plan.paths))
+        gc.freeze()  # the plan stays to the end: no collection has to look through it
+        gc.enable()
+        end = loop.run(adopted, news=opened.notes)
+    except SfRunnerError:
+        raise
+    except Exception:
+        failure = traceback.format_exc()
+    finally:
+        loop.stop_screen()
+        backend.close(detach=end is None or end.ending == "detached")
+    if end is None:
+        _print_failure(failure)
+        return Outcome(exit_code=1, state=state, backend=backend, notifier=notifier)
+    save_history(plan.paths.history, state, slots.peaks)
+    left = prepared.options.detach and end.ending == "detached"
+    code = 0 if left else exit_code(state, end.interrupted_by)
+    _write(opened.journal, state, [ev.RunClosed(t=time.time(), exit_code=code)])
+    return Outcome(exit_code=code, ending=end.ending, state=state, backend=backend, notifier=notifier)
+
+
+def _make_notifier(prepared: Prepared, state: RunState, lifeline: Lifeline | None) -> Notifier | None:
+    options = prepared.options
+    if not options.notify_command:
+        return None
+    restarted = lifeline is not None and lifeline.restarted
+    told = restarted and state.count("Failed") > 0
+    return Notifier(options.notify_command, options.notify_on, prepared.plan.paths, failure_told=told)
+
+
+def _make_screen(prepared: Prepared, lifeline: Lifeline | None) -> Screen:
+    options = prepared.options
+    leader = lifeline.guardians[0] if lifeline is not None else os.getpid()
+    return make_screen(options.ui, prepared.plan.paths, every_s=options.progress_every, leader_pid=leader)
 
 
 def policy_of(prepared: Prepared) -> Policy:

@@ -11,10 +11,10 @@ from sf_runner.basics.errors import BackendError, StorageError, UsageError
 from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import kind_of
 from sf_runner.engine.launching import known_attempts
-from sf_runner.engine.outcomes import events_of
+from sf_runner.engine.outcomes import record_reports
 from sf_runner.engine.scheduler import Policy
 from sf_runner.linux.job_parent import read_record
-from sf_runner.state.events import RunOpened
+from sf_runner.state.events import Event, RunOpened
 from sf_runner.state.fold import RunState
 from sf_runner.store.journal import Journal
 
@@ -80,9 +80,9 @@ class _Settler:
             raise StorageError(f"cannot write {self._journal.path}: {self._journal.trouble}; free some space first")
 
     def _take(self, reports: list[Report]) -> None:
-        for report in reports:
-            for event in events_of(
-                report, self._state.jobs, lambda record: self._paths.job(record.job_id), self._policy
-            ):
-                self._journal.append((event,))
-                self._state.apply(event)
+        paths = self._paths
+        record_reports(reports, self._state.jobs, lambda record: paths.job(record.job_id), self._policy, self._emit)
+
+    def _emit(self, event: Event) -> None:
+        self._journal.append((event,))
+        self._state.apply(event)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sf_runner.basics.paths import RunPaths
 from sf_runner.engine.launching import known_attempts
-from sf_runner.engine.outcomes import events_of
+from sf_runner.engine.outcomes import record_reports
 from sf_runner.engine.scheduler import Policy
 from sf_runner.state.fold import RunState
 
@@ -44,7 +44,6 @@ class DetachedRun:
             self._observer = Observer(self._paths.slurm_dir)
         shown = state.branch()
         policy = Policy(max_retries=state.max_retries)
-        for report in self._observer.look(known_attempts(state, self._paths)):
-            for event in events_of(report, shown.jobs, lambda record: self._paths.job(record.job_id), policy):
-                shown.apply(event)
+        reports = self._observer.look(known_attempts(state, self._paths))
+        record_reports(reports, shown.jobs, lambda record: self._paths.job(record.job_id), policy, shown.apply)
         return shown

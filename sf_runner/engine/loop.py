@@ -6,7 +6,7 @@ import selectors
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sf_runner.backends.base import Backend, Report
@@ -14,7 +14,7 @@ from sf_runner.basics.requests import Request, answer, take
 from sf_runner.describe.plan import Job
 from sf_runner.engine.launching import LaunchBuilder
 from sf_runner.engine.notify import Notifier
-from sf_runner.engine.outcomes import events_of, last_sign_of_life
+from sf_runner.engine.outcomes import last_sign_of_life, record_reports
 from sf_runner.engine.scheduler import Hold, LaunchMemory, Policy, Start, breaker_tripped, decide, overdue
 from sf_runner.engine.screen import RunView, Screen
 from sf_runner.engine.slot_manager import SlotManager
@@ -32,6 +32,14 @@ _SUPERVISE_S = 1.0
 _ABSENT_S = 2 * _SUPERVISE_S
 
 Ending = Literal["finished", "drained", "detached"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopEnd:
+    """Why the loop ended. `interrupted_by`: the last signal that asked for an end."""
+
+    ending: Ending
+    interrupted_by: int | None = None
 
 
 class RunLoop:
@@ -77,9 +85,9 @@ class RunLoop:
         self._detach = False
         self._line_rang = True
         """Whether the lifeline may have something to say; it is not asked at every step."""
-        self.interrupted_by: int | None = None
+        self._interrupted_by: int | None = None
 
-    def run(self, adopted: Sequence[Report], news: Sequence[ev.Event] = ()) -> Ending:
+    def run(self, adopted: Sequence[Report], news: Sequence[ev.Event] = ()) -> LoopEnd:
         """Until every job ended, or nothing is started any more and nothing runs, or it was told to let go.
 
         `adopted`: what the backend found of earlier attempts. `news`: events already written, to be shown.
@@ -95,12 +103,12 @@ class RunLoop:
             while True:
                 self._step()
                 if self._detach:
-                    return "detached"
+                    return LoopEnd(ending="detached", interrupted_by=self._interrupted_by)
                 if not self._state.active and not self._unsent and not self._journal.trouble:
                     if self._state.finished:
-                        return "finished"
+                        return LoopEnd(ending="finished", interrupted_by=self._interrupted_by)
                     if self._state.draining is not None:
-                        return "drained"
+                        return LoopEnd(ending="drained", interrupted_by=self._interrupted_by)
                 ready = selector.select(self._timeout())
                 self._line_rang = any(key.fd in lifeline for key, _ in ready)
 
@@ -145,20 +153,20 @@ class RunLoop:
     # ---- what happened -------------------------------------------------------------------------------------
 
     def _take_reports(self, reports: Sequence[Report]) -> None:
-        for report in reports:
-            for event in events_of(report, self._state.jobs, self._launches.paths, self._policy):
-                if isinstance(event, ev.AttemptEnded):
-                    peak = self._slots.freed(event.job, time.time())
-                    self._emit(event if peak is None else replace(event, gpu_peak_mb=peak))
-                else:
-                    self._emit(event)
+        record_reports(reports, self._state.jobs, self._launches.paths, self._policy, self._emit_reported)
+
+    def _emit_reported(self, event: ev.Event) -> None:
+        if isinstance(event, ev.AttemptEnded):
+            peak = self._slots.freed(event.job, time.time())
+            event = event if peak is None else replace(event, gpu_peak_mb=peak)
+        self._emit(event)
 
     def _take_signals(self, now: float) -> None:
         for signum in self._signals.take():
             if signum == signal.SIGHUP:
                 self._detach_now(now)
                 continue
-            self.interrupted_by = signum
+            self._interrupted_by = signum
             self._interrupts += 1
             if signum == signal.SIGTERM and self._interrupts == 1:
                 self._interrupts = 2

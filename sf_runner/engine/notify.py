@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sf_runner.basics.paths import RunPaths
+from sf_runner.basics.tail import last_line
 from sf_runner.engine.notify_events import NotifyEvent
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
@@ -129,11 +130,4 @@ def hook_environment(
 
 def _last_line(run_paths: RunPaths) -> str:
     """What the command said last."""
-    try:
-        with run_paths.notify_log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            lines = file.read().decode("utf-8", "replace").split("\n")
-    except OSError:
-        return ""
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1][:200] if said else ""
+    return last_line(run_paths.notify_log)[:200]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from sf_runner.backends.base import Ended, NotStarted, Remark, Report, Started
@@ -106,10 +106,24 @@ def judge_report(
     )
 
 
-def events_of(
+def record_reports(
+    reports: Iterable[Report],
+    jobs: Mapping[str, JobRecord],
+    paths_of: Callable[[JobRecord], JobPaths],
+    policy: Policy,
+    record: Callable[[ev.Event], None],
+) -> None:
+    """Hand to `record` what the journal has to say of these reports. `record` must fold each event into `jobs`: what a
+    report means depends on the reports before it."""
+    for report in reports:
+        for event in _events_of(report, jobs, paths_of, policy):
+            record(event)
+
+
+def _events_of(
     report: Report, jobs: Mapping[str, JobRecord], paths_of: Callable[[JobRecord], JobPaths], policy: Policy
 ) -> list[ev.Event]:
-    """What the journal has to say of a report. To be applied before the next report is looked at."""
+    """What the journal has to say of one report."""
     if isinstance(report, Started):
         where = report.placement.to_json() if report.placement is not None else None
         started = ev.AttemptStarted(

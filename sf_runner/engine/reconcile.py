@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, islice
 from typing import Any, Literal
 
 from sf_runner.basics.errors import UsageError
@@ -129,11 +128,11 @@ def reconcile(
     changed: ChangedPolicy,
     retry: Sequence[Literal["failed", "cancelled"]],
     now: float,
-) -> Iterator[ev.Event]:
-    """The events that bring the state of an earlier start in line with the plan. To be applied as they come: those of
-    a large run are made one after another.
+) -> list[ev.Event]:
+    """The events that bring the state of an earlier start in line with the plan.
 
-    Raises UsageError at once when jobs that have run would mean something else now and `changed` is "refuse".
+    Raises:
+        UsageError: jobs that have run would mean something else now, and `changed` is "refuse".
     """
     new: list[Job] = []
     edits: list[dict[str, Any]] = []
@@ -155,18 +154,17 @@ def reconcile(
     _refuse_changes(different, changed, state)
     gone = _gone(plan, state)
     edits.extend({"id": job, "planned": False} for job in gone)
-    planned = (entry(job, ranks_by_job[job.job_id], plan.seed_param) for job in new)
-    return chain(
-        (ev.JobsPlanned(t=now, jobs=jobs) for jobs in _portions(planned)),
-        (ev.JobsChanged(t=now, jobs=jobs) for jobs in _portions(iter(edits))),
-        [ev.JobRequeued(t=now, job=job) for job in requeue],
-        _notes(len(new), gone, different, state, changed, now),
-    )
+    planned = [entry(job, ranks_by_job[job.job_id], plan.seed_param) for job in new]
+    return [
+        *(ev.JobsPlanned(t=now, jobs=jobs) for jobs in _portions(planned)),
+        *(ev.JobsChanged(t=now, jobs=jobs) for jobs in _portions(edits)),
+        *(ev.JobRequeued(t=now, job=job) for job in requeue),
+        *_notes(len(new), gone, different, state, changed, now),
+    ]
 
 
-def _portions(entries: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    while portion := list(islice(entries, _JOBS_PER_EVENT)):
-        yield portion
+def _portions(entries: Sequence[dict[str, Any]]) -> list[Sequence[dict[str, Any]]]:
+    return [entries[first : first + _JOBS_PER_EVENT] for first in range(0, len(entries), _JOBS_PER_EVENT)]
 
 
 def _edit(record: JobRecord, job: Job, rank: float, seed_param: str) -> list[dict[str, Any]]:

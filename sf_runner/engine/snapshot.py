@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sf_runner.basics.errors import StorageError
 from sf_runner.basics.paths import RunPaths, attempt_files
 from sf_runner.engine.detached import DetachedRun
 from sf_runner.engine.outcomes import attempt_progress
 from sf_runner.progress import Progress
 from sf_runner.slots.placement import Placement
 from sf_runner.state.estimate import Estimate, estimate, etas
-from sf_runner.state.events import Event
-from sf_runner.state.fold import RunState, replay
+from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting, is_queued
-from sf_runner.store.journal import read_journal
+from sf_runner.store.follower import JournalFollower
 from sf_runner.store.lock import is_held
 
 STATE_NAMES = {
@@ -45,36 +43,17 @@ class RunSnapshot:
         return estimate(self.state, now, etas(self.progress, now)) if self.live else None
 
 
-class RunReader:
-    """Follows a run: every look reads only what was added to its journal since the last one."""
-
-    def __init__(self, paths: RunPaths) -> None:
-        self.paths = paths
-        self.state = RunState()
-        self._offset = self._lines = 0
-
-    def events(self) -> list[Event]:
-        """What happened since the last look, already folded into `state`. StorageError when it cannot be read."""
-        try:
-            events, self._offset = read_journal(self.paths.journal, offset=self._offset)
-        except FileNotFoundError:
-            raise StorageError(f"run '{self.paths.run_name}' has no journal yet ({self.paths.journal})") from None
-        except OSError as exc:
-            raise StorageError(f"cannot read {self.paths.journal}: {exc.strerror}") from exc
-        replay(events, self.paths.journal, self.state, lines_before=self._lines)
-        self._lines += len(events)
-        return events
-
-    def snapshot(self) -> RunSnapshot:
-        self.events()
-        live = is_held(self.paths)
-        state = self.state if live else DetachedRun(self.paths).state(self.state, time.time())
-        return RunSnapshot(paths=self.paths, state=state, live=live, progress=running_progress(state, self.paths))
-
-
 def read_run(paths: RunPaths) -> RunSnapshot:
     """Read a run once. StorageError when there is no readable journal."""
-    return RunReader(paths).snapshot()
+    return snapshot_of(JournalFollower(paths.journal), paths)
+
+
+def snapshot_of(follower: JournalFollower, paths: RunPaths) -> RunSnapshot:
+    """The run as it is now. StorageError when its journal cannot be read."""
+    follower.events()
+    live = is_held(paths)
+    state = follower.state if live else DetachedRun(paths).state(follower.state, time.time())
+    return RunSnapshot(paths=paths, state=state, live=live, progress=running_progress(state, paths))
 
 
 def running_progress(state: RunState, paths: RunPaths) -> dict[str, Progress]:

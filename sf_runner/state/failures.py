@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from sf_runner.basics.digest import digest
+from sf_runner.basics.tail import tail_text
 from sf_runner.state.jobs import CauseKind, FailureCause
 
 _TAIL_BYTES = 64 * 1024
@@ -28,20 +29,9 @@ _LINES_AFTER_TRACEBACK = 100
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+(\.\d+)?|'[^']*'|\"[^\"]*\"|(/[\w.+-]+)+")
 
 
-def log_tail(path: Path, max_bytes: int = _TAIL_BYTES) -> str:
-    """The last bytes of a log as text; empty when there is none."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - max_bytes))
-            return file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-
-
 def explain(log: Path, *, code: int | None, signum: int | None) -> FailureCause:
     """The cause of a failed attempt, from its exit status and the last traceback (or telling line) of its log."""
-    tail = log_tail(log)
+    tail = tail_text(log, _TAIL_BYTES)
     how = _how_it_ended(code, signum)
     if _GPU_OOM.search(tail):
         return make_cause("gpu_oom", "out of GPU memory", "gpu_oom")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sf_runner.basics.errors import SfRunnerError, StorageError
+from sf_runner.basics.errors import SfRunnerError
 from sf_runner.basics.requests import Request, read_reply, send
 from sf_runner.linux.process_tools import boot_id, is_alive
 from sf_runner.slots.devices import GpuSnapshot
@@ -15,7 +15,6 @@ from sf_runner.slots.probe import GpuProbe
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import ACTIVE
-from sf_runner.store.journal import read_journal
 from sf_runner.tui.view_model import Life
 
 _GPU_EVERY_S = 1.0
@@ -25,44 +24,6 @@ _GONE_AFTER_S = 3.0
 _LOCK_EVERY_S = 15.0
 _STALE_S = 3600.0
 _REPLY_S = 15.0
-
-
-class JournalFollower:
-    """The state of a run, brought up to date from the bytes its journal has grown by."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-        self._inode = 0
-        self.state = RunState()
-        self.trouble = ""
-        """Why the journal cannot be read; empty when it can."""
-
-    def error(self) -> StorageError:
-        """The trouble, for a command that cannot begin."""
-        return StorageError(self.trouble)
-
-    def poll(self) -> tuple[list[ev.Event], bool]:
-        """(new events, already folded in; whether the state was begun anew, because it is another journal)"""
-        try:
-            status = self._path.stat()
-        except OSError as exc:
-            self.trouble = f"cannot read {self._path}: {exc.strerror}"
-            return [], False
-        replaced = self._offset > 0 and (status.st_ino != self._inode or status.st_size < self._offset)
-        if replaced:
-            self._offset, self.state = 0, RunState()
-        self._inode = status.st_ino
-        if status.st_size <= self._offset:
-            return [], replaced
-        try:
-            events, self._offset = read_journal(self._path, offset=self._offset)
-            self.state.apply_all(events)
-        except OSError as exc:
-            self.trouble = f"cannot read {self._path}: {exc.strerror}"
-            return [], replaced
-        self.trouble = ""
-        return events, replaced
 
 
 class Liveness:

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sf_runner.basics.tail import read_tail
 from sf_runner.tui.text import clean
 
 _BLOCK = 1 << 16
@@ -56,12 +57,11 @@ def tail_lines(path: Path, number: int) -> list[str]:
     want = max(4096, number * _TAIL_PER_LINE)
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
             while True:
-                start = max(0, size - want)
-                data = os.pread(file.fileno(), size - start, start)
-                lines = _split(data, torn=start > 0)
-                if len(lines) >= number or start == 0 or want >= _MAX_BACK:
+                data = read_tail(file, want)
+                whole = len(data) < want
+                lines = _split(data, torn=not whole)
+                if len(lines) >= number or whole or want >= _MAX_BACK:
                     break
                 want *= 4
     except OSError:

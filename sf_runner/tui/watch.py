@@ -14,9 +14,10 @@ from sf_runner.basics.paths import RunPaths
 from sf_runner.engine.detached import WITH_RECORDS, DetachedRun
 from sf_runner.engine.screen import RunView, Screen
 from sf_runner.linux.signals import SignalInbox
+from sf_runner.store.follower import JournalFollower
 from sf_runner.store.lock import is_held
 from sf_runner.tui.choose import make_screen
-from sf_runner.tui.follow import GpuWatch, JournalFollower, Liveness, RequestSender, runner_alive
+from sf_runner.tui.follow import GpuWatch, Liveness, RequestSender, runner_alive
 from sf_runner.tui.live import LiveScreen
 
 _TICK_S = 0.5
@@ -30,9 +31,7 @@ def watch(paths: RunPaths, *, ui: str = "auto", parent_pid: int | None = None) -
     """
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # giving the terminal back must work from the background too
     follower = JournalFollower(paths.journal)
-    follower.poll()
-    if follower.trouble:
-        raise follower.error()
+    follower.events()
     screen = make_screen(ui, paths, every_s=_PLAIN_EVERY_S, leader_pid=os.getpid(), mode="watch")
     watcher = _Watcher(paths, follower, screen)
     with SignalInbox() as signals, selectors.DefaultSelector() as selector:

@@ -10,10 +10,11 @@ import pytest
 
 from sf_runner.backends.base import Ended, NotStarted
 from sf_runner.basics.paths import JobPaths
+from sf_runner.basics.tail import tail_text
 from sf_runner.engine.outcomes import attempt_progress, cause_of, is_completed, last_sign_of_life
 from sf_runner.engine.scheduler import Policy
 from sf_runner.state import events as ev
-from sf_runner.state.failures import explain, log_tail, make_cause
+from sf_runner.state.failures import explain, make_cause
 from sf_runner.state.jobs import FailureCause, JobRecord
 from tests.runner.builders import start, started_fresh
 
@@ -169,9 +170,9 @@ def test_a_log_of_any_bytes_and_size(log: Path) -> None:
 
 def test_the_tail_of_a_log(log: Path) -> None:
     log.write_bytes("abc€".encode())
-    assert log_tail(log) == "abc€"
-    assert log_tail(log, 4) == "c€"
-    assert log_tail(log, 2) == "��"
+    assert tail_text(log, 100) == "abc€"
+    assert tail_text(log, 4) == "c€"
+    assert tail_text(log, 2) == "��"
 
 
 def test_a_cause_is_one_line_whatever_it_is_made_of() -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from sf_runner.basics.paths import RunPaths
-from sf_runner.engine.snapshot import RunReader
+from sf_runner.engine.snapshot import snapshot_of
 from sf_runner.slots.placement import Placement
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState, replay
 from sf_runner.state.jobs import Cancelled, Running, Stopping, Succeeded
+from sf_runner.store.follower import JournalFollower
 from sf_runner.store.journal import Journal, read_journal
 from tests.runner.builders import check_consistency
 
@@ -69,8 +70,8 @@ def test_a_writer_goes_on_with_it(tmp_path: Path) -> None:
     shutil.copy(OLD, paths.journal)
     journal, events = Journal.open(paths.journal, "golden")
     assert len(events) == len(read_journal(OLD)[0])
-    reader = RunReader(paths)
-    assert reader.snapshot().state.count("Stopping") == 1
+    reader = JournalFollower(paths.journal)
+    assert snapshot_of(reader, paths).state.count("Stopping") == 1
     ended = ev.AttemptEnded(t=1795390100.0, job="bad_/00_bad", attempt=5, verdict="requeue")
     journal.append([ended])
     journal.close()

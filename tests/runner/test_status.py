@@ -12,8 +12,9 @@ from sf_runner import status
 from sf_runner.basics.errors import StorageError
 from sf_runner.basics.paths import RunPaths
 from sf_runner.engine import snapshot
-from sf_runner.engine.snapshot import RunReader, read_run
+from sf_runner.engine.snapshot import read_run
 from sf_runner.state import events as ev
+from sf_runner.store.follower import JournalFollower
 from sf_runner.store.lock import run_lock
 from tests.runner.golden import FOLDER, assert_golden
 
@@ -140,7 +141,7 @@ def test_what_an_earlier_attempt_left_behind_is_not_shown(paths: RunPaths) -> No
 
 
 def test_a_reader_reads_only_what_is_new(paths: RunPaths) -> None:
-    reader = RunReader(paths)
+    reader = JournalFollower(paths.journal)
     assert len(reader.events()) == len(paths.journal.read_text().splitlines())
     assert reader.events() == []
     with paths.journal.open("a") as file:
@@ -150,7 +151,7 @@ def test_a_reader_reads_only_what_is_new(paths: RunPaths) -> None:
 
 
 def test_a_reader_names_the_line_that_makes_no_sense(paths: RunPaths) -> None:
-    reader = RunReader(paths)
+    reader = JournalFollower(paths.journal)
     count = len(reader.events())
     with paths.journal.open("a") as file:
         file.write(ev.encode(ev.JobCancelled(t=NOW, job="who")) + "\n")

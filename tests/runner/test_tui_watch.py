@@ -19,7 +19,8 @@ from sf_runner.basics.requests import Request, answer, take
 from sf_runner.linux.process_tools import boot_id, handle_of
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
-from sf_runner.tui.follow import GpuWatch, JournalFollower, Liveness, RequestSender, runner_alive
+from sf_runner.store.follower import JournalFollower
+from sf_runner.tui.follow import GpuWatch, Liveness, RequestSender, runner_alive
 from tests.runner import tui_runs as runs
 from tests.runner.pty_run import ROOT, Pty, prepare
 from tests.runner.tui_runs import NOW, middle
@@ -241,4 +242,4 @@ def test_plain_lines_for_a_pipe(tmp_path: Path) -> None:
     assert "--watch needs the RUN" in status("--watch").stderr
     assert status("--watch").returncode == 2
     (folder / "journal.jsonl").unlink()
-    assert "cannot read" in status("walker_study", "--watch").stderr
+    assert "has no journal yet" in status("walker_study", "--watch").stderr

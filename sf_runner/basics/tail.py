@@ -1,0 +1,31 @@
+"""The end of a file that may be long, growing, or gone. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def read_tail(file: BinaryIO, max_bytes: int) -> bytes:
+    """The last `max_bytes` bytes of an open file, all of a shorter one. Does not move its position."""
+    size = os.fstat(file.fileno()).st_size
+    start = max(0, size - max_bytes)
+    return os.pread(file.fileno(), size - start, start)
+
+
+def tail_text(path: Path, max_bytes: int) -> str:
+    """The last bytes of a file as text; a character that is cut becomes U+FFFD. Empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return read_tail(file, max_bytes).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def last_line(path: Path, *, ignore: Callable[[str], object] = lambda line: False, max_bytes: int = 4096) -> str:
+    """The last line with anything on it, stripped, among those that `ignore` does not match; empty when none is."""
+    lines = tail_text(path, max_bytes).splitlines()
+    said = (line.strip() for line in reversed(lines) if not ignore(line))
+    return next((line for line in said if line), "")
