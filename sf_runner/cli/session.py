@@ -107,10 +107,9 @@ def execute(prepared: Prepared, command: list[str], lifeline: Lifeline | None = 
 def _run(prepared: Prepared, command: list[str], lifeline: Lifeline | None) -> Outcome:
     """From taking the run's lock to giving it back. A fault of ours must not take the experiments with it: it is
     printed, and the outcome tells of it."""
-    guardians = lifeline.guardians if lifeline is not None else ()
     try:
         with ExitStack() as stack:
-            stack.enter_context(run_lock(prepared.plan.paths, guardians))
+            stack.enter_context(run_lock(prepared.plan.paths, lifeline.guardian if lifeline is not None else None))
             opened = _open(prepared, command, lifeline, stack)
             return _run_loop(prepared, opened, lifeline)
     except SfRunnerError:
@@ -150,7 +149,7 @@ class _Opened:
 
 def _open(prepared: Prepared, command: list[str], lifeline: Lifeline | None, stack: ExitStack) -> _Opened:
     plan = prepared.plan
-    guardians = lifeline.guardians if lifeline is not None else ()
+    guardians = (lifeline.guardian,) if lifeline is not None else ()
     journal, state = _open_journal(plan)
     stack.callback(journal.close)
     # From here on a Ctrl-C is an event of the run, not an exception in the middle of something.
@@ -221,7 +220,7 @@ def _make_notifier(prepared: Prepared, state: RunState, lifeline: Lifeline | Non
 
 def _make_screen(prepared: Prepared, lifeline: Lifeline | None) -> Screen:
     options = prepared.options
-    leader = lifeline.guardians[0] if lifeline is not None else os.getpid()
+    leader = lifeline.guardian if lifeline is not None else os.getpid()
     return make_screen(options.ui, prepared.plan.paths, every_s=options.progress_every, leader_pid=leader)
 
 

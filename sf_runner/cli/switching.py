@@ -13,7 +13,7 @@ from sf_runner.cli.backends import kind_of
 from sf_runner.engine.launching import known_attempts
 from sf_runner.engine.outcomes import record_reports
 from sf_runner.engine.scheduler import Policy
-from sf_runner.linux.job_parent import read_record
+from sf_runner.linux.exit_record import read_record
 from sf_runner.state.events import Event, RunOpened
 from sf_runner.state.fold import RunState
 from sf_runner.store.journal import Journal

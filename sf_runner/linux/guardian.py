@@ -1,19 +1,22 @@
-"""The runner is three processes: two tiny guardians, and the runner proper.
+"""The runner is two processes: a tiny guardian, and the runner proper.
 
-    shell -> front guardian -> back guardian -> runner -> jobs
+    shell -> guardian -> runner -> jobs
 
-The front one is what was started and sits in the foreground; the other two have sessions of their own. Whichever of
-them is killed, the others keep the record straight:
+The guardian is what was started and sits in the foreground. The runner has a session of its own and is the parent of
+the jobs. Any one of them may be killed:
 
-- the runner is the parent of the jobs. If it is killed, the back guardian, a child subreaper, inherits them, records
-  how they end and starts another runner, which finds them again;
-- if a guardian is killed, the runner notices, hands the run back (lock and journal) and stays only until its jobs have
-  ended and their exit records are written. If it was the back one, the front one starts both again;
-- if the front guardian and the runner are killed together, the back guardian stays until the jobs have ended.
+- If the runner is killed, its jobs become children of the guardian, which is a child subreaper. The guardian writes
+  their exit records and starts the runner again, which finds the jobs.
+- If the guardian is killed, the runner notices, hands the run back (lock and journal) and stays only until its jobs
+  have ended and their exit records are written. The next start of the same command goes on.
 
-Signals sent to the front guardian (the terminal's too) are passed on. The guardians import next to nothing and cost
-nothing while jobs run. Without them, the exit status of jobs that end after the runner was killed would be lost and
-they would have to run again; a wrapper process around every job would cost two process starts for each.
+If both are killed together, the next start finds the jobs that still run. How the others ended is asked of the kernel;
+where it cannot tell, they run again as a new attempt. The same holds for a runner that is killed after it was detached:
+nobody guards it any more, because whoever waited for the command has got its end.
+
+Signals sent to the guardian (the terminal's too) are passed on. The guardian imports next to nothing and costs nothing
+while jobs run. Without it, the exit status of jobs that end after the runner was killed would be lost and they would
+have to run again; a wrapper process around every job would cost two process starts for each.
 """
 
 from __future__ import annotations
@@ -24,12 +27,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import NoReturn
 
-from sf_runner.linux.inheritance import inherit, tables_to_read
 from sf_runner.linux.job_parent import JobParent
 from sf_runner.linux.job_table import JobTable
-from sf_runner.linux.kernel import ChildWatch, EndedChild, make_subreaper, process_stat, reap
+from sf_runner.linux.kernel import Children, ChildWatch, EndedChild, make_subreaper, reap
 from sf_runner.linux.lifeline import Lifeline, detach_output, flush_output
 from sf_runner.linux.terminal_state import SavedTerminal
 
@@ -41,66 +44,59 @@ _TICK_S = 0.05
 
 
 def run_guarded(body: Callable[[Lifeline], int]) -> int:
-    """Call `body` in the runner process; returns in all three processes, with the exit code."""
+    """Call `body` in the runner process, which ends with the exit code that it returns.
+
+    Returns in the guardian only: the exit code of the command.
+    """
     terminal = SavedTerminal.save()
-    return _guard(lambda front: _guard(body, front, terminal), None, terminal)
-
-
-def _guard(body: Callable[[Lifeline], int], above: Lifeline | None, terminal: SavedTerminal | None) -> int:
-    """Be a guardian. `above`: the line to our own guardian; None for the front one. `terminal`: as it was found."""
     make_subreaper()
-    guardians = [*(above.guardians if above else ()), os.getpid()]
-    spared: set[int] = set()
-    heir = JobParent(
-        _LEFTOVER_GRACE_S, table=above.table if above else None, spared=spared, takes_untagged=above is not None
-    )
+    foreign = Children().all()  # of a shell that became this process with `exec`: none of our business
+    tables: list[JobTable] = []
+    spared: set[int] = set(foreign)
+    jobs = JobParent(_LEFTOVER_GRACE_S, predecessors=tables, spared=spared, takes_untagged=not foreign)
     asked: list[int] = []
-    tables = [above.next_table] if above and above.next_table else []
+    code: int | None = None
     for restarts in range(_MAX_RESTARTS + 1):
-        if above is None:  # of the runner and of the back guardian: if both are killed, their jobs come to this one
-            tables += [JobTable(), JobTable()]
+        tables.append(JobTable())
         ours, theirs = socket.socketpair()
         signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         flush_output()
-        restarted = restarts > 0 or (above is not None and above.restarted)
         pid = os.fork()
         if pid == 0:
             ours.close()
             line = Lifeline(
                 fd=theirs.fileno(),
-                guardians=guardians,
-                restarted=restarted,
-                held={**(above.held if above else {}), **heir.live},
+                guardian=os.getppid(),
+                restarted=restarts > 0,
+                held=jobs.live,
                 table=tables[-1],
-                next_table=tables[-2] if above is None else None,
                 _sock=theirs,
             )
-            return _be_guarded(body, line, above)
+            _be_the_runner(body, line)
         theirs.close()
-        spared.clear()
         spared.add(pid)
-        guardian = _Guardian(pid, ours, above, heir, tables, asked)
+        guardian = _Guardian(pid, ours, jobs, asked)
         code = guardian.watch()
         if terminal is not None:
-            terminal.give_back(guardians[0])  # whoever was killed could not
-        if code is not None or restarts == _MAX_RESTARTS:
+            terminal.give_back(os.getpid())  # a runner that was killed could not
+        if code is not None:
             break
-        guardian.close()
-        _tell("the runner was killed; starting it again, experiments go on")
+        spared.discard(pid)
+        if restarts < _MAX_RESTARTS:
+            guardian.close()
+            _tell("the runner was killed; starting it again, experiments go on")
     if code is None:
-        _tell(f"error: the runner was killed {restarts + 1} times; giving up")
-    return guardian.stay(1 if code is None else code)
+        _tell(f"error: the runner was killed {_MAX_RESTARTS + 1} times; giving up")
+    return guardian.stay(1 if code is None else code, end_strays=not foreign)
 
 
-def _be_guarded(body: Callable[[Lifeline], int], line: Lifeline, above: Lifeline | None) -> int:
-    if above is not None:
-        above.close()
-    if line.table is not None:  # at once: a guardian must be able to tell us from a job
-        line.table.claim()
+def _be_the_runner(body: Callable[[Lifeline], int], line: Lifeline) -> NoReturn:
+    assert line.table is not None
+    line.table.claim()  # at once: the guardian must be able to tell the runner from a job
     os.setsid()
     if not line.restarted:  # else jobs are running, and a signal means something once the runner listens
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
-    return body(line)
+    sys.exit(body(line))
 
 
 def _tell(text: str) -> None:
@@ -111,30 +107,19 @@ def _tell(text: str) -> None:
 
 
 class _Guardian:
-    """Watches one process: the runner, or the other guardian. `heir` takes over the jobs of whoever is killed.
+    """Watches the runner. `jobs` takes over the jobs of a runner that was killed.
 
     `asked`: signals that asked for an end; the next runner hears them again. It would not know of them otherwise.
     """
 
-    def __init__(
-        self,
-        pid: int,
-        sock: socket.socket,
-        above: Lifeline | None,
-        heir: JobParent,
-        tables: Sequence[JobTable],
-        asked: list[int],
-    ) -> None:
+    def __init__(self, pid: int, sock: socket.socket, jobs: JobParent, asked: list[int]) -> None:
         self._pid = pid
-        self._sock: socket.socket | None = sock
-        self._above = above
-        self._heir = heir
-        self._tables = tables
-        self._children = ChildWatch()
-        heir.on_unknown = self._inherit
+        self._sock = sock
+        self._jobs = jobs
         self._asked = asked
-        self._alone = False
-        """Nobody waits for the command any more: it let go, or our own guardian is gone."""
+        self._let_go = False
+        """Whether the runner goes on in the background, with the jobs that it started."""
+        self._children = ChildWatch()
         self._old = {signum: signal.signal(signum, self._pass_on) for signum in PASSED_ON if _wanted(signum)}
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._selector = selectors.DefaultSelector()
@@ -145,93 +130,59 @@ class _Guardian:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         self._selector.register(self._wake_r, selectors.EVENT_READ)
         self._selector.register(sock, selectors.EVENT_READ)
-        if above is not None:
-            self._selector.register(above.fd, selectors.EVENT_READ)
         for signum in dict.fromkeys(asked):
             self._send(signum)
 
     def watch(self) -> int | None:
-        """The exit code of the command; None when the process was killed and should be started again."""
+        """The exit code of the command; None when the runner was killed and should be started again."""
         while True:
             ended = self._children.ended(self._pid)
             if ended is not None:
                 reap(self._pid)
-                inherit(self._heir, self._tables)
-                return self._exit_code(ended)
-            self._heir.poll()
+                self._jobs.inherit()
+                return _exit_code(ended)
+            self._jobs.poll()
             code = self._wait()
             if code is not None:
                 return code
 
-    def stay(self, code: int) -> int:
-        """Until every inherited job has ended and its record is written; then the exit code. The front guardian, for
-        which somebody waits, does not stay."""
-        if self._above is not None:
-            if self._heir.busy and not self._alone:
-                self._leave(code)
-            self._heir.poll()
-            while self._heir.busy:
-                self._select(self._heir.wait_s())
-                self._heir.poll()
+    def stay(self, code: int, *, end_strays: bool) -> int:
+        """Until every inherited job has ended and its record is written; then the exit code.
+
+        A runner that let go is the parent of the jobs that it started, but not of those of an earlier runner that was
+        killed: these are ours.
+        """
+        self._jobs.poll()
+        if self._jobs.busy and self._let_go:
+            _tell("waiting for experiments that an earlier runner started, to record how they end")
+            if signal.SIGHUP in self._asked:
+                detach_output()
+            for signum in _ENDS:  # the run has been handed back: nobody is asked to end anything any more
+                signal.signal(signum, signal.SIG_IGN if signum == signal.SIGHUP else signal.SIG_DFL)
+        while self._jobs.busy:
+            self._select(self._jobs.wait_s())
+            self._jobs.poll()
+        if end_strays and not self._let_go:
             self._end_strays()
         self.close()
         return code
 
     def _wait(self) -> int | None:
         """Until something happened; the exit code when the runner let go of us."""
-        for fd in self._select(self._heir.wait_s()):
-            if self._above is not None and fd == self._above.fd:  # never written to: our guardian is gone
-                self._leave(None)
-            elif self._sock is not None and fd == self._sock.fileno():
+        for fd in self._select(self._jobs.wait_s()):
+            if fd == self._sock.fileno():
                 message = self._sock.recv(64)
-                if not message:  # it is ending; the signal will tell how
-                    self._ignore(fd)
-                elif self._above is None:
+                if message:
+                    self._let_go = True
                     return int(message.split()[0])
-                elif not self._alone:
-                    self._leave(int(message.split()[0]))
+                self._selector.unregister(fd)  # it is ending; the signal will tell how
         return None
-
-    def _leave(self, code: int | None) -> None:
-        """Nobody waits for us any more; `code` is what our guardian should end with."""
-        self._alone = True
-        assert self._above is not None
-        self._ignore(self._above.fd)
-        if code is not None:
-            self._above.let_go(code)
-            return
-        detach_output()
-        if self._sock is not None:  # the runner learns of it in the same way
-            self._ignore(self._sock.fileno())
-            self._sock.close()
-            self._sock = None
-
-    def _ignore(self, fd: int) -> None:
-        if fd in self._selector.get_map():
-            self._selector.unregister(fd)
-
-    def _exit_code(self, ended: EndedChild) -> int | None:
-        if ended.exit_code is not None:
-            return ended.exit_code
-        assert ended.signal is not None
-        if self._above is not None and not self._alone and self._above.is_cut():
-            self._leave(None)
-        if ended.signal in _ENDS or self._alone:
-            return 128 + ended.signal
-        return None
-
-    def _inherit(self) -> bool:
-        """Of an unknown child that has ended; False when it cannot be told yet what it is."""
-        if self._above is not None:
-            return inherit(self._heir, self._tables)
-        tables = tables_to_read(self._tables[:-2], self._tables[-2:], process_stat(self._pid))
-        return tables is not None and inherit(self._heir, tables)
 
     def _end_strays(self) -> None:
         """What jobs left behind that nobody could attribute to one of them."""
         kill_at = time.monotonic() + _LEFTOVER_GRACE_S
         signum = signal.SIGTERM
-        while strays := [pid for pid in self._heir.others() if not reap(pid)]:
+        while strays := [pid for pid in self._jobs.others() if not reap(pid)]:
             for pid in strays:
                 try:
                     os.kill(pid, signum)
@@ -268,8 +219,15 @@ class _Guardian:
         self._selector.close()
         os.close(self._wake_r)
         os.close(self._wake_w)
-        if self._sock is not None:
-            self._sock.close()
+        self._sock.close()
+
+
+def _exit_code(ended: EndedChild) -> int | None:
+    """The exit code of the command; None: the runner was killed."""
+    if ended.exit_code is not None:
+        return ended.exit_code
+    assert ended.signal is not None
+    return 128 + ended.signal if ended.signal in _ENDS else None
 
 
 def _wanted(signum: int) -> bool:

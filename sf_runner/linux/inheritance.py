@@ -1,19 +1,21 @@
-"""Taking over the jobs of a parent that was killed: which of our new children is which attempt.
+"""The jobs of a parent that was killed: which of our new children is which attempt.
 
-Its table tells, of jobs that have ended already too; of those it had no room for, their environment does.
+The parent's table tells it, also of jobs that have ended already. The environment tells it of jobs for which the table
+had no room.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from sf_runner.linux.job_parent import JobParent, read_record
+from sf_runner.linux.exit_record import read_record
 from sf_runner.linux.job_table import JobNote, JobTable
 from sf_runner.linux.kernel import (
     TAG_VARIABLE,
     ProcessStat,
+    is_child,
     process_stat,
     read_environ,
     read_tag,
@@ -27,17 +29,20 @@ _ATTEMPT_VARIABLE = "SF_RUNNER_ATTEMPT"
 _JOB_VARIABLE = "SF_RUNNER_JOB"
 
 
-def inherit(heir: JobParent, tables: Sequence[JobTable]) -> bool:
-    """Make `heir` the parent of every job that has become a child of this process.
+def find_jobs(
+    tables: Sequence[JobTable], children: Callable[[], Sequence[int]], known: Collection[str]
+) -> tuple[dict[int, JobNote], bool]:
+    """Jobs of killed parents that have become children of this process: pid -> what is known of the attempt.
 
-    tables: those whose jobs come to this process when their writer is dead. False: one of the writers is just ending,
-    so that it cannot be told yet whose an unknown child is.
+    tables: of the parents. children: lists our children that are not known to be jobs. known: tags of known jobs.
+    The second value is False when one of the parents is just ending: then it cannot be known yet whose an unknown
+    child is.
 
-    A table is read when its writer is dead to its last thread, not before: only then has it got its last entry, and
-    only then have all of its children, ended ones included, come to us (the kernel hands them over and makes the
-    process a zombie under one lock). So what it says of our children is final, and it is emptied. What it says of a
-    process that is no child of ours was already reaped, its exit record being on disk. A job of which only the start
-    was announced has become our child, too, or never existed.
+    A table is read when its writer is dead to the last thread. Only then does it hold its last entry, and only then
+    have all children of the writer come to us, ended ones included: the kernel hands them over and makes the process a
+    zombie under one lock. So what the table says of our children is final, and it is emptied. A process in it that is
+    no child of ours was reaped already, after its exit record was written. A job whose start was only announced is our
+    child, too, or never existed.
     """
     over, decided = [], True
     for table in tables:  # before any is read
@@ -46,44 +51,26 @@ def inherit(heir: JobParent, tables: Sequence[JobTable]) -> bool:
             over.append(table)
         elif writer.leaving:
             decided = False
+    found: dict[int, JobNote] = {}
     being_started: list[tuple[JobNote, int]] = []
-    emptied = []
     for table in over:
         live, announced = table.read()
-        for pid, note in live.items():
-            heir.inherit(pid, note)
+        found |= {pid: note for pid, note in live.items() if is_child(pid)}
         if announced is not None:
             being_started.append((announced, table.writer))
-        if live or announced is not None:
-            emptied.append(table)
-    for pid in heir.others():
-        if session_of(pid) == pid and (known := _note_of(pid)) and known.tag not in heir.live:
-            heir.inherit(pid, known)
-    for note, parent in being_started:
-        child = _being_started(note, parent, heir.others()) if note.tag not in heir.live else None
-        if child is not None:
-            heir.inherit(child, note)
-    for table in emptied:  # not before: `heir` may be killed, too, and has now told its own heir
         table.clear()
-    return decided
-
-
-def tables_to_read(
-    earlier: Sequence[JobTable], last: Sequence[JobTable], guardian: ProcessStat | None
-) -> Sequence[JobTable] | None:
-    """Which tables may speak of a child that has come to a guardian of a guardian; None: that cannot be told yet.
-
-    earlier: of guardians that are gone and their runners. last: of the guardian that runs now and its runner.
-    guardian: that one now, after the child was seen. None: there is no such process.
-
-    A killed runner's jobs go to its guardian. But as soon as that has begun to end the kernel passes it over, so jobs
-    come to us while it still looks alive (it has memory to free first); others, that it got just before, come to us
-    only when it is a zombie. So while it is ending the tables would be read too early. When it has not even begun, the
-    child cannot have come from its runner.
-    """
-    if guardian is None or guardian.ended:
-        return (*earlier, *last)
-    return None if guardian.leaving else earlier
+    others = [pid for pid in children() if pid not in found]
+    tags = {*known, *(note.tag for note in found.values())}
+    for pid in others:
+        if session_of(pid) == pid and (note := _note_of(pid)) is not None and note.tag not in tags:
+            found[pid] = note
+            tags.add(note.tag)
+    for note, parent in being_started:
+        child = _being_started(note, parent, [pid for pid in others if pid not in found])
+        if child is not None and note.tag not in tags:
+            found[child] = note
+            tags.add(note.tag)
+    return found, decided
 
 
 def _note_of(pid: int) -> JobNote | None:

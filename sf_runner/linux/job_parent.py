@@ -3,23 +3,22 @@
 It decides nothing and needs nothing but the standard library, so that a wrapper on another machine can use it too.
 With the process made a child subreaper, whatever a job leaves behind, daemons included, becomes its child and is found.
 
-However it is killed, no outcome is lost to its heir: a job stays a zombie until its exit record is written, and the
-heir is told of every job, before it is started, in shared memory (`job_table.py`).
+If this process is killed, no outcome is lost: a job stays a zombie until its exit record is written, and the process
+that its children go to reads in shared memory (`job_table.py`) which job each of them is.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sf_runner.basics.json_line import json_line
+from sf_runner.linux.exit_record import exit_record, write_record
+from sf_runner.linux.inheritance import find_jobs
 from sf_runner.linux.job_table import JobNote, JobTable
 from sf_runner.linux.kernel import (
     TAG_VARIABLE,
@@ -63,54 +62,6 @@ class JobEnd:
     record: Mapping[str, Any]
 
 
-def write_record(path: str, record: Mapping[str, Any]) -> None:
-    """Replace `path` atomically by the record as JSON. OSError when the disk is full or read-only."""
-    tmp, data = f"{path}.tmp", json_line(record).encode()
-    try:
-        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            if os.write(fd, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tmp)
-        finally:
-            os.close(fd)
-        os.rename(tmp, path)  # noqa: PTH104
-    except OSError:
-        try:
-            os.unlink(tmp)  # noqa: PTH108
-        except OSError:
-            pass
-        raise
-
-
-def read_record(path: str, attempt: int) -> dict[str, Any] | None:
-    """The exit record of exactly that attempt, or None."""
-    try:
-        record = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and record.get("attempt") == attempt else None
-
-
-def exit_record(attempt: int, started: float | None, ended: EndedChild) -> dict[str, Any]:
-    """What is kept of an ended attempt.
-
-    `max_rss_mb` is that of the largest single process; the kernel counts the moment before exec too, so it is never
-    below the runner's own memory. It and `cpu_s` are left out, `started` is None where nobody can tell.
-    """
-    record: dict[str, Any] = {
-        "version": 1,
-        "attempt": attempt,
-        "pid": ended.pid,
-        "exit_code": ended.exit_code,
-        "signal": ended.signal,
-        "started": None if started is None else round(started, 3),
-        "ended": round(time.time(), 3),
-    }
-    if ended.cpu_s is not None:
-        record |= {"max_rss_mb": ended.max_rss_mb, "cpu_s": ended.cpu_s}
-    return record
-
-
 class _Job:
     """One live attempt. After its main process ended it stays until everything it left behind is gone."""
 
@@ -132,8 +83,9 @@ class JobParent:
     """Children in this process's own session (a helper it started itself) and those in `spared` are none of its
     business; they are neither reaped nor ended. Every other child is a job or something that a job left behind.
 
-    `table`: where the heir of this process will look for its jobs. `takes_untagged`: whether a child without a tag is
-    something that a job left behind.
+    table: where the process that our children go to will look for them if this process is killed.
+    predecessors: tables of processes whose children come to this process when they are killed; may grow.
+    takes_untagged: whether a child without a tag is something that a job left behind.
     """
 
     def __init__(
@@ -141,16 +93,15 @@ class JobParent:
         leftover_grace_s: float,
         *,
         table: JobTable | None = None,
+        predecessors: Sequence[JobTable] = (),
         spared: Collection[int] = frozenset(),
         takes_untagged: bool = True,
     ) -> None:
         self._grace_s = leftover_grace_s
         self._table = table
+        self._predecessors = predecessors
         self._spared = spared
         self._takes_untagged = takes_untagged
-        self.on_unknown: Callable[[], bool] = lambda: True
-        """Called before a child that is no job is reaped or ended: the chance to inherit it. False: it cannot be told
-        yet whether it is one, so it stays as it is."""
         self._session = os.getsid(0)
         self._watch = ChildWatch()
         self._children = Children(self._of_no_interest)
@@ -216,12 +167,19 @@ class JobParent:
         """That child is none of its business."""
         self._spared = frozenset((*self._spared, pid))
 
-    def inherit(self, pid: int, note: JobNote) -> None:
-        """Take over a job of a parent that was killed, if it became our child. It may have ended already."""
-        if pid not in self._jobs and pid not in self._spared and is_child(pid):
-            self._jobs[pid] = _Job(note, pid)
-            if self._table is not None:
-                self._table.add(pid, note)
+    def inherit(self) -> bool:
+        """Take over the jobs of predecessors that were killed; some may have ended already.
+
+        False: a predecessor is just ending, so it cannot be known yet whose an unknown child is.
+        """
+        if not self._predecessors:
+            return True
+        known = {job.note.tag for job in self._jobs.values()}
+        found, decided = find_jobs(self._predecessors, self.others, known)
+        for pid, note in found.items():
+            if pid not in self._jobs and pid not in self._spared and is_child(pid):
+                self._jobs[pid] = _Job(note, pid)
+        return decided
 
     def poll(self) -> list[JobEnd]:
         """Reap what ended, go on ending leftovers; the attempts of which nothing is left."""
@@ -250,7 +208,7 @@ class JobParent:
                 ended.append(self._reap_job(job, child))
                 continue
             spared = self._is_spared(child.pid)
-            self._undecided = not (spared or self.on_unknown())
+            self._undecided = not (spared or self.inherit())
             if spared or self._undecided:
                 # It hides the others from us until it is reaped; so they are asked one by one.
                 for pid, job in list(self._jobs.items()):
@@ -268,7 +226,7 @@ class JobParent:
         for pid in self.others():
             if self._is_spared(pid) or self._watch.ended(pid) is None:
                 continue
-            if self.on_unknown() and pid not in self._jobs:
+            if self.inherit() and pid not in self._jobs:
                 reap(pid)
 
     def _reap_job(self, job: _Job, child: EndedChild) -> _Job:
@@ -324,7 +282,7 @@ class JobParent:
         # it goes with the last job.
         if not self._takes_untagged or self._jobs or len(self._ending) > 1:
             return False
-        return self.on_unknown() and pid not in self._jobs
+        return self.inherit() and pid not in self._jobs
 
     def _of_no_interest(self, pid: int) -> bool:
         """Whether a process cannot be a leftover: a job itself, a live job's own, or spared."""

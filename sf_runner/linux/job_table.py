@@ -1,8 +1,8 @@
 """The jobs a process is the parent of, in memory that it shares with the process that would inherit them.
 
-When the parent is killed, its heir reads here which job each process was, even of those that had ended already: a
-zombie's environment can no longer be looked at. Standard library only. One writer; what is read while it is
-alive may be out of date.
+If the parent is killed, its children go to another process. That process reads here which job each of them is, also of
+those that have ended already: the environment of a zombie cannot be read. One writer; what is read while the writer
+lives may be out of date. Standard library only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class JobNote:
 class JobTable:
     """A log of starts and ends; compacted into the other half of the memory when it is full.
 
-    It holds some thousands of live jobs; beyond that the heir recognises jobs by their environment only.
+    It holds some thousands of live jobs; beyond that jobs are recognised by their environment only.
     """
 
     def __init__(self) -> None:
@@ -69,26 +69,19 @@ class JobTable:
             self._append(pid, b"")
             self._expected = b""
 
-    def add(self, pid: int, note: JobNote) -> None:
-        """That process is this attempt's: inherited from another parent."""
-        text = _encode(note)
-        if self._has_room(len(text) + _ENTRY.size):
-            self._live[pid] = text
-            self._append(pid, text)
-
     def forget(self, pid: int) -> None:
-        """Its exit record is on disk, or it is somebody else's from now on."""
+        """Its exit record is on disk."""
         if self._live.pop(pid, None) is not None and self._has_room(_ENTRY.size):
             self._append(-pid, b"")
 
     def clear(self) -> None:
-        """Forget all. For the heir: the writer is dead."""
+        """Forget all. Only once the writer is dead."""
         self._live.clear()
         self._half = self._end = 0
         self._write_header()
 
     def read(self) -> tuple[dict[int, JobNote], JobNote | None]:
-        """(live jobs by pid, the one that was being started if its pid is not known). For the heir."""
+        """(live jobs by pid, the one that was being started if its pid is not known)."""
         live: dict[int, bytes] = {}
         expected = b""
         for pid, note in self._entries():

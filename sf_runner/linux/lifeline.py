@@ -1,11 +1,11 @@
-"""What ties a guarded process to its guardian: each learns from it that the other is gone."""
+"""The socket between guardian and runner: each learns from it that the other is gone."""
 
 from __future__ import annotations
 
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sf_runner.linux.job_table import JobTable
@@ -13,19 +13,17 @@ from sf_runner.linux.job_table import JobTable
 
 @dataclass(kw_only=True)
 class Lifeline:
-    """The guarded process's end. `fd` becomes readable when its guardian is gone."""
+    """The runner's end. `fd` becomes readable when the guardian is gone."""
 
     fd: int
-    guardians: Sequence[int]
-    """Pids, the front one, which people know as the runner, first."""
+    guardian: int
+    """Pid of the guardian, which people know as the runner."""
     restarted: bool = False
-    """Whether a guardian had to start it again."""
+    """Whether the guardian had to start the runner again."""
     held: Mapping[str, int] = field(default_factory=dict)
-    """Attempts (their tags) of killed runners whose parent a guardian is now -> pid of the main process."""
+    """Attempts (their tags) of killed runners, whose parent is the guardian now -> pid of the main process."""
     table: JobTable | None = None
-    """Where the guardian will look for our jobs if we are killed."""
-    next_table: JobTable | None = None
-    """If we are a guardian ourselves, where both of us will look for the jobs of the process that we guard."""
+    """Where the guardian looks for the runner's jobs if the runner is killed."""
     _sock: socket.socket | None = field(default=None, repr=False)
 
     def let_go(self, code: int) -> None:

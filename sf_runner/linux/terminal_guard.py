@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 from sf_runner.linux.terminal_state import SavedTerminal
@@ -14,8 +15,9 @@ _PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
 def run_with_guard(body: Callable[[int | None], int]) -> int:
     """Call `body` with the pid of its guard (None: there is no terminal and no guard); its exit code.
 
-    Returns in both processes: the caller does nothing but exit with the code. Both are in the foreground's process
-    group, so Ctrl-C and Ctrl-Z reach them at the same time; the guard leaves them to the program.
+    With a guard, `body` runs in a child process, which ends with that exit code; this function returns in the guard
+    only. Both are in the foreground's process group, so Ctrl-C and Ctrl-Z reach them at the same time; the guard leaves
+    them to the program.
     """
     saved = SavedTerminal.save()
     if saved is None:
@@ -23,7 +25,7 @@ def run_with_guard(body: Callable[[int | None], int]) -> int:
     guard = os.getpid()
     pid = os.fork()
     if pid == 0:
-        return body(guard)
+        sys.exit(body(guard))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for signum in _PASSED_ON:
         signal.signal(signum, lambda number, _: _kill(pid, number))

@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,11 +29,11 @@ class RunBusyError(SfRunnerError):
 
 
 @contextlib.contextmanager
-def run_lock(paths: RunPaths, guardians: Sequence[int] = ()) -> Iterator[None]:
+def run_lock(paths: RunPaths, guardian: int | None = None) -> Iterator[None]:
     """Hold the run. RunBusyError naming the holder when somebody else does; StorageError when it cannot be had.
 
-    `guardians`: pids of the processes without which this one hands the run back; the first is the one that people
-    know as the runner. If one of the holder's was killed, the holder is about to let go, and is waited for.
+    `guardian`: pid of the process without which this one hands the run back; people know it as the runner. If the
+    holder's guardian was killed, the holder is about to let go, and is waited for.
     """
     try:
         paths.runner_dir.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def run_lock(paths: RunPaths, guardians: Sequence[int] = ()) -> Iterator[None]:
         why = getattr(exc, "strerror", None) or exc
         raise StorageError(f"cannot lock {paths.lock}: {why}; choose another --train_dir") from exc
     try:
-        _write_holder(paths.lock_holder, guardians or (os.getpid(),))
+        _write_holder(paths.lock_holder, guardian or os.getpid())
         yield
     finally:
         lock.release()
@@ -77,7 +77,7 @@ def is_held(paths: RunPaths) -> bool:
 
 
 def _is_handing_over(holder: Path) -> bool:
-    """Whether a guardian of the last holder is gone."""
+    """Whether the guardian of the last holder is gone."""
     try:
         body = json.loads(holder.read_text())
         if body["host"] != socket.gethostname():
@@ -88,12 +88,12 @@ def _is_handing_over(holder: Path) -> bool:
         return False
 
 
-def _write_holder(path: Path, guardians: Sequence[int]) -> None:
+def _write_holder(path: Path, guardian: int) -> None:
     holder = {
-        "pid": guardians[0],
+        "pid": guardian,
         "host": socket.gethostname(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "guardians": [handle_of(pid) for pid in guardians],
+        "guardians": [handle_of(guardian)],
     }
     with contextlib.suppress(OSError):  # for people, and for the next one
         path.write_text(json.dumps(holder))

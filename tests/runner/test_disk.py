@@ -72,7 +72,8 @@ def test_a_full_disk_holds_the_run_up_and_nothing_more(tmp_path: Path, disk: Pat
 
 def test_exit_records_wait_for_room(tmp_path: Path, disk: Path) -> None:
     """The journal has room to write, the folder of the next job does not fit: that is no failure of the job."""
-    from sf_runner.linux.job_parent import JobParent, SpawnRequest, read_record
+    from sf_runner.linux.exit_record import read_record
+    from sf_runner.linux.job_parent import JobParent, SpawnRequest
 
     parent = JobParent(0.1)
     folder = disk / "job"

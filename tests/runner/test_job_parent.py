@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest, read_record
+from sf_runner.linux.exit_record import read_record
+from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper
 from tests.runner.harness import wait_until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from sf_runner.backends.base import Ended, Known, Report, Started
 from sf_runner.backends.local.orphans import OrphanWatch
 from sf_runner.backends.stopping import Stopper
-from sf_runner.linux.job_parent import write_record
+from sf_runner.linux.exit_record import write_record
 from sf_runner.linux.process_tools import handle_of, make_tag
 from tests.runner.harness import wait_until
 

@@ -23,7 +23,7 @@ from sf_runner.backends.cloud.patience import Patience
 from sf_runner.backends.cloud.template import job_names
 from sf_runner.backends.cloud.watch import CloudWatch
 from sf_runner.basics.errors import BackendError
-from sf_runner.linux.job_parent import read_record
+from sf_runner.linux.exit_record import read_record
 from sf_runner.linux.kernel import TAG_VARIABLE
 from sf_runner.linux.process_tools import boot_id, is_alive, make_tag, tagged_processes
 

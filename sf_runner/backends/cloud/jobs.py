@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sf_runner.backends.base import Ended, Fate, Started
 from sf_runner.backends.cloud.answers import CloudJob
 from sf_runner.backends.cloud.commands import CloudState
-from sf_runner.linux.job_parent import read_record, write_record
+from sf_runner.linux.exit_record import read_record, write_record
 from sf_runner.state.failures import make_cause
 from sf_runner.state.jobs import CauseKind, FailureCause
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Report, Started, StopLevel
 from sf_runner.backends.stopping import Stopper
-from sf_runner.linux.job_parent import exit_record, read_record, write_record
+from sf_runner.linux.exit_record import exit_record, read_record, write_record
 from sf_runner.linux.kernel import end_of_stranger, session_of, started_up_s
 from sf_runner.linux.process_tools import (
     boot_id,

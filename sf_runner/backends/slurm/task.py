@@ -38,7 +38,8 @@ from sf_runner.backends.slurm.batches import BatchPaths, TaskJob, read_one_task
 from sf_runner.backends.slurm.node import left_s, oom_kills, share_gpus, split_gpus
 from sf_runner.backends.slurm.task_records import EndReason, RecordWriter, TaskHistory, read_history
 from sf_runner.backends.stopping import Stopper
-from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest, read_record
+from sf_runner.linux.exit_record import read_record
+from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, reap
 from sf_runner.linux.process_tools import make_tag, start_error
 from sf_runner.progress import read_progress

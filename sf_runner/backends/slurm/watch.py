@@ -15,7 +15,7 @@ from sf_runner.backends.slurm.output import last_words
 from sf_runner.backends.slurm.packing import throttles
 from sf_runner.backends.slurm.states import STUCK_REASONS, meaning
 from sf_runner.backends.slurm.task_records import read_history
-from sf_runner.linux.job_parent import read_record
+from sf_runner.linux.exit_record import read_record
 
 _SOONEST_S = 0.5
 _SOON_S = 2.0

@@ -1,0 +1,62 @@
+"""Exit records: what is kept of an attempt that has ended. Standard library only."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sf_runner.basics.json_line import json_line
+from sf_runner.linux.kernel import EndedChild
+
+
+def write_record(path: str, record: Mapping[str, Any]) -> None:
+    """Replace `path` atomically by the record as JSON. OSError when the disk is full or read-only."""
+    tmp, data = f"{path}.tmp", json_line(record).encode()
+    try:
+        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            if os.write(fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tmp)
+        finally:
+            os.close(fd)
+        os.rename(tmp, path)  # noqa: PTH104
+    except OSError:
+        try:
+            os.unlink(tmp)  # noqa: PTH108
+        except OSError:
+            pass
+        raise
+
+
+def read_record(path: str, attempt: int) -> dict[str, Any] | None:
+    """The exit record of exactly that attempt, or None."""
+    try:
+        record = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("attempt") == attempt else None
+
+
+def exit_record(attempt: int, started: float | None, ended: EndedChild) -> dict[str, Any]:
+    """What is kept of an ended attempt.
+
+    `max_rss_mb` is that of the largest single process; the kernel counts the moment before exec too, so it is never
+    below the runner's own memory. It and `cpu_s` are left out, `started` is None where nobody can tell.
+    """
+    record: dict[str, Any] = {
+        "version": 1,
+        "attempt": attempt,
+        "pid": ended.pid,
+        "exit_code": ended.exit_code,
+        "signal": ended.signal,
+        "started": None if started is None else round(started, 3),
+        "ended": round(time.time(), 3),
+    }
+    if ended.cpu_s is not None:
+        record |= {"max_rss_mb": ended.max_rss_mb, "cpu_s": ended.cpu_s}
+    return record
