@@ -138,14 +138,9 @@ class RunPaths:
         return self.runner_dir / "slurm"
 
     @property
-    def ngc_ids(self) -> Path:
-        """Ids of jobs in a cloud, one JSON object a line."""
+    def cluster_ids(self) -> Path:
+        """Ids of jobs in NGC or another cluster, one JSON object a line."""
         return self.runner_dir / "ngc" / "ids.jsonl"
-
-    @property
-    def ngc_commands(self) -> Path:
-        """The command set of the cloud on which the run was last started."""
-        return self.runner_dir / "ngc" / "commands.ini"
 
     def job(self, job_id: str) -> JobPaths:
         """Paths of the job with this id (its folder relative to the run's)."""

@@ -1,65 +1,25 @@
-"""Backends by name: what the commands have to know of each, and nothing else does."""
+"""Backends by name: the three that are built in, and classes of users by their path."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
 
-from sf_runner.backends.base import Backend, Launch
-from sf_runner.basics.errors import UsageError
-from sf_runner.basics.paths import RunPaths
-from sf_runner.cli.options import RunOptions
-from sf_runner.cli.slots import SlotChoice
-from sf_runner.describe.plan import Plan
-from sf_runner.linux.lifeline import Lifeline
-from sf_runner.slots.table import SlotRequest
-from sf_runner.state.fold import RunState
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackendContext:
-    """What a backend may be made of. `state`: the run as it is before this start does anything."""
-
-    options: RunOptions
-    plan: Plan
-    state: RunState
-    lifeline: Lifeline | None = None
-
-
-class BackendKind(Protocol):
-    """One value of `--runner`. Whether its runner is guarded is said in `options.GUARDED`, which loads nothing."""
-
-    name: str
-    local: bool
-    """Attempts are processes of this machine."""
-    queues: bool
-    """Attempts wait in a queue of the backend after they were submitted."""
-    hands_over_all: bool
-    """Everything that is ready is handed over at once; the backend itself keeps to `max_parallel`."""
-
-    def check(self, options: RunOptions, plan: Plan) -> None:
-        """UsageError in one line when it cannot work here or a flag cannot be fulfilled. Touches nothing."""
-
-    def choose_slots(self, options: RunOptions, plan: Plan) -> SlotChoice:
-        """Devices and cores that the runner hands out, and how many experiments run side by side."""
-
-    def slot_requests(self, plan: Plan) -> Mapping[str, SlotRequest]:
-        """What each shape of job asks of those slots."""
-
-    def make(self, context: BackendContext) -> Backend:
-        """The backend of a start of the run."""
-
-    def reopen(self, paths: RunPaths, state: RunState) -> Backend:
-        """The backend as far as it takes to find, watch and end what an earlier start left, without its flags."""
-
-    def preview(self, context: BackendContext, launches: Sequence[Launch]) -> Iterator[tuple[str, str]]:
-        """What would be submitted for these attempts: (what it is, its exact text) each. UsageError where nothing is
-        ever submitted."""
+from sf_runner.backends.base import Backend
+from sf_runner.basics.errors import UsageError, did_you_mean, one_line
+from sf_runner.cli.kind import BackendKind
+from sf_runner.cli.options import BACKENDS
 
 
 def kind_of(name: str) -> BackendKind:
-    """The backend called `name`. UsageError when this version does not have it."""
+    """The backend called `name`: `processes`, `slurm`, `ngc`, or `package.module:Class`.
+
+    Raises:
+        UsageError: there is no such backend, or the class lacks what a backend needs.
+    """
     if name == "processes":
         from sf_runner.cli.processes_kind import ProcessesKind
 
@@ -72,4 +32,56 @@ def kind_of(name: str) -> BackendKind:
         from sf_runner.cli.ngc_kind import NgcKind
 
         return NgcKind()
-    raise UsageError(f"--runner={name} is not available in this version; use --runner=processes")
+    if ":" in name:
+        return _plugged_in(name)
+    raise UsageError(f"--runner={name} is none of {', '.join(BACKENDS)}, nor a class (package.module:Class)")
+
+
+def _plugged_in(name: str) -> BackendKind:
+    """A user's class: a `Cluster`, or a whole `Backend`."""
+    from sf_runner.backends.cluster.api import REQUIRED, Cluster
+    from sf_runner.cli.cluster_kind import ClusterKind
+    from sf_runner.cli.plugin_kind import PluginKind
+
+    cls = _load_class(name)
+    if issubclass(cls, Cluster):
+        missing = [method for method in REQUIRED if getattr(cls, method) is getattr(Cluster, method)]
+        _refuse_missing(name, missing, "a Cluster")
+        return ClusterKind(name, _make(name, cls), f"{cls.__name__}.submit")
+    required = [method for method, _ in inspect.getmembers(Backend, inspect.isfunction) if not method.startswith("_")]
+    _refuse_missing(name, [method for method in required if not hasattr(cls, method)], "a Backend")
+    return PluginKind(name, cls)
+
+
+def _load_class(name: str) -> type[Any]:
+    module_name, _, class_name = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as exc:  # whatever the user's module does
+        what = one_line(f"{type(exc).__name__}: {exc}")
+        raise UsageError(f"--runner={name}: module '{module_name}' cannot be imported: {what}") from exc
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise UsageError(
+            f"--runner={name}: {module_name} has no class '{class_name}'.{did_you_mean(class_name, classes)}"
+        )
+    return found
+
+
+def _refuse_missing(name: str, missing: list[str], what: str) -> None:
+    if missing:
+        raise UsageError(
+            f"--runner={name}: the class lacks {', '.join(missing)}, which {what} needs; see docs/backends.md"
+        )
+
+
+def _make(name: str, cls: type[Any]) -> Any:
+    try:
+        return cls()
+    except Exception as exc:  # whatever the user's class does
+        raise UsageError(
+            f"--runner={name}: {cls.__name__}() failed: {one_line(f'{type(exc).__name__}: {exc}')}"
+        ) from exc

@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from sf_runner.cli.backends import BackendContext
+from sf_runner.cli.kind import BackendContext
 from sf_runner.cli.session import Prepared
 from sf_runner.engine.launching import LaunchBuilder
 from sf_runner.engine.reconcile import ranks, reconcile

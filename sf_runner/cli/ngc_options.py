@@ -13,7 +13,6 @@ class NgcOptions:
     """What `--ngc_*` says; the defaults are those of the flags. None: not given."""
 
     job_template: str | None = None
-    commands: str | None = None
     train_dir: str | None = None
     poll: float | None = None
     print_only: bool = False
@@ -22,8 +21,6 @@ class NgcOptions:
 def add_ngc_flags(parser: Parser, group: Any) -> None:
     text = "file with the command that submits one job; {{ name }} and {{ experiment_cmd }} are filled in (required)"
     parser.flag(group, "--ngc_job_template", str, text, metavar="FILE")
-    text = "INI file with the commands of another cloud, or changes to NGC's (default: the ngc command)"
-    parser.flag(group, "--ngc_commands", str, text, metavar="FILE")
     text = "where results go inside of the jobs' containers (default: --train_dir)"
     parser.flag(group, "--ngc_train_dir", str, text, metavar="DIR")
     text = "time between two looks at the list of jobs (default: 15)"

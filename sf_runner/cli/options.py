@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the guardian loads this module and stays small
 
 BACKENDS = ("processes", "slurm", "ngc")
 GUARDED = ("processes",)
-"""Backends whose jobs are children of the runner and need an heir when it is killed."""
+"""Backends whose jobs are children of the runner: a guardian inherits them if it is killed."""
 ORDERS = ("submission", "seed_major", "longest_first", "shortest_first")
 CHANGED = ("refuse", "keep", "rerun")
 UIS = ("auto", "rich", "plain", "none")
@@ -109,14 +109,14 @@ def make_parser() -> Parser:
     _add_failures(parser, parser.add_argument_group("failures, retries, limits"))
     _add_notifications(parser, parser.add_argument_group("notifications"))
     add_slurm_flags(parser, parser.add_argument_group("Slurm (--runner=slurm)"))
-    add_ngc_flags(parser, parser.add_argument_group("NGC and other clouds (--runner=ngc)"))
+    add_ngc_flags(parser, parser.add_argument_group("NGC (--runner=ngc)"))
     return parser
 
 
 def _add_what(parser: Parser, group: Any) -> None:
     group.add_argument("--run", metavar="MODULE", help="module or .py file that defines RUN_DESCRIPTION (required)")
-    text = "where experiments run: processes (this machine), slurm, ngc (default: processes)"
-    parser.flag(group, "--runner", one_of(*BACKENDS), text, aliases=["--backend"], dest="backend", default="processes")
+    text = "where experiments run: processes (this machine), slurm, ngc, or package.module:Class (default: processes)"
+    parser.flag(group, "--runner", _backend, text, aliases=["--backend"], dest="backend", default="processes")
     group.add_argument(
         "--train_dir", metavar="DIR", default="./train_dir", help="where results go (default: ./train_dir)"
     )
@@ -184,6 +184,14 @@ def _add_notifications(parser: Parser, group: Any) -> None:
     parser.flag(group, "--notify_command", str, text, metavar="COMMAND")
     text = "when: end, first_failure, or both with a comma between (default: both)"
     parser.flag(group, "--notify_on", str, text, metavar="LIST")
+
+
+def _backend(text: str) -> str:
+    """One of the built-in ones, or the path of a class."""
+    module, colon, name = text.partition(":")
+    if colon and name.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+        return text
+    return one_of(*BACKENDS)(text)
 
 
 def _notify_on(text: str | None, command: str | None) -> tuple[NotifyEvent, ...]:

@@ -8,7 +8,7 @@ from sf_runner.backends.base import Launch
 from sf_runner.backends.local.backend import ProcessesBackend
 from sf_runner.basics.errors import UsageError
 from sf_runner.basics.paths import RunPaths
-from sf_runner.cli.backends import BackendContext
+from sf_runner.cli.kind import BackendContext
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice, choose_slots
 from sf_runner.describe.plan import Plan

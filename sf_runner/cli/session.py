@@ -18,7 +18,8 @@ from typing import Literal
 from sf_runner.backends.base import Backend
 from sf_runner.basics.errors import SfRunnerError, StorageError
 from sf_runner.basics.paths import RunPaths
-from sf_runner.cli.backends import BackendContext, BackendKind, kind_of
+from sf_runner.cli.backends import kind_of
+from sf_runner.cli.kind import BackendContext, BackendKind
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice
 from sf_runner.cli.switching import is_elsewhere, settle_elsewhere

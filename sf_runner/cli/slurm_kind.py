@@ -15,7 +15,7 @@ from sf_runner.backends.slurm.packing import SubmitSettings
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings, check_settings, read_template, render_script
 from sf_runner.basics.errors import BackendError, UsageError
 from sf_runner.basics.paths import RunPaths
-from sf_runner.cli.backends import BackendContext
+from sf_runner.cli.kind import BackendContext
 from sf_runner.cli.options import RunOptions
 from sf_runner.cli.slots import SlotChoice
 from sf_runner.cli.slurm_options import limit_s

@@ -21,7 +21,7 @@ RUN = """
 --slurm_cpus_per_gpu --slurm_cpus_per_job --slurm_experiments_per_job --slurm_side_by_side --slurm_timeout
 --slurm_signal_ahead --slurm_max_requeues --slurm_workdir --slurm_sbatch_template --slurm_args --slurm_poll
 --slurm_print_only
---ngc_job_template --ngc_commands --ngc_train_dir --ngc_poll --ngc_print_only
+--ngc_job_template --ngc_train_dir --ngc_poll --ngc_print_only
 """
 STATUS = "run --train_dir --json --state --watch -w --ui"
 CANCEL = "run --train_dir jobs --kill --grace"

@@ -10,17 +10,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sf_runner.backends.cluster.ngc import Ngc
+
 PROGRAM = Path(__file__).with_name("fake_cloud.py")
 
 FAST = """
-[cloud]
-base = ngc
-poll_s = 0.05
-settle_s = 0.3
-retry_s = 0.05
-call_timeout_s = 60
+from sf_runner.backends.cluster.api import Cluster
+
+Cluster.poll_s, Cluster.settle_s, Cluster.retry_s, Cluster.call_timeout_s = 0.05, 0.3, 0.05, 60.0
 """
-"""NGC's commands, for a cloud that answers in milliseconds."""
+"""A `sitecustomize` module: clusters that answer in milliseconds."""
+
+
+class FastNgc(Ngc):
+    """NGC for the fake cloud, which answers in milliseconds."""
+
+    poll_s = 0.05
+    settle_s = 0.3
+    retry_s = 0.05
+    call_timeout_s = 60.0
+
 
 TEMPLATE = """\
 ngc batch run --name "{{ name }}" \\

@@ -59,6 +59,7 @@ class RunUnderTest:
         self.folder = folder
         self.paths = RunPaths(train_dir=train_dir or folder / "train", run_name=RUN_NAME)
         self.output = folder / "output.txt"
+        self.python_path: list[Path] = [ROOT]
         self.base_flags = ["--num_gpus=0", "--ui=plain"]
         self.process: subprocess.Popen[bytes] | None = None
         self.state = RunState()
@@ -80,7 +81,7 @@ class RunUnderTest:
         return [*base, *self.base_flags, *flags]
 
     def environ(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT), **(extra or {})}
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, self.python_path)), **(extra or {})}
 
     def start(self, *flags: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start the runner in a process group of its own; its output goes to `output`."""

@@ -6,46 +6,55 @@ import os
 import select
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from sf_runner.backends.base import Backend, Known, Launch, Started
-from sf_runner.backends.cloud.backend import NgcBackend
-from sf_runner.backends.cloud.commands import parse_commands
-from sf_runner.backends.cloud.ids import IdFile
-from sf_runner.backends.cloud.template import job_values, parse_template
+from sf_runner.backends.cluster.api import SubmitRequest
+from sf_runner.backends.cluster.backend import ClusterBackend
+from sf_runner.backends.cluster.ids import IdFile
+from sf_runner.backends.cluster.template import parse_template
 from sf_runner.slots.placement import ANYWHERE
-from tests.runner.cloud import FAST, TEMPLATE, FakeCloud
+from tests.runner.cloud import TEMPLATE, FakeCloud, FastNgc
 
 RUN_ID = "c0ffee0c0ffee000"
 _PATIENCE_S = 60.0
 
 
+class _RigNgc(FastNgc):
+    def submit(self, job: SubmitRequest) -> Sequence[str]:
+        if job.argv[0] == "no-such-program":
+            return ("no-such-program", "batch", "run")
+        return super().submit(job)
+
+
 class NgcRig:
     """`by_name`: ids that an earlier runner wrote down are lost, as if it had been killed before it could."""
 
-    def __init__(self, folder: Path, *, by_name: bool = False, commands: str = FAST) -> None:
+    def __init__(self, folder: Path, *, by_name: bool = False, call_timeout_s: float = 60.0) -> None:
         self.folder = folder
         self.cloud = FakeCloud(folder)
         self._old_path = os.environ["PATH"]
         os.environ["PATH"] = self.cloud.path
         self._by_name = by_name
-        self.commands = parse_commands(commands, "test", {})
-        self.template = parse_template(TEMPLATE, "test", ("name", "experiment_cmd"), {})
+        self.cluster = _RigNgc(parse_template(TEMPLATE, "test", ("name", "experiment_cmd"), {}))
+        self.cluster.call_timeout_s = call_timeout_s
         self.ids = folder / "ids.jsonl"
         self.backend: Backend = self.open()
 
-    def open(self) -> NgcBackend:
-        backend = NgcBackend(
-            RUN_ID, self.commands, self.render, IdFile(self.ids, self.commands.name), since=time.time()
-        )
+    def open(self) -> ClusterBackend:
+        ids = IdFile(self.ids, self.cluster.name)
+        backend = ClusterBackend(RUN_ID, self.cluster, self.request, ids, since=time.time())
         backend.open()
         return backend
 
+    def request(self, launch: Launch) -> SubmitRequest:
+        return SubmitRequest(
+            run_id=RUN_ID, run="run", job=launch.job, attempt=launch.attempt, argv=launch.argv, log=launch.log
+        )
+
     def render(self, launch: Launch) -> tuple[str, ...]:
-        if launch.argv[0] == "no-such-program":
-            return ("no-such-program", "batch", "run")
-        values = job_values(run_id=RUN_ID, run_name="run", job=launch.job, attempt=launch.attempt, command=launch.argv)
-        return self.template.render(values, launch.argv)
+        return tuple(self.cluster.submit(self.request(launch)))
 
     def launch(self, job: str, *, attempt: int = 1, kind: str = "patient") -> Launch:
         file = self.folder / f"finish_{job}"

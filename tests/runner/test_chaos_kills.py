@@ -95,13 +95,13 @@ def check(run: RunUnderTest, count: int, *, both: bool = False) -> None:
     """Each job has done its work exactly once. `both`: guardian and runner were killed together, so a job of which
     nobody could see the end may have done it again, and the journal says so."""
     done = Counter((run.folder / "done").read_text().split())
-    unseen = {run.state.jobs[event.job].argv[-1] for event in run.read_events(ev.AttemptEnded) if _is_lost(event)}  # type: ignore[attr-defined]
-    assert both or not unseen
     assert done.keys() == {f"i={number}" for number in range(count)}
-    assert {name for name, times in done.items() if times > 1} <= unseen
     assert run.state.count("Succeeded") == count
     tried = Counter(event.job for event in run.read_events(ev.AttemptStarted))  # type: ignore[attr-defined]
-    assert {run.state.jobs[job].argv[-1] for job, times in tried.items() if times > 1} <= unseen
+    lost = {event.job for event in run.read_events(ev.AttemptEnded) if _is_lost(event)} if both else set()  # type: ignore[attr-defined]
+    unseen = {run.state.jobs[job].argv[-1] for job in lost}
+    assert {name for name, times in done.items() if times > 1} <= unseen
+    assert {job for job, times in tried.items() if times > 1} <= lost
     assert run.left() == []
 
 

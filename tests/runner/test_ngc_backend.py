@@ -15,7 +15,6 @@ from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Remark, Re
 from sf_runner.basics.errors import BackendError
 from sf_runner.linux.kernel import TAG_VARIABLE, started_up_s
 from sf_runner.linux.process_tools import boot_id, make_tag
-from tests.runner.cloud import FAST
 from tests.runner.harness import wait_until
 from tests.runner.ngc_rig import RUN_ID, NgcRig
 
@@ -84,7 +83,7 @@ def test_what_passes_by_itself_is_tried_again_and_never_submits_twice(rig: NgcRi
 
 
 def test_a_call_that_takes_too_long_is_given_up_but_not_what_it_did(tmp_path: Path) -> None:
-    rig = NgcRig(tmp_path, commands=FAST.replace("call_timeout_s = 60", "call_timeout_s = 0.5"))
+    rig = NgcRig(tmp_path, call_timeout_s=0.5)
     try:
         rig.cloud.faults({"on": "run", "after": True, "sleep_s": 600, "code": None})
         assert "no answer in time" in remarks(run_one(rig))[0]
@@ -231,7 +230,7 @@ def test_a_state_that_nobody_mapped_is_told_once_and_waited_for(rig: NgcRig) -> 
     run_one(rig)
     rig.cloud.force("", "DREAMING")
     (text,) = remarks(collect(rig, seen(Remark)))
-    assert "'DREAMING' that is in no line of [states]" in text
+    assert "'DREAMING' that is not in its table of states" in text
     calls = len(rig.cloud.calls("ngc", "batch", "list"))
     more = collect(rig, lambda _: len(rig.cloud.calls("ngc", "batch", "list")) > calls + 2)
     assert more == []

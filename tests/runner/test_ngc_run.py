@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,10 +30,7 @@ class CloudRun:
         self.cloud = cloud
         self.template = run.folder / "job.template"
         self.template.write_text(TEMPLATE)
-        commands = run.folder / "fast.ini"
-        commands.write_text(FAST)
         run.base_flags = ["--ui=plain", "--runner=ngc", f"--ngc_job_template={self.template}"]
-        run.base_flags += [f"--ngc_commands={commands}"]
 
     def patient(self, name: str) -> str:
         """An experiment that runs until `finish`."""
@@ -56,9 +54,12 @@ class CloudRun:
 def cloud_run(folder: Path, *experiments: str) -> Iterator[CloudRun]:
     cloud = FakeCloud(folder)
     old = os.environ["PATH"]
+    (folder / "fast").mkdir()
+    (folder / "fast" / "sitecustomize.py").write_text(FAST)
     os.environ["PATH"] = cloud.path
     try:
         with run_under_test(folder, *experiments) as run:
+            run.python_path = [folder / "fast", *run.python_path]
             yield CloudRun(run, cloud)
     finally:
         os.environ["PATH"] = old
@@ -279,7 +280,6 @@ FAULTS = [
     (["--ngc_job_template=no_name.txt"], "--ngc_job_template=no_name.txt has no {{ name }}; put it where"),
     (["--ngc_job_template=good.txt", "--num_gpus=2"], "--num_gpus is about this machine; what a job gets is said in"),
     (["--ngc_job_template=good.txt"], "--runner=ngc needs the program 'ngc' (--ngc_job_template=good.txt), which is"),
-    (["--ngc_job_template=good.txt", "--ngc_commands=bad.ini"], "--ngc_commands=bad.ini: unknown section [sumbit]."),
 ]
 
 
@@ -290,7 +290,6 @@ def test_what_is_missing_is_told_in_one_line_before_anything_happens(
     (tmp_path / "no_cmd.txt").write_text("ngc batch run --name {{ name }}")
     (tmp_path / "no_name.txt").write_text("ngc batch run -c '{{ experiment_cmd }}'")
     (tmp_path / "good.txt").write_text(TEMPLATE)
-    (tmp_path / "bad.ini").write_text("[sumbit]\nid = x\n")
     with run_under_test(tmp_path, python("a", "pass")) as run:
         run.base_flags = ["--runner=ngc"]
         run.start(*flags)
@@ -307,18 +306,24 @@ def test_flags_of_ngc_belong_to_ngc(tmp_path: Path) -> None:
         assert run.printed() == "error: --ngc_job_template is a flag of --runner=ngc, not of --runner=processes\n"
 
 
-def test_the_examples_of_the_guide_for_another_cloud(tmp_path: Path) -> None:
-    """docs/examples/aws_batch.*: an Amazon Batch that checks its flags as strictly."""
+def test_the_example_of_the_guide_for_another_cluster(tmp_path: Path) -> None:
+    """docs/examples/aws_batch.py, on an Amazon Batch that checks its flags as strictly."""
     examples = Path(__file__).parents[2] / "docs" / "examples"
     with cloud_run(tmp_path, shell("good", "exit 0"), shell("bad", "echo 'quoted \"x\"'; exit 3")) as made:
         run = made.run
         run.describe(shell("good", "exit 0"), shell("bad", "echo 'quoted \"x\"'; exit 3"), made.patient("long"))
-        template, commands = examples / "aws_batch.template", examples / "aws_batch.ini"
-        run.base_flags = ["--ui=plain", "--runner=ngc", f"--ngc_job_template={template}", "--ngc_poll=0.1"]
-        run.start(f"--ngc_commands={commands}", env={"AWS_BATCH_QUEUE": "gpu-queue"})
+        shutil.copy(examples / "aws_batch.py", run.folder)
+        run.base_flags = ["--ui=plain", "--runner=aws_batch:AwsBatch"]
+        env = {"AWS_BATCH_QUEUE": "gpu-queue"}
+        run.start(env=env)
         run.wait_for("bad", Failed)
         run.wait_for("good", Succeeded)
         run.wait_for("long", Running)
+        assert run.process is not None
+        os.kill(run.runner, signal.SIGKILL)  # and the next start finds its job, which goes on
+        run.process.wait()
+        run.start(env=env)
+        run.wait("a second opening", lambda state: len(state.runners) == 2)
         state = run.job("bad").state
         assert isinstance(state, Failed)
         assert state.cause.summary == "failed (AWS Batch: FAILED: Essential container in task exited, exit code 3)"
@@ -328,6 +333,7 @@ def test_the_examples_of_the_guide_for_another_cloud(tmp_path: Path) -> None:
         assert [argv[3:5] for argv in made.cloud.calls("aws", "batch", "terminate-job")] == [
             ["--job-id", f"uuid-{made.cloud.job('long')['id']}"]
         ]
+        assert len(made.cloud.calls("aws", "batch", "submit-job")) == 3
         log = (made.cloud.folder / "jobs" / f"{made.cloud.job('bad')['id']}.log").read_text()
         assert log == 'quoted "x"\n'
         assert json.loads((run.paths.runner_dir / "ngc" / "ids.jsonl").read_text().splitlines()[0])["cloud"]

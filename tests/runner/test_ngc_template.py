@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_runner.backends.cloud.template import (
+from sf_runner.backends.cluster.api import SubmitRequest
+from sf_runner.backends.cluster.names import job_names, run_prefix
+from sf_runner.backends.cluster.template import (
     COMMANDS,
     NAMES,
     OTHERS,
     Template,
     check_job_template,
-    job_names,
     job_values,
     parse_template,
-    run_prefix,
 )
 from sf_runner.basics.errors import UsageError
 from tests.runner.golden import assert_golden
@@ -35,7 +35,7 @@ def parse(text: str, **environ: str) -> Template:
 
 
 def values(command: list[str] = COMMAND, job: str = "basic_/00_basic_see_0_env_doom_basic") -> dict[str, str]:
-    return job_values(run_id=RUN_ID, run_name="study", job=job, attempt=1, command=command)
+    return job_values(SubmitRequest(run_id=RUN_ID, run="study", job=job, attempt=1, argv=command, log=""))
 
 
 def rendered(text: str, command: list[str] = COMMAND, **environ: str) -> list[str]:

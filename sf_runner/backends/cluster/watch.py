@@ -1,18 +1,18 @@
-"""Watching and ending the jobs of a cloud: one list command per interval for all of them."""
+"""Watching and ending the jobs of a cluster: one list command per interval for all of them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from sf_runner.backends.base import Remark, Report
-from sf_runner.backends.cloud.answers import AnswerError, CloudJob, listed_jobs, one_job
-from sf_runner.backends.cloud.calls import CallResult, Calls
-from sf_runner.backends.cloud.commands import CloudState, CommandSet
-from sf_runner.backends.cloud.jobs import ENDINGS, CloudAttempt, ended
-from sf_runner.backends.cloud.patience import Patience
-from sf_runner.backends.cloud.template import Template, run_prefix
+from sf_runner.backends.cluster.answers import ClusterJob
+from sf_runner.backends.cluster.api import Cluster, JobState
+from sf_runner.backends.cluster.calls import CallResult, Calls
+from sf_runner.backends.cluster.jobs import ENDINGS, ClusterAttempt, ended
+from sf_runner.backends.cluster.names import run_prefix
+from sf_runner.backends.cluster.retry import Retry
 
 _DAY_S = 86400.0
 _MISSES = 3
@@ -23,7 +23,7 @@ _MAX_LOSSES = 5
 """How often a job may be lost in a row before it is taken to be at fault itself."""
 
 
-class CloudWatch:
+class ClusterWatch:
     """Reads and changes `attempts`, adds to `reports`; both are the backend's.
 
     on_found: a job was found by its name. on_absent: it is certain that there is none of that name.
@@ -32,18 +32,18 @@ class CloudWatch:
     def __init__(
         self,
         run_id: str,
-        commands: CommandSet,
+        cluster: Cluster,
         calls: Calls,
-        patience: Patience,
-        attempts: dict[str, CloudAttempt],
+        retry: Retry,
+        attempts: dict[str, ClusterAttempt],
         reports: list[Report],
         *,
         since: float,
     ) -> None:
         self._prefix = run_prefix(run_id)
-        self._commands = commands
+        self._cluster = cluster
         self._calls = calls
-        self._patience = patience
+        self._retry = retry
         self._attempts = attempts
         self._reports = reports
         self._since = since
@@ -52,12 +52,12 @@ class CloudWatch:
         self._asked = self._kills = 0
         self._unmapped: set[str] = set()
         self._losses: dict[str, int] = {}
-        self.on_found: Callable[[CloudAttempt, str], None] = lambda attempt, job_id: None
-        self.on_absent: Callable[[CloudAttempt, float], None] = lambda attempt, now: None
+        self.on_found: Callable[[ClusterAttempt, str], None] = lambda attempt, job_id: None
+        self.on_absent: Callable[[ClusterAttempt, float], None] = lambda attempt, now: None
 
     def poll(self, now: float) -> None:
         """Start the commands that are due."""
-        if self._patience.waits(now):
+        if self._retry.waits(now):
             return
         due = self._list_due()
         if due is not None and now >= due:
@@ -66,10 +66,10 @@ class CloudWatch:
 
     def next_wake(self, now: float) -> float | None:
         times = [self._list_due()]
-        if self._kills < self._commands.parallel_calls:
+        if self._kills < self._cluster.parallel_calls:
             times += [attempt.kill_at for attempt in self._attempts.values() if attempt.to_kill]
         until = [t for t in times if t is not None]
-        return max(min(until), self._patience.until) if until else None
+        return max(min(until), self._retry.until) if until else None
 
     # ---- the list ------------------------------------------------------------------------------------------
 
@@ -80,15 +80,15 @@ class CloudWatch:
         due = []
         for attempt in self._attempts.values():
             if attempt.phase == "known":
-                due.append(self._listed_at + self._commands.poll_s)
+                due.append(self._listed_at + self._cluster.poll_s)
             elif attempt.phase == "lookup":
                 first = attempt.unsure_since
-                due.append(first if self._listed_at < first else first + self._commands.settle_s)
+                due.append(first if self._listed_at < first else first + self._cluster.settle_s)
         return min(due, default=None)
 
     def _ask_for_list(self, now: float) -> None:
         days = int((now - self._since) / _DAY_S) + 2
-        argv = self._commands.list.render({"run_prefix": self._prefix, "days": str(days)})
+        argv = self._cluster.list(self._prefix, days)
         self._listing = self._started(argv, self._take_list)
 
     def _take_list(self, result: CallResult) -> None:
@@ -96,14 +96,14 @@ class CloudWatch:
         self._listing = False
         self._listed_at = result.began
         try:
-            jobs = listed_jobs(result.output, self._commands.listed) if result.ok else None
-        except AnswerError as exc:
+            jobs = self._cluster.read_jobs(result.output) if result.ok else None
+        except ValueError as exc:
             jobs = None
             result = CallResult(code=1, output="", errors=f"the list cannot be read: {exc}", began=result.began)
         if jobs is None:
-            self._patience.failed(now, result.said)
+            self._retry.failed(now, result.said)
             return
-        self._patience.answered()
+        self._retry.answered()
         by_id = {job.id: job for job in jobs}
         by_name = {job.name: job for job in reversed(jobs)}
         for attempt in list(self._attempts.values()):
@@ -112,60 +112,60 @@ class CloudWatch:
             if attempt.phase == "known" and (attempt.id in by_id or result.began >= attempt.known_since):
                 self._update(attempt, by_id.get(attempt.id), now)
 
-    def _look_up(self, attempt: CloudAttempt, by_name: Mapping[str, CloudJob], began: float, now: float) -> None:
+    def _look_up(self, attempt: ClusterAttempt, by_name: Mapping[str, ClusterJob], began: float, now: float) -> None:
         found = next((by_name[name] for name in attempt.names if name in by_name), None)
         if found is not None:
             self.on_found(attempt, found.id)
-        elif began >= attempt.unsure_since + self._commands.settle_s:
+        elif began >= attempt.unsure_since + self._cluster.settle_s:
             self.on_absent(attempt, now)
 
-    def _update(self, attempt: CloudAttempt, job: CloudJob | None, now: float) -> None:
+    def _update(self, attempt: ClusterAttempt, job: ClusterJob | None, now: float) -> None:
         if job is not None:
             attempt.misses, attempt.missing_since = 0, None
             self._observe(attempt, job, now)
             return
         if attempt.missing_since is None:
             attempt.missing_since = now
-        if self._commands.info is not None:
-            self._ask_for_one(attempt, self._commands.info)
+        command = self._cluster.info(attempt.id)
+        if command is not None:
+            self._ask_for_one(attempt, command)
         else:
             self._missed(attempt, now)
 
-    def _ask_for_one(self, attempt: CloudAttempt, command: Template) -> None:
+    def _ask_for_one(self, attempt: ClusterAttempt, command: Sequence[str]) -> None:
         """The list may be limited to what is recent."""
-        if not attempt.asking and self._asked < self._commands.parallel_calls:
-            argv = command.render({"id": attempt.id})
-            attempt.asking = self._started(argv, partial(self._take_one, attempt))
+        if not attempt.asking and self._asked < self._cluster.parallel_calls:
+            attempt.asking = self._started(command, partial(self._take_one, attempt))
             self._asked += attempt.asking
 
-    def _take_one(self, attempt: CloudAttempt, result: CallResult) -> None:
+    def _take_one(self, attempt: ClusterAttempt, result: CallResult) -> None:
         now = time.time()
         attempt.asking = False
         self._asked -= 1
         if self._attempts.get(attempt.job) is not attempt:
             return
         try:
-            job = one_job(result.output, self._commands.listed) if result.ok else None
-        except AnswerError:
+            job = next(iter(self._cluster.read_jobs(result.output)), None) if result.ok else None
+        except ValueError:
             job = None
         if job is not None and job.id == attempt.id:
             attempt.misses, attempt.missing_since = 0, None
             self._observe(attempt, job, now)
-        elif result.code is None or (not result.ok and self._commands.transient.search(result.text)):
-            self._patience.failed(now, result.said)
+        elif result.code is None or (not result.ok and self._cluster.transient.search(result.text)):
+            self._retry.failed(now, result.said)
         else:
             self._missed(attempt, now)
 
-    def _missed(self, attempt: CloudAttempt, now: float) -> None:
+    def _missed(self, attempt: ClusterAttempt, now: float) -> None:
         attempt.misses += 1
         since = attempt.missing_since if attempt.missing_since is not None else now
-        if attempt.misses >= _MISSES and now - since >= self._commands.settle_s and attempt.ending is None:
+        if attempt.misses >= _MISSES and now - since >= self._cluster.settle_s and attempt.ending is None:
             attempt.last_seen = None
             attempt.ending = "lost"
 
-    def _observe(self, attempt: CloudAttempt, job: CloudJob, now: float) -> None:
+    def _observe(self, attempt: ClusterAttempt, job: ClusterJob, now: float) -> None:
         """What the list says of a job whose id is known."""
-        state = self._commands.states.get(job.state)
+        state = self._cluster.states.get(job.state)
         if attempt.ending is not None and state == "cancelled":  # by us
             self._end(attempt, attempt.ending, now)
             return
@@ -173,7 +173,7 @@ class CloudWatch:
         if state is None:
             self._tell_unmapped(job.state)
         elif state == "running" and not attempt.started:
-            self._reports.append(attempt.start(self._commands.name, job.started or now))
+            self._reports.append(attempt.start(self._cluster.name, job.started or now))
         elif state in ENDINGS:
             attempt.ending = attempt.ending or state
         elif state not in ("queued", "running"):
@@ -182,18 +182,18 @@ class CloudWatch:
     def _tell_unmapped(self, state: str) -> None:
         if state not in self._unmapped:
             self._unmapped.add(state)
-            name = self._commands.name
-            text = f"{name} speaks of a state '{state}' that is in no line of [states]; such jobs are waited for"
+            name = self._cluster.name
+            text = f"{name} speaks of a state '{state}' that is not in its table of states; such jobs are waited for"
             self._reports.append(Remark(text=text))
 
-    def _end(self, attempt: CloudAttempt, state: CloudState, now: float) -> None:
+    def _end(self, attempt: ClusterAttempt, state: JobState, now: float) -> None:
         losses = self._losses.get(attempt.job, 0) + 1 if state == "lost" else 0
         self._losses[attempt.job] = losses
-        report = ended(attempt, state, self._commands.name, now, give_up=losses > _MAX_LOSSES)
+        report = ended(attempt, state, self._cluster.name, now, give_up=losses > _MAX_LOSSES)
         if not attempt.started:
             job = attempt.last_seen
             started = job.started if job is not None and job.started is not None else report.t
-            self._reports.append(attempt.start(self._commands.name, min(started, report.t)))
+            self._reports.append(attempt.start(self._cluster.name, min(started, report.t)))
         del self._attempts[attempt.job]
         self._reports.append(report)
 
@@ -201,26 +201,25 @@ class CloudWatch:
 
     def _kill(self, now: float) -> None:
         wanted = [attempt for attempt in self._attempts.values() if attempt.to_kill and now >= attempt.kill_at]
-        joined_by = self._commands.ids_joined_by
-        together = [attempt for attempt in wanted if joined_by and not attempt.kill_alone]
+        several = self._cluster.kills_together
+        together = [attempt for attempt in wanted if several and not attempt.kill_alone]
         groups = [together[at : at + _MAX_IDS_PER_KILL] for at in range(0, len(together), _MAX_IDS_PER_KILL)]
-        groups += [[attempt] for attempt in wanted if not joined_by or attempt.kill_alone]
+        groups += [[attempt] for attempt in wanted if not several or attempt.kill_alone]
         for group in groups:
-            if self._kills >= self._commands.parallel_calls:
+            if self._kills >= self._cluster.parallel_calls:
                 return
-            ids = joined_by.join(attempt.id for attempt in group)
-            argv = self._commands.kill.render({"id": group[0].id, "ids": ids})
+            argv = self._cluster.kill([attempt.id for attempt in group])
             if self._started(argv, partial(self._killed, group)):
                 self._kills += 1
                 for attempt in group:
                     attempt.killing = True
 
-    def _killed(self, group: Iterable[CloudAttempt], result: CallResult) -> None:
+    def _killed(self, group: Iterable[ClusterAttempt], result: CallResult) -> None:
         now = time.time()
         self._kills -= 1
         live = [attempt for attempt in group if self._attempts.get(attempt.job) is attempt]
-        if result.code is None or (not result.ok and self._commands.transient.search(result.text)):
-            self._patience.failed(now, result.said)
+        if result.code is None or (not result.ok and self._cluster.transient.search(result.text)):
+            self._retry.failed(now, result.said)
             for attempt in live:
                 attempt.killing = False
             return
@@ -231,15 +230,15 @@ class CloudWatch:
                 attempt.kill_alone, attempt.kill_at = True, now
             elif attempt.ending is not None:
                 self._end(attempt, attempt.ending, now)
-            elif not result.ok and not attempt.kill_told:
-                attempt.kill_told = True
+            elif not result.ok and not attempt.kill_failed:
+                attempt.kill_failed = True
                 text = f"cannot be cancelled: {result.said}; trying again every minute"
                 self._reports.append(Remark(text=text, job=attempt.job))
 
-    def _started(self, argv: tuple[str, ...], then: Callable[[CallResult], None]) -> bool:
+    def _started(self, argv: Sequence[str], then: Callable[[CallResult], None]) -> bool:
         try:
             self._calls.start(argv, then, {})
         except OSError as exc:
-            self._patience.failed(time.time(), f"cannot start '{argv[0]}': {exc.strerror}")
+            self._retry.failed(time.time(), f"cannot start '{argv[0]}': {exc.strerror}")
             return False
         return True

@@ -1,4 +1,4 @@
-"""What to do while a cloud does not answer: wait ever longer, and say so once."""
+"""While a cluster does not answer: wait ever longer, and mention it once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sf_runner.backends.base import Remark
 _LONGEST_S = 300.0
 
 
-class Patience:
+class Retry:
     """Of one kind of command. `until`: unix time before which none should be started.
 
     failing, again: what is said when it begins to fail and when it succeeds again.
@@ -18,7 +18,7 @@ class Patience:
         self._again = again
         self._first_s = first_s
         self._failures = 0
-        self._told = False
+        self._mentioned = False
         self._remarks: list[Remark] = []
         self.until = 0.0
 
@@ -35,15 +35,15 @@ class Patience:
             return
         self.until = now + min(self._first_s * 2.0 ** min(self._failures, 30), _LONGEST_S)
         self._failures += 1
-        if not self._told:
-            self._told = True
+        if not self._mentioned:
+            self._mentioned = True
             text = f"{self._failing}: {said}; submitted jobs go on, trying again ever later"
             self._remarks.append(Remark(text=text))
 
     def answered(self) -> None:
         self._failures, self.until = 0, 0.0
-        if self._told:
-            self._told = False
+        if self._mentioned:
+            self._mentioned = False
             self._remarks.append(Remark(text=self._again))
 
     def remarks(self) -> list[Remark]:

@@ -1,4 +1,4 @@
-"""Calls of a cloud's command line: processes that nobody waits for, so that the run loop never blocks."""
+"""Calls of a cluster's command line: processes that nobody waits for, so that the run loop never blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from sf_runner.backends.cloud.answers import shorten
+from sf_runner.backends.cluster.answers import shorten
 
 _POLL_S = 0.05
 """Where the kernel has no pidfds."""

@@ -13,11 +13,11 @@ from sf_runner.basics.errors import StorageError
 
 
 class IdFile:
-    """Appended to by the one runner that holds the run's lock. It also tells which ids are of another cloud."""
+    """Appended to by the one runner that holds the run's lock. It also tells which ids are of another cluster."""
 
-    def __init__(self, path: Path, cloud: str) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self._path = path
-        self._cloud = cloud
+        self._name = name
         self._ids: dict[tuple[str, int], tuple[str, str]] = {}
         self._unwritten = b""
 
@@ -38,18 +38,18 @@ class IdFile:
             self._unwritten = b"\n"
 
     def get(self, job: str, attempt: int) -> str | None:
-        cloud, job_id = self._ids.get((job, attempt), ("", ""))
-        return job_id if cloud == self._cloud else None
+        owner, job_id = self._ids.get((job, attempt), ("", ""))
+        return job_id if owner == self._name else None
 
-    def other_cloud(self, job: str, attempt: int) -> str | None:
-        """The cloud that has it, if that is another one."""
-        cloud, _ = self._ids.get((job, attempt), (self._cloud, ""))
-        return cloud if cloud != self._cloud else None
+    def other_cluster(self, job: str, attempt: int) -> str | None:
+        """The cluster that has it, if that is another one."""
+        owner, _ = self._ids.get((job, attempt), (self._name, ""))
+        return owner if owner != self._name else None
 
-    def add(self, job: str, attempt: int, job_id: str, name: str) -> None:
+    def add(self, job: str, attempt: int, job_id: str, job_name: str) -> None:
         """Remember it, on disk too unless the disk is full: then with the next one."""
-        self._ids[job, attempt] = (self._cloud, job_id)
-        line = json.dumps({"job": job, "attempt": attempt, "cloud": self._cloud, "id": job_id, "name": name})
+        self._ids[job, attempt] = (self._name, job_id)
+        line = json.dumps({"job": job, "attempt": attempt, "cloud": self._name, "id": job_id, "name": job_name})
         self._unwritten += line.encode() + b"\n"
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,9 +1,9 @@
-"""Jobs in a cloud that is driven by a command line: NVIDIA's `ngc`, or any other that a command set describes.
+"""Jobs in a cluster that is driven by a command line: NVIDIA's `ngc`, or any other that a class describes (`api.py`).
 
-Nothing here blocks: every command is a process of its own (`ngc_calls.py`) whose answer is taken when it has ended.
+Nothing here blocks: every command is a process of its own (`calls.py`) whose answer is taken when it has ended.
 One list command per interval tells the states of all jobs. A job is never submitted twice: it has a name of its own,
 and whenever nobody knows what became of a submission (a crash, an error, an answer without an id) the list is asked
-for that name, until it is certain that the cloud does not have it.
+for that name, until it is certain that the cluster does not have it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Report, StopLevel
-from sf_runner.backends.cloud.answers import AnswerError, submitted_id
-from sf_runner.backends.cloud.calls import CallResult, Calls
-from sf_runner.backends.cloud.commands import CommandSet
-from sf_runner.backends.cloud.ids import IdFile
-from sf_runner.backends.cloud.jobs import CloudAttempt, Refusal
-from sf_runner.backends.cloud.patience import Patience
-from sf_runner.backends.cloud.template import job_names
-from sf_runner.backends.cloud.watch import CloudWatch
+from sf_runner.backends.cluster.api import Cluster, SubmitRequest
+from sf_runner.backends.cluster.calls import CallResult, Calls
+from sf_runner.backends.cluster.ids import IdFile
+from sf_runner.backends.cluster.jobs import ClusterAttempt, Refusal
+from sf_runner.backends.cluster.names import job_names
+from sf_runner.backends.cluster.retry import Retry
+from sf_runner.backends.cluster.watch import ClusterWatch
 from sf_runner.basics.errors import BackendError
 from sf_runner.linux.exit_record import read_record
 from sf_runner.linux.kernel import TAG_VARIABLE
@@ -33,39 +32,38 @@ _USAGE_ERROR = 2
 """What command lines exit with when an option of theirs is wrong."""
 
 
-class NgcBackend:
-    """The `ngc` backend.
+class ClusterBackend:
+    """Runs attempts as jobs of a cluster.
 
-    render: from a launch to the command that submits it.
+    request_of: from a launch to what the cluster is asked to submit.
     since: unix time before which no job of the run was submitted.
     """
-
-    name = "ngc"
 
     def __init__(
         self,
         run_id: str,
-        commands: CommandSet,
-        render: Callable[[Launch], tuple[str, ...]],
+        cluster: Cluster,
+        request_of: Callable[[Launch], SubmitRequest],
         ids: IdFile,
         *,
         since: float,
     ) -> None:
+        self.name = cluster.name
         self._run_id = run_id
-        self._commands = commands
-        self._render = render
+        self._cluster = cluster
+        self._request_of = request_of
         self._ids = ids
-        self._calls = Calls(commands.call_timeout_s)
-        cloud = commands.name
-        self._patience = Patience(f"{cloud} takes no jobs", f"{cloud} takes jobs again", commands.retry_s)
-        self._asking = Patience(f"{cloud} cannot be asked", f"{cloud} answers again", commands.retry_s)
-        self._attempts: dict[str, CloudAttempt] = {}
+        self._calls = Calls(cluster.call_timeout_s)
+        name = cluster.name
+        self._submit_retry = Retry(f"{name} takes no jobs", f"{name} takes jobs again", cluster.retry_s)
+        self._ask_retry = Retry(f"{name} cannot be asked", f"{name} answers again", cluster.retry_s)
+        self._attempts: dict[str, ClusterAttempt] = {}
         self._reports: list[Report] = []
         self._submitting = 0
         self._left_behind_at = 0.0
         self._detached = False
-        self._watch = CloudWatch(
-            run_id, commands, self._calls, self._asking, self._attempts, self._reports, since=since
+        self._watch = ClusterWatch(
+            run_id, cluster, self._calls, self._ask_retry, self._attempts, self._reports, since=since
         )
         self._watch.on_found = self._found
         self._watch.on_absent = self._absent
@@ -78,12 +76,12 @@ class NgcBackend:
     def adopt(self, known: Sequence[Known]) -> list[Report]:
         for item in known:
             handle = item.handle
-            other = self._ids.other_cloud(item.job, item.attempt)
-            if other or (handle is not None and handle.get("cloud") != self._commands.name):
+            other = self._ids.other_cluster(item.job, item.attempt)
+            if other or (handle is not None and handle.get("cloud") != self._cluster.name):
                 self._foreign(item, handle or {"cloud": other})
                 continue
             found = str(handle["id"]) if handle is not None else self._ids.get(item.job, item.attempt)
-            self._attempts[item.job] = CloudAttempt(
+            self._attempts[item.job] = ClusterAttempt(
                 job=item.job,
                 attempt=item.attempt,
                 names=job_names(self._run_id, item.job, item.attempt),
@@ -97,18 +95,18 @@ class NgcBackend:
         return self.poll(time.time())
 
     def submit(self, launch: Launch) -> None:
-        self._attempts[launch.job] = CloudAttempt(
+        self._attempts[launch.job] = ClusterAttempt(
             job=launch.job,
             attempt=launch.attempt,
             names=job_names(self._run_id, launch.job, launch.attempt),
-            argv=self._render(launch),
+            argv=tuple(self._cluster.submit(self._request_of(launch))),
             log=launch.log,
             exit_record=launch.exit_record,
             phase="waiting",
         )
 
     def stop(self, job: str, level: StopLevel, grace_s: float) -> None:
-        """The cloud has one way to end a job; how long it leaves it is the cloud's own affair."""
+        """The cluster has one way to end a job; how long it leaves it is the cluster's own affair."""
         attempt = self._attempts.get(job)
         if attempt is None:
             return
@@ -123,7 +121,7 @@ class NgcBackend:
         self._look_for_left_behind(now)
         self._watch.poll(now)
         self._submit_more(now)
-        self._reports += [*self._patience.remarks(), *self._asking.remarks()]
+        self._reports += [*self._submit_retry.remarks(), *self._ask_retry.remarks()]
         reports = list(self._reports)
         self._reports.clear()  # in place: the watch has it too
         return reports
@@ -138,19 +136,19 @@ class NgcBackend:
         return all(attempt.phase == "known" for attempt in self._attempts.values())
 
     def certain(self) -> bool:
-        """Whether of every adopted attempt it is known if it is over: the cloud has told its state since."""
+        """Whether of every adopted attempt it is known if it is over: the cluster has told its state since."""
         return all(a.phase == "known" and a.last_seen is not None for a in self._attempts.values())
 
     def next_wake(self) -> float | None:
         now = time.time()
         times = [self._calls.next_wake(), self._watch.next_wake(now)]
-        if self._reports or self._patience.has_remarks or self._asking.has_remarks:
+        if self._reports or self._submit_retry.has_remarks or self._ask_retry.has_remarks:
             times.append(now)
         phases = {attempt.phase for attempt in self._attempts.values()}
         if "left_behind" in phases:
             times.append(self._left_behind_at)
-        if "waiting" in phases and self._submitting < self._commands.parallel_calls:
-            times.append(self._patience.until)
+        if "waiting" in phases and self._submitting < self._cluster.parallel_calls:
+            times.append(self._submit_retry.until)
         return min((t for t in times if t is not None), default=None)
 
     def close(self, *, detach: bool) -> None:
@@ -170,15 +168,15 @@ class NgcBackend:
     # ---- submitting ----------------------------------------------------------------------------------------
 
     def _submit_more(self, now: float) -> None:
-        if self._patience.waits(now):
+        if self._submit_retry.waits(now):
             return
         for attempt in list(self._attempts.values()):
-            if self._submitting >= self._commands.parallel_calls:
+            if self._submitting >= self._cluster.parallel_calls:
                 return
             if attempt.phase == "waiting":
                 self._submit_one(attempt, now)
 
-    def _submit_one(self, attempt: CloudAttempt, now: float) -> None:
+    def _submit_one(self, attempt: ClusterAttempt, now: float) -> None:
         assert attempt.argv is not None
         attempt.make_room()
         # The tag lets a later runner see that the command still runs.
@@ -194,35 +192,35 @@ class NgcBackend:
         attempt.phase = "submitting"
         self._submitting += 1
 
-    def _submitted(self, attempt: CloudAttempt, result: CallResult) -> None:
+    def _submitted(self, attempt: ClusterAttempt, result: CallResult) -> None:
         now = time.time()
         self._submitting -= 1
         attempt.phase, attempt.unsure_since, attempt.refusal = "lookup", now, None
         if result.ok:
-            self._patience.answered()
+            self._submit_retry.answered()
             try:
-                self._found(attempt, submitted_id(result.output, self._commands.submitted))
-            except AnswerError as exc:
-                error = f"{self._commands.name} took it, but its answer cannot be read: {exc}"
+                self._found(attempt, self._cluster.read_id(result.output))
+            except ValueError as exc:
+                error = f"{self._cluster.name} took it, but its answer cannot be read: {exc}"
                 attempt.refusal = Refusal(error=error, permanent=True)
         elif result.code == _USAGE_ERROR:
             self._refused(attempt, Refusal(error=self._says(result), permanent=True), now)
-        elif result.code is None or self._commands.transient.search(result.text):
-            self._patience.failed(now, result.said)
+        elif result.code is None or self._cluster.transient.search(result.text):
+            self._submit_retry.failed(now, result.said)
         else:
             attempt.refusal = Refusal(error=self._says(result), permanent=False)
 
     def _says(self, result: CallResult) -> str:
-        return f"{self._commands.name} refused it: {result.said}"
+        return f"{self._cluster.name} refused it: {result.said}"
 
-    def _found(self, attempt: CloudAttempt, job_id: str) -> None:
-        """The cloud has it; from now on the list tells of it."""
+    def _found(self, attempt: ClusterAttempt, job_id: str) -> None:
+        """The cluster has it; from now on the list tells of it."""
         attempt.phase, attempt.id, attempt.known_since = "known", job_id, time.time()
         self._ids.add(attempt.job, attempt.attempt, job_id, attempt.names[0])
-        attempt.note(f"{self._commands.name} job {job_id}, called {attempt.names[0]}")
+        attempt.note(f"{self._cluster.name} job {job_id}, called {attempt.names[0]}")
 
-    def _absent(self, attempt: CloudAttempt, now: float) -> None:
-        """It is certain that the cloud does not have it."""
+    def _absent(self, attempt: ClusterAttempt, now: float) -> None:
+        """It is certain that the cluster does not have it."""
         if attempt.stop or attempt.argv is None:
             self._over(attempt, now)
         elif attempt.refusal is not None:
@@ -230,7 +228,7 @@ class NgcBackend:
         else:
             attempt.phase = "waiting"
 
-    def _refused(self, attempt: CloudAttempt, refusal: Refusal, now: float) -> None:
+    def _refused(self, attempt: ClusterAttempt, refusal: Refusal, now: float) -> None:
         if attempt.stop:
             self._over(attempt, now)
             return
@@ -241,8 +239,8 @@ class NgcBackend:
             )
         )
 
-    def _over(self, attempt: CloudAttempt, now: float) -> None:
-        """It never ran in the cloud, or (of an earlier runner with another backend) has left its record."""
+    def _over(self, attempt: ClusterAttempt, now: float) -> None:
+        """It never ran in the cluster, or (of an earlier runner with another backend) has left its record."""
         del self._attempts[attempt.job]
         record = read_record(attempt.exit_record, attempt.attempt)
         self._reports.append(Ended(job=attempt.job, attempt=attempt.attempt, t=now, record=record))
@@ -250,7 +248,7 @@ class NgcBackend:
     # ---- what earlier runners left -------------------------------------------------------------------------
 
     def _foreign(self, item: Known, handle: Mapping[str, Any]) -> None:
-        """An attempt that another backend, or cloud, has. BackendError while it may run: it must not run twice."""
+        """An attempt that another backend, or cluster, has. BackendError while it may run: it must not run twice."""
         record = read_record(item.exit_record, item.attempt)
         local = "pid" in handle
         if record is None and (not local or is_alive(handle, boot_id())):

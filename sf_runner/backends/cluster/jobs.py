@@ -1,4 +1,4 @@
-"""What the backend of a cloud knows of each of its attempts, and what it makes of what the cloud says of them."""
+"""What the backend of a cluster knows of each of its attempts, and what it makes of what the cluster says of them."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sf_runner.backends.base import Ended, Fate, Started
-from sf_runner.backends.cloud.answers import CloudJob
-from sf_runner.backends.cloud.commands import CloudState
+from sf_runner.backends.cluster.answers import ClusterJob
+from sf_runner.backends.cluster.api import JobState
 from sf_runner.linux.exit_record import read_record, write_record
 from sf_runner.state.failures import make_cause
 from sf_runner.state.jobs import CauseKind, FailureCause
 
 Phase = Literal["waiting", "submitting", "left_behind", "lookup", "known"]
 """waiting: to be submitted. submitting: the command runs. left_behind: the command of an earlier runner may still run.
-lookup: nobody knows whether the cloud has it; its list will tell. known: its id is known."""
-ENDINGS: tuple[CloudState, ...] = ("preempted", "lost")
+lookup: nobody knows whether the cluster has it; its list will tell. known: its id is known."""
+ENDINGS: tuple[JobState, ...] = ("preempted", "lost")
 """States after which a job is submitted again, once it is certain that it does not run any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """Why it is given up if the cloud does not have it. `permanent`: trying again cannot help."""
+    """Why it is given up if the cluster does not have it. `permanent`: trying again cannot help."""
 
     error: str
     permanent: bool
 
 
 @dataclass(kw_only=True)
-class CloudAttempt:
+class ClusterAttempt:
     """One attempt. Times are unix seconds.
 
     names: those by which it can be found. argv: the command that submits it; None: an earlier runner did.
     unseen: looks in a row that found no command of an earlier runner.
     unsure_since: from then on no command is left that could still submit it.
     known_since: when its id became known; an older list need not show it.
-    refusal: None: it is submitted (again) when the cloud does not have it.
+    refusal: None: it is submitted (again) when the cluster does not have it.
     ending: it is over, but has to be killed before it may run again.
     """
 
@@ -60,23 +60,23 @@ class CloudAttempt:
     misses: int = 0
     asking: bool = False
     stop: bool = False
-    ending: CloudState | None = None
-    last_seen: CloudJob | None = None
+    ending: JobState | None = None
+    last_seen: ClusterJob | None = None
     kill_at: float = 0.0
     killing: bool = False
     kill_alone: bool = False
-    kill_told: bool = False
+    kill_failed: bool = False
 
     @property
     def to_kill(self) -> bool:
         return self.phase == "known" and not self.killing and (self.stop or self.ending is not None)
 
-    def handle(self, cloud: str) -> dict[str, Any]:
-        return {"cloud": cloud, "id": self.id, "name": self.names[0]}
+    def handle(self, cluster: str) -> dict[str, Any]:
+        return {"cloud": cluster, "id": self.id, "name": self.names[0]}
 
-    def start(self, cloud: str, t: float) -> Started:
+    def start(self, cluster: str, t: float) -> Started:
         self.started = True
-        return Started(job=self.job, attempt=self.attempt, handle=self.handle(cloud), t=t)
+        return Started(job=self.job, attempt=self.attempt, handle=self.handle(cluster), t=t)
 
     def make_room(self) -> None:
         """Its folder, where the job may see it too, without the record of an attempt of a run that was removed."""
@@ -93,21 +93,21 @@ class CloudAttempt:
             pass
 
 
-_KINDS: Mapping[CloudState, CauseKind] = {
+_KINDS: Mapping[JobState, CauseKind] = {
     "failed": "exit",
     "timeout": "timeout",
     "cancelled": "cancelled",
     "preempted": "preempted",
     "lost": "lost",
 }
-_WORDS: Mapping[CloudState, str] = {
+_WORDS: Mapping[JobState, str] = {
     "failed": "failed",
     "timeout": "ran longer than its template allows",
     "cancelled": "was ended from outside",
     "preempted": "was preempted",
     "lost": "was lost",
 }
-_FATES: Mapping[CloudState, Fate] = {
+_FATES: Mapping[JobState, Fate] = {
     "failed": "failed",
     "timeout": "failed",
     "cancelled": "cancelled",
@@ -116,32 +116,32 @@ _FATES: Mapping[CloudState, Fate] = {
 }
 
 
-def ended(attempt: CloudAttempt, state: CloudState, cloud: str, now: float, *, give_up: bool = False) -> Ended:
+def ended(attempt: ClusterAttempt, state: JobState, cluster: str, now: float, *, give_up: bool = False) -> Ended:
     """The report of its end; its record is on disk afterwards. `give_up`: it is not worth another try.
 
     The record that the job itself wrote (where its results folder is this one) says best how it succeeded or failed.
     """
     job = attempt.last_seen
     own = read_record(attempt.exit_record, attempt.attempt)
-    record: Mapping[str, Any] = own if own is not None else _record(attempt, state, cloud, now)
+    record: Mapping[str, Any] = own if own is not None else _record(attempt, state, cluster, now)
     t = job.ended if job is not None and job.ended is not None else now
     fate: Fate | None = None
     cause: FailureCause | None = None
     if not attempt.stop and state in _FATES and not (own is not None and state == "failed"):
-        fate, cause = "failed" if give_up else _FATES[state], _cause(state, job, cloud)
+        fate, cause = "failed" if give_up else _FATES[state], _cause(state, job, cluster)
     if own is None:
-        attempt.note(f"{cloud}: {_told(job, state)}")
+        attempt.note(f"{cluster}: {_words(job, state)}")
         with contextlib.suppress(OSError):
             write_record(attempt.exit_record, record)
     return Ended(job=attempt.job, attempt=attempt.attempt, t=t, record=record, fate=fate, cause=cause)
 
 
-def _record(attempt: CloudAttempt, state: CloudState, cloud: str, now: float) -> dict[str, Any]:
+def _record(attempt: ClusterAttempt, state: JobState, cluster: str, now: float) -> dict[str, Any]:
     job = attempt.last_seen
     code = job.exit_code if job is not None else None
     if state == "succeeded":
         code = 0
-    elif code == 0:  # clouds say 0 where they know nothing
+    elif code == 0:  # some say 0 where they know nothing
         code = None
     killed = attempt.stop and state != "succeeded"
     return {
@@ -151,19 +151,19 @@ def _record(attempt: CloudAttempt, state: CloudState, cloud: str, now: float) ->
         "signal": int(signal.SIGTERM) if killed else None,
         "started": job.started if job is not None else None,
         "ended": job.ended if job is not None and job.ended is not None else round(now, 3),
-        "cloud": cloud,
+        "cloud": cluster,
         "id": attempt.id,
         "state": job.state if job is not None else "",
     }
 
 
-def _cause(state: CloudState, job: CloudJob | None, cloud: str) -> FailureCause:
+def _cause(state: JobState, job: ClusterJob | None, cluster: str) -> FailureCause:
     code = f", exit code {job.exit_code}" if job is not None and job.exit_code else ""
-    summary = f"{_WORDS[state]} ({cloud}: {_told(job, state)}{code})"
+    summary = f"{_WORDS[state]} ({cluster}: {_words(job, state)}{code})"
     return make_cause(_KINDS[state], summary, f"{state}|{job.state if job is not None else ''}{code}")
 
 
-def _told(job: CloudJob | None, state: CloudState) -> str:
+def _words(job: ClusterJob | None, state: JobState) -> str:
     if job is None:
         return "it is not in the list any more" if state == "lost" else state
     return f"{job.state}: {job.details}" if job.details else job.state

@@ -1,4 +1,4 @@
-"""The job template of a cloud that is driven by its command line: parsed once, rendered for every attempt. Pure.
+"""The job template of NGC: parsed once, rendered for every attempt. Pure.
 
 A template is one command as a person would type it. It is taken apart with the quoting rules of a POSIX shell, but no
 shell ever sees it and nothing in it is expanded; the placeholders are filled in afterwards, into single arguments. So
@@ -13,11 +13,11 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sf_runner.basics.digest import digest
+from sf_runner.backends.cluster.api import SubmitRequest
 from sf_runner.basics.errors import UsageError, did_you_mean
 
 NAMES = ("name", "dns_name")
-"""Placeholders by which a job is found again in the cloud's list."""
+"""Placeholders by which a job is found again in the cluster's list."""
 COMMANDS = (
     "experiment_cmd",
     "experiment_cmd_quoted",
@@ -32,13 +32,8 @@ _PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 _OPERATORS = "|&;<>()"
 _BLANKS = " \t\r\n"
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
-_UNSAFE_DNS = re.compile(r"[^a-z0-9]+")
 _IN_DOUBLE_QUOTES = re.compile(r'[\\"$`]')
 _LINE_BREAK = re.compile(r"\\[ \t]*\n")
-MAX_NAME_CHARS = 63
-"""What every cloud accepts (a DNS label)."""
-_HASH_CHARS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,42 +205,25 @@ def check_job_template(template: Template) -> None:
         )
     if not template.holes.intersection(NAMES):
         raise UsageError(
-            f"{template.source} has no {{{{ name }}}}; put it where the cloud takes the job's name "
+            f"{template.source} has no {{{{ name }}}}; put it where the cluster takes the job's name "
             "(--name): a job is found again by it"
         )
 
 
-def run_prefix(run_id: str) -> str:
-    """How the names of all jobs of a run begin; equal in `name` and `dns_name`."""
-    return "sf" + "".join(char for char in run_id.lower() if char.isalnum())[:_HASH_CHARS]
-
-
-def job_names(run_id: str, job: str, attempt: int) -> tuple[str, str]:
-    """(name, dns_name) of an attempt: unique to it, at most 63 characters. The first is of letters, digits, `_.-`, the
-    second a DNS label: small letters, digits and `-`."""
-    prefix, own = run_prefix(run_id), digest((run_id, job, str(attempt)), size=_HASH_CHARS // 2)
-    middle = job.rpartition("/")[2]
-    room = MAX_NAME_CHARS - len(prefix) - len(own) - 2
-    readable = _UNSAFE.sub("-", middle)[:room].strip("-.") or "job"
-    dns = _UNSAFE_DNS.sub("-", middle.lower())[:room].strip("-") or "job"
-    return f"{prefix}-{readable}-{own}", f"{prefix}-{dns}-{own}"
-
-
-def job_values(*, run_id: str, run_name: str, job: str, attempt: int, command: Sequence[str]) -> dict[str, str]:
-    """What the placeholders of a job template stand for. `command`: the words to be run in the cloud."""
-    name, dns_name = job_names(run_id, job, attempt)
-    text = shlex.join(command)
+def job_values(job: SubmitRequest) -> dict[str, str]:
+    """What the placeholders of a job template stand for."""
+    text = job.command
     return {
-        "name": name,
-        "dns_name": dns_name,
+        "name": job.name,
+        "dns_name": job.dns_name,
         "experiment_cmd": text,
         "experiment_cmd_quoted": shlex.quote(text),
         "experiment_cmd_in_double_quotes": _IN_DOUBLE_QUOTES.sub(r"\\\g<0>", text),
         "experiment_cmd_in_single_quotes": text.replace("'", "'\"'\"'"),
         "experiment_cmd_json": json.dumps(text),
-        "run": run_name,
-        "job": job,
-        "experiment": job.rpartition("/")[2],
-        "attempt": str(attempt),
-        "run_prefix": run_prefix(run_id),
+        "run": job.run,
+        "job": job.job,
+        "experiment": job.job.rpartition("/")[2],
+        "attempt": str(job.attempt),
+        "run_prefix": job.run_prefix,
     }

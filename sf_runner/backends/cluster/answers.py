@@ -1,4 +1,4 @@
-"""What a cloud's commands print, read as their command set says. Pure."""
+"""Reads what the commands of a cluster print. Pure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sf_runner.backends.cloud.commands import FIELDS, Answer
 from sf_runner.basics.errors import one_line
 
 _SHOWN_CHARS = 160
+_FIELDS = ("id", "name", "state", "details", "exit_code", "started", "ended")
 
 
 class AnswerError(ValueError):
-    """An answer that is not what the command set says; the text is for people."""
+    """An answer that cannot be read; the text is for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CloudJob:
-    """One job as its cloud tells of it. `started` and `ended`: unix seconds; None where it does not say."""
+class ClusterJob:
+    """One job as its cluster tells of it. `started` and `ended`: unix seconds; None where it does not say."""
 
     id: str
     name: str
@@ -31,39 +31,30 @@ class CloudJob:
     ended: float | None = None
 
 
-def submitted_id(text: str, answer: Answer) -> str:
-    """The id in the answer to a submission. AnswerError when there is none."""
-    if answer.regex is not None:
-        match = answer.regex.search(text)
-        found = match["id"] if match else None
-    else:
-        found = look_up(_json(text), answer.paths["id"])
+def json_id(text: str, path: str) -> str:
+    """The id at `path` (`a.b.0`) of the JSON that a submission printed. AnswerError when there is none."""
+    found = look_up(_json(text), path)
     if found is None or isinstance(found, dict | list | bool) or not str(found).strip():
         raise AnswerError(f"it holds no job id: {shorten(text) or 'nothing was printed'}")
     return str(found).strip()
 
 
-def listed_jobs(text: str, answer: Answer) -> list[CloudJob]:
-    """The jobs in an answer of the list command (or of that for one job). AnswerError when it is no such answer."""
-    if answer.regex is not None:
-        matches = (match.groupdict() for match in answer.regex.finditer(text))
-        return [job for fields in matches if (job := _job(fields)) is not None]
+def json_jobs(text: str, *, jobs: str = "", **paths: str) -> list[ClusterJob]:
+    """The jobs in printed JSON. AnswerError when it is no list of jobs.
+
+    jobs: path (`a.b.0`) of the list; empty: the whole answer, which may also be a single job.
+    paths: where each job has the fields of `ClusterJob`; times in ISO 8601, or seconds or milliseconds since 1970.
+    """
     body = _json(text) if text.strip() else []
-    found = look_up(body, answer.jobs) if answer.jobs else body
+    found = look_up(body, jobs) if jobs else body
     if isinstance(found, dict):
         found = [found]
-    elif found is None and answer.jobs:
+    elif found is None and jobs:
         found = []
     if not isinstance(found, list):
         raise AnswerError(f"it is no list of jobs: {shorten(text)}")
-    jobs = (_job({name: look_up(entry, path) for name, path in answer.paths.items()}) for entry in found)
-    return [job for job in jobs if job is not None]
-
-
-def one_job(text: str, answer: Answer) -> CloudJob | None:
-    """The job in an answer to the question for a single one; None when the answer tells of none."""
-    jobs = listed_jobs(text, Answer(paths=answer.paths, regex=answer.regex))
-    return jobs[0] if jobs else None
+    read = (_job({name: look_up(entry, path) for name, path in paths.items()}) for entry in found)
+    return [job for job in read if job is not None]
 
 
 def look_up(value: Any, path: str) -> Any:
@@ -107,12 +98,12 @@ def _line_starts(text: str) -> Iterator[int]:
         at += len(line)
 
 
-def _job(fields: Mapping[str, Any]) -> CloudJob | None:
+def _job(fields: Mapping[str, Any]) -> ClusterJob | None:
     """None for an entry without an id or a state: it is no job."""
-    texts = {name: "" if fields.get(name) is None else str(fields[name]).strip() for name in FIELDS}
+    texts = {name: "" if fields.get(name) is None else str(fields[name]).strip() for name in _FIELDS}
     if not texts["id"] or not texts["state"]:
         return None
-    return CloudJob(
+    return ClusterJob(
         id=texts["id"],
         name=texts["name"],
         state=texts["state"],
