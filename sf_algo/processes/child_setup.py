@@ -1,4 +1,4 @@
-"""A child process of the trainer: its place on the machine, and its end when the main process is gone."""
+"""What a child process of the trainer does for itself: signals, niceness, cores, and its end with the main process."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ _SINGLE_THREAD_VARIABLES = (
 
 
 def single_thread_environment() -> dict[str, str]:
-    """Environment variables that keep numerical libraries to one thread; to be set before they load."""
+    """Environment variables that keep numerical libraries to one thread. Set them before these libraries load."""
     return dict.fromkeys(_SINGLE_THREAD_VARIABLES, "1")
 
 
 def prepare_process(
     *, inherited_fds: Iterable[int], trace_fd: int, niceness: int = 0, cores: Sequence[int] = ()
 ) -> None:
-    """Process group, signals, stack traces, niceness (added to the parent's) and cores (none: any) of this
-    process. Ctrl-C is the main process's business."""
+    """Give this process a group of its own, ignore Ctrl-C (the main process handles it), and set up stack traces.
+
+    inherited_fds: descriptors that programs started from here must not inherit. trace_fd: where stack traces go.
+    niceness: added to that of the parent. cores: CPUs to run on; empty: any.
+    """
     with suppress(OSError):
         os.setpgid(0, 0)
     for fd in inherited_fds:
@@ -54,12 +57,13 @@ def prepare_process(
 
 
 def let_wakers_finish() -> None:
-    """From now on this process, and what it starts, waits its turn when it is woken: it does not interrupt the waker.
+    """Schedule this process, and what it starts, as batch work: when woken, it does not interrupt the process that woke
+    it.
 
-    A game engine and its worker share a core and call each other by a condition variable, which wakes the one that
-    waits while the caller still holds the lock. One that interrupts the caller there runs into the lock and has to
-    sleep again: four switches for every tic of a game instead of two, 3 % of all the processor time of a training
-    (docs/performance.md). Where somebody chose how we are scheduled (`chrt --idle 0`), that stays.
+    A game engine and its worker share a core and call each other through a condition variable. The caller still holds
+    its lock when it wakes the other process. If that process interrupts the caller, it runs into the lock and sleeps
+    again: four switches for every tic of a game instead of two, 3 % of all processor time of a training
+    (docs/performance.md). A scheduling policy that somebody chose (`chrt --idle 0`) stays.
     """
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):
@@ -75,7 +79,7 @@ def name_process(name: str) -> None:
 
 @contextmanager
 def sigint_blocked() -> Iterator[None]:
-    """A child that starts now is deaf to Ctrl-C until it has left our process group."""
+    """Block SIGINT meanwhile: a child started now does not get Ctrl-C before it has left our process group."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -85,10 +89,10 @@ def sigint_blocked() -> Iterator[None]:
 
 @contextmanager
 def dying_with_parent(lifeline_fd: int, clean_up: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Meanwhile a thread ends this process, and all that it has started, when the main process is gone.
+    """Meanwhile, end this process and all that it has started as soon as the main process is gone.
 
-    The end of file on the lifeline tells it, whatever way the main process died. Engines that environments started
-    would go on for ever without us, so they are killed, too; `clean_up` runs before and after that.
+    A thread waits for the end of file on `lifeline_fd`, which comes however the main process died. Game engines would
+    go on for ever, so they are killed, too. `clean_up` runs before and after that.
     """
 
     def watch() -> None:
@@ -105,15 +109,16 @@ def dying_with_parent(lifeline_fd: int, clean_up: Callable[[], object] = lambda:
         patience_s = _BROKEN_PIPE_PATIENCE_S
         raise
     finally:
-        # Who ended now, because the main process or an engine is gone, would end the thread before it has cleaned up.
+        # If this process ended now, its thread would end before it has cleaned up.
         if select.select([lifeline_fd], [], [], patience_s)[0]:
             thread.join()
 
 
 def end_process_tree(clean_up: Callable[[], object]) -> None:
-    """Kills every descendant, cleans up, then kills the own process group. Does not return.
+    """Kill all descendants, call `clean_up`, then kill the own process group. Does not return.
 
-    Cleans up before it kills, too: a library whose engine is killed while it starts may crash and take us along.
+    `clean_up` is also called before anything is killed: a library whose engine is killed during its start may crash
+    this process.
     """
     for _ in range(2):  # another thread may have noticed the first deaths and started an engine anew
         with suppress(Exception):  # nothing may keep us from ending

@@ -1,7 +1,7 @@
-"""Being the parent of jobs: start them, reap them, end what they leave behind, write their exit records.
+"""The parent of jobs: starts them, reaps them, ends what they leave behind, writes their exit records.
 
-It decides nothing and needs nothing but the standard library, so that a wrapper on another machine can use it too.
-With the process made a child subreaper, whatever a job leaves behind, daemons included, becomes its child and is found.
+It decides nothing and needs only the standard library, so that the wrapper on a node of Slurm can use it, too. Make the
+process a child subreaper: then whatever a job leaves behind, daemons included, becomes its child and is found.
 
 If this process is killed, no outcome is lost: a job stays a zombie until its exit record is written, and the process
 that its children go to reads in shared memory (`job_table.py`) which job each of them is.
@@ -80,8 +80,9 @@ class _Job:
 
 
 class JobParent:
-    """Children in this process's own session (a helper it started itself) and those in `spared` are none of its
-    business; they are neither reaped nor ended. Every other child is a job or something that a job left behind.
+    """Every child is taken for a job or for something that a job left behind, and reaped or ended accordingly.
+
+    Exceptions: children in this process's own session (started for other purposes), and those in `spared`.
 
     table: where the process that our children go to will look for them if this process is killed.
     predecessors: tables of processes whose children come to this process when they are killed; may grow.
@@ -210,7 +211,7 @@ class JobParent:
             spared = self._is_spared(child.pid)
             self._undecided = not (spared or self.inherit())
             if spared or self._undecided:
-                # It hides the others from us until it is reaped; so they are asked one by one.
+                # The kernel shows this one first until it is reaped, so the jobs are asked one by one.
                 for pid, job in list(self._jobs.items()):
                     if (child := self._watch.ended(pid)) is not None:
                         ended.append(self._reap_job(job, child))
@@ -222,7 +223,7 @@ class JobParent:
         return ended
 
     def _reap_hidden(self) -> None:
-        """What jobs left behind and has ended: as long as it is a zombie, its job's process group lives."""
+        """Reap leftovers that have ended: as long as one is a zombie, the process group of its job lives."""
         for pid in self.others():
             if self._is_spared(pid) or self._watch.ended(pid) is None:
                 continue
@@ -230,7 +231,7 @@ class JobParent:
                 reap(pid)
 
     def _reap_job(self, job: _Job, child: EndedChild) -> _Job:
-        """The record first: as long as the job is a zombie, its outcome can be had again."""
+        """Write the record, then reap: as long as the job is a zombie, its outcome can be read again."""
         job.record = exit_record(job.note.attempt, job.note.started, child)
         self._write(job.note.exit_record, job.record)
         reap(job.pid)
@@ -278,8 +279,8 @@ class JobParent:
             return tag == job.note.tag
         if session_of(pid) == job.pid or writes_to(pid, job.note.log):
             return True
-        # It cleared its environment (or is a job of a runner that ran as a job), left the session and closed the log:
-        # it goes with the last job.
+        # A process that cleared its environment, left the session and closed the log cannot be attributed to a job: it
+        # is ended with the last one.
         if not self._takes_untagged or self._jobs or len(self._ending) > 1:
             return False
         return self.inherit() and pid not in self._jobs
