@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+from sf_runner.basics.backoff import doubled
 from sf_runner.slots.placement import Placement
 from sf_runner.slots.table import NoRoom, Placed, SlotRequest, SlotTable
 from sf_runner.state.events import AttemptEnded
@@ -128,7 +129,7 @@ def _held(state: RunState, policy: Policy, memory: LaunchMemory, now: float) -> 
     if now < memory.last_start + policy.pause_between_s:
         return Hold(why="pause", until=memory.last_start + policy.pause_between_s)
     if state.start_failures:
-        until = min(state.start_failed_at, now) + _doubled(1.0, state.start_failures - 1, _MAX_START_PAUSE_S)
+        until = min(state.start_failed_at, now) + doubled(1.0, state.start_failures - 1, _MAX_START_PAUSE_S)
         if now < until:
             return Hold(why="cannot_start", until=until)
     return None
@@ -144,10 +145,6 @@ def _place(table: SlotTable, request: SlotRequest, job: JobRecord) -> Placed | N
         # What was learned on a larger machine must not keep it from ever running on this one.
         return table.place(replace(request, roomier_than_mb=roomier))
     return placed
-
-
-def _doubled(first_s: float, times: int, limit_s: float) -> float:
-    return min(first_s * 2.0 ** min(times, 30), limit_s)
 
 
 def judge(
@@ -189,9 +186,9 @@ def judge(
         verdict = _retry_or_fail(record, cause, policy, permanent)
     delay_s = 0.0
     if verdict == "retry":
-        delay_s = _doubled(policy.retry_delay_s, record.failures, _MAX_RETRY_DELAY_S)
+        delay_s = doubled(policy.retry_delay_s, record.failures, _MAX_RETRY_DELAY_S)
     elif verdict == "requeue" and cause is not None and cause.kind == "spawn":
-        delay_s = _doubled(1.0, record.start_failures, _MAX_RETRY_DELAY_S)
+        delay_s = doubled(1.0, record.start_failures, _MAX_RETRY_DELAY_S)
     usage = exit_record or {}
     return AttemptEnded(
         t=t,

@@ -54,7 +54,7 @@ class GpuProbe:
         self._asked_at: float | None = None
         self._last: GpuSnapshot | None = None
         self._last_asked_at = 0.0
-        self._told_hung = False
+        self._said_hung = False
 
     def snapshot(self) -> GpuSnapshot:
         """The newest answer of the driver."""
@@ -69,8 +69,8 @@ class GpuProbe:
         assert self._asked_at is not None, "an answer without a question"
         self._last_asked_at, self._asked_at = self._asked_at, None
         self._last = replace(answer, warnings=())
-        if self._told_hung:
-            self._told_hung = False
+        if self._said_hung:
+            self._said_hung = False
             back = GpuWarning(kind="back", message="The NVIDIA driver answers again.")
             answer = replace(answer, warnings=(*answer.warnings, back))
         return replace(answer, age_s=self._clock() - self._last_asked_at)
@@ -99,8 +99,8 @@ class GpuProbe:
         assert self._asked_at is not None
         waited_s = self._clock() - self._asked_at
         warnings: tuple[GpuWarning, ...] = ()
-        if not self._told_hung and (waited_s >= _HUNG_S or self._last is None):
-            self._told_hung = True
+        if not self._said_hung and (waited_s >= _HUNG_S or self._last is None):
+            self._said_hung = True
             text = (
                 f"The NVIDIA driver has not answered for {waited_s:.0f} s (a hung GPU? see `dmesg`): "
                 "nothing new is known about the GPUs."

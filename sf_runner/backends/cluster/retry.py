@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sf_runner.backends.base import Remark
+from sf_runner.basics.backoff import doubled
 
 _LONGEST_S = 300.0
 
@@ -33,7 +34,7 @@ class Retry:
         """A command failed in a way that should pass. Those that ran side by side count as one."""
         if now < self.until:
             return
-        self.until = now + min(self._first_s * 2.0 ** min(self._failures, 30), _LONGEST_S)
+        self.until = now + doubled(self._first_s, self._failures, _LONGEST_S)
         self._failures += 1
         if not self._mentioned:
             self._mentioned = True

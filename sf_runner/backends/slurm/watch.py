@@ -15,6 +15,7 @@ from sf_runner.backends.slurm.output import last_words
 from sf_runner.backends.slurm.packing import throttles
 from sf_runner.backends.slurm.states import STUCK_REASONS, meaning
 from sf_runner.backends.slurm.task_records import read_history
+from sf_runner.basics.backoff import doubled
 from sf_runner.linux.exit_record import read_record
 
 _SOONEST_S = 0.5
@@ -127,7 +128,7 @@ class Watch:
 
     def _is_down(self, answer: Any, now: float) -> None:
         self._down += 1
-        self._next_ask = now + min(_DOWN_MAX_S, max(self._poll_s, _SOON_S) * 2.0 ** min(self._down - 1, 6))
+        self._next_ask = now + doubled(max(self._poll_s, _SOON_S), self._down - 1, _DOWN_MAX_S)
         if self._down == 1:
             why = str(answer) if isinstance(answer, SlurmDownError) else repr(answer)
             text = f"Slurm does not answer ({why}); experiments go on, it is asked again ever more seldom"
