@@ -21,7 +21,7 @@ TEXTS = [
     path
     for pattern in ("*.py", "*.c", "*.md", "*.toml", "*.sh", "*.txt", "*.yml", "*.yaml", "*.cfg")
     for path in sorted(ROOT.rglob(pattern))
-    if not {".venv", ".git", "build", "train_dir"} & set(path.relative_to(ROOT).parts)
+    if not {".venv", "venv", ".git", "build", "train_dir"} & set(path.relative_to(ROOT).parts)
 ]
 
 
