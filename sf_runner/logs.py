@@ -106,8 +106,16 @@ def _follow(follower: JournalFollower, paths: RunPaths, job: str, attempt: int |
     file: BinaryIO | None = None
     while True:
         # Looked at before the log is read: what an ended attempt wrote is there by then.
-        follower.events()
-        record = follower.state.jobs[job]
+        if follower.events_or_anew():  # the run was removed and begun anew
+            if file is not None:
+                file.close()
+            file, tail, shown = None, None, attempt or 1
+        record = follower.state.jobs.get(job)
+        if record is None:
+            if not is_held(paths):
+                raise UsageError(f"'{job}' is not in the run any more: it was begun anew without it")
+            time.sleep(_POLL_S)
+            continue
         over = record.attempts > shown or not isinstance(record.state, ACTIVE)
         waits = isinstance(record.state, Waiting) and (record.attempts < shown or attempt is None)
         log = paths.job(job).attempt_log(shown)

@@ -10,9 +10,14 @@ from typing import BinaryIO
 
 def read_tail(file: BinaryIO, max_bytes: int) -> bytes:
     """The last `max_bytes` bytes of an open file, all of a shorter one. Does not move its position."""
+    return read_tail_from(file, max_bytes)[0]
+
+
+def read_tail_from(file: BinaryIO, max_bytes: int) -> tuple[bytes, int]:
+    """The same, and at which byte of the file it begins."""
     size = os.fstat(file.fileno()).st_size
     start = max(0, size - max_bytes)
-    return os.pread(file.fileno(), size - start, start)
+    return os.pread(file.fileno(), size - start, start), start
 
 
 def tail_text(path: Path, max_bytes: int) -> str:

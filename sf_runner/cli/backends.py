@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sf_runner.backends.base import Backend
-from sf_runner.basics.errors import UsageError, did_you_mean, one_line
+from sf_runner.basics.errors import UsageError, closest, did_you_mean, one_line
 from sf_runner.cli.kind import BackendKind
 from sf_runner.cli.options import BACKENDS
 
@@ -40,6 +40,7 @@ def kind_of(name: str) -> BackendKind:
 def _plugged_in(name: str) -> BackendKind:
     """A user's class: a `Cluster`, or a whole `Backend`."""
     from sf_runner.backends.cluster.api import REQUIRED, Cluster
+    from sf_runner.backends.cluster.checked import states_fault
     from sf_runner.cli.cluster_kind import ClusterKind
     from sf_runner.cli.plugin_kind import PluginKind
 
@@ -47,9 +48,16 @@ def _plugged_in(name: str) -> BackendKind:
     if issubclass(cls, Cluster):
         missing = [method for method in REQUIRED if getattr(cls, method) is getattr(Cluster, method)]
         _refuse_missing(name, missing, "a Cluster")
-        return ClusterKind(name, _make(name, cls), f"{cls.__name__}.submit")
+        cluster = _make(name, cls)
+        if fault := states_fault(cluster.states):
+            raise UsageError(f"--runner={name}: {cls.__name__}.states: {fault}")
+        return ClusterKind(name, cluster, f"{cls.__name__}.submit")
     required = [method for method, _ in inspect.getmembers(Backend, inspect.isfunction) if not method.startswith("_")]
     _refuse_missing(name, [method for method in required if not hasattr(cls, method)], "a Backend")
+    try:
+        inspect.signature(cls).bind("run_id")
+    except (TypeError, ValueError) as exc:
+        raise UsageError(f"--runner={name}: {cls.__name__}(run_id) cannot be called: {exc}") from exc
     return PluginKind(name, cls)
 
 
@@ -59,9 +67,12 @@ def _load_class(name: str) -> type[Any]:
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except Exception as exc:  # whatever the user's module does
+    except (Exception, SystemExit) as exc:  # whatever the user's module does
         what = one_line(f"{type(exc).__name__}: {exc}")
-        raise UsageError(f"--runner={name}: module '{module_name}' cannot be imported: {what}") from exc
+        here = [path.stem for path in Path.cwd().glob("*.py")] if isinstance(exc, ModuleNotFoundError) else []
+        nearest = closest(module_name, here)
+        hint = f". Did you mean '{nearest}'?" if nearest else ""
+        raise UsageError(f"--runner={name}: module '{module_name}' cannot be imported: {what}{hint}") from exc
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
@@ -81,7 +92,7 @@ def _refuse_missing(name: str, missing: list[str], what: str) -> None:
 def _make(name: str, cls: type[Any]) -> Any:
     try:
         return cls()
-    except Exception as exc:  # whatever the user's class does
+    except (Exception, SystemExit) as exc:  # whatever the user's class does
         raise UsageError(
             f"--runner={name}: {cls.__name__}() failed: {one_line(f'{type(exc).__name__}: {exc}')}"
         ) from exc

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sf_runner.backends.base import Launch
+from sf_runner.backends.cluster.answers import AnswerError
 from sf_runner.backends.cluster.api import Cluster, SubmitRequest
 from sf_runner.backends.cluster.backend import ClusterBackend
+from sf_runner.backends.cluster.checked import CheckedCluster
 from sf_runner.backends.cluster.ids import IdFile
 from sf_runner.basics.errors import UsageError
 from sf_runner.basics.paths import RunPaths, attempt_files
@@ -53,7 +55,11 @@ class ClusterKind:
                 raise UsageError(f"--{name} is about this machine; what a job gets is said in {self._said_in}")
         cluster = self.cluster(options)
         if not (options.dry_run or options.print_only):
-            self.check_programs(cluster, [*cluster.list("sf", 1)][:1], [*cluster.kill(["1"])][:1])
+            checked = CheckedCluster(cluster)
+            try:
+                self.check_programs(cluster, checked.list("sf", 1), checked.kill(["1"]))
+            except AnswerError as exc:
+                raise UsageError(f"--runner={self.name}: {exc}; see docs/backends.md") from exc
 
     def check_programs(self, cluster: Cluster, *commands: Sequence[str]) -> None:
         """UsageError when the program of a command is not installed."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sf_runner.backends.base import Backend, Launch
-from sf_runner.basics.errors import UsageError
+from sf_runner.basics.errors import UsageError, one_line
 from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.kind import BackendContext
 from sf_runner.cli.options import RunOptions
@@ -38,11 +38,17 @@ class PluginKind:
         return slot_requests(plan)
 
     def make(self, context: BackendContext) -> Backend:
-        backend: Backend = self._cls(context.state.run_id)
-        return backend
+        return self._make(context.state.run_id)
 
     def reopen(self, paths: RunPaths, state: RunState) -> Backend:
-        backend: Backend = self._cls(state.run_id)
+        return self._make(state.run_id)
+
+    def _make(self, run_id: str) -> Backend:
+        try:
+            backend: Backend = self._cls(run_id)
+        except Exception as exc:  # whatever the user's class does
+            what = one_line(f"{type(exc).__name__}: {exc}")
+            raise UsageError(f"--runner={self.name}: {self._cls.__name__}(run_id) failed: {what}") from exc
         return backend
 
     def preview(self, context: BackendContext, launches: Sequence[Launch]) -> Iterator[tuple[str, str]]:

@@ -35,6 +35,13 @@ class JournalFollower:
             raise StorageError(self.trouble)
         return events
 
+    def events_or_anew(self) -> bool:
+        """As `events`; whether `state` was begun anew, because the journal was replaced by another one."""
+        _, replaced = self.poll()
+        if self.trouble:
+            raise StorageError(self.trouble)
+        return replaced
+
     def poll(self) -> tuple[list[Event], bool]:
         """(new events, already folded into `state`; whether `state` was begun anew). Sets `trouble`.
 

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sf_runner.basics.tail import read_tail
+from sf_runner.basics.tail import read_tail_from
 from sf_runner.tui.text import clean
 
 _BLOCK = 1 << 16
@@ -58,10 +58,9 @@ def tail_lines(path: Path, number: int) -> list[str]:
     try:
         with path.open("rb") as file:
             while True:
-                data = read_tail(file, want)
-                whole = len(data) < want
-                lines = _split(data, torn=not whole)
-                if len(lines) >= number or whole or want >= _MAX_BACK:
+                data, start = read_tail_from(file, want)
+                lines = _split(data, torn=start > 0)
+                if len(lines) >= number or start == 0 or want >= _MAX_BACK:
                     break
                 want *= 4
     except OSError:

@@ -227,3 +227,23 @@ def test_nobody_is_left_to_follow(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 def test_nothing_to_follow(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     message = error(run, capsys, "0", "--follow")
     assert "'job_/00_job_see_0' has no log of attempt 1, and no runner is at work on it" in message
+
+
+def test_following_survives_a_run_that_is_begun_anew(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.start()
+    run.log("old\n")
+    follower = Follower(run, monkeypatch, "0", "-f")
+    assert follower.step() == "old\n"
+    text = run.paths.journal.read_text()
+    draft = run.paths.journal.with_name("draft")
+    draft.write_text(text.splitlines(keepends=True)[0])  # its jobs are not planned yet
+    draft.replace(run.paths.journal)
+    follower.step()
+    draft.write_text(text)
+    draft.replace(run.paths.journal)
+    run.journal, _ = Journal.open(run.paths.journal, "study")
+    run.log("new\n")
+    follower.step()
+    follower.step()
+    run.end("succeeded")
+    assert "new\n" in follower.end()

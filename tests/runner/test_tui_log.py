@@ -123,3 +123,11 @@ def test_the_tail_is_read_again_only_when_the_file_changed(tmp_path: Path, monke
     assert len(calls) == 1
     path.write_text("three\n")
     assert tail.read(path, 5).lines == ("three",)
+
+
+def test_a_file_as_long_as_what_is_read_keeps_its_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for size in (4096, 1 << 20):
+        path.write_bytes(b"first\n" + b"x" * (size - 13) + b"\nthird\n")
+        assert path.stat().st_size == size
+        assert tail_lines(path, 8)[0] == "first"

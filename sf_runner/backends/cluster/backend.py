@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Report, StopLevel
+from sf_runner.backends.cluster.answers import AnswerError
 from sf_runner.backends.cluster.api import Cluster, SubmitRequest
 from sf_runner.backends.cluster.calls import CallResult, Calls
+from sf_runner.backends.cluster.checked import CheckedCluster
 from sf_runner.backends.cluster.ids import IdFile
 from sf_runner.backends.cluster.jobs import ClusterAttempt, Refusal
 from sf_runner.backends.cluster.names import job_names
@@ -48,9 +50,10 @@ class ClusterBackend:
         *,
         since: float,
     ) -> None:
+        checked = CheckedCluster(cluster)
         self.name = cluster.name
         self._run_id = run_id
-        self._cluster = cluster
+        self._cluster = checked
         self._request_of = request_of
         self._ids = ids
         self._calls = Calls(cluster.call_timeout_s)
@@ -63,7 +66,7 @@ class ClusterBackend:
         self._left_behind_at = 0.0
         self._detached = False
         self._watch = ClusterWatch(
-            run_id, cluster, self._calls, self._ask_retry, self._attempts, self._reports, since=since
+            run_id, checked, self._calls, self._ask_retry, self._attempts, self._reports, since=since
         )
         self._watch.on_found = self._found
         self._watch.on_absent = self._absent
@@ -95,11 +98,19 @@ class ClusterBackend:
         return self.poll(time.time())
 
     def submit(self, launch: Launch) -> None:
+        try:
+            argv = self._cluster.submit(self._request_of(launch))
+        except AnswerError as exc:  # it would fail in the same way again
+            error = f"cannot submit it: {exc}"
+            self._reports.append(
+                NotStarted(job=launch.job, attempt=launch.attempt, t=time.time(), error=error, permanent=True)
+            )
+            return
         self._attempts[launch.job] = ClusterAttempt(
             job=launch.job,
             attempt=launch.attempt,
             names=job_names(self._run_id, launch.job, launch.attempt),
-            argv=tuple(self._cluster.submit(self._request_of(launch))),
+            argv=argv,
             log=launch.log,
             exit_record=launch.exit_record,
             phase="waiting",
@@ -200,7 +211,7 @@ class ClusterBackend:
             self._submit_retry.answered()
             try:
                 self._found(attempt, self._cluster.read_id(result.output))
-            except ValueError as exc:
+            except AnswerError as exc:
                 error = f"{self._cluster.name} took it, but its answer cannot be read: {exc}"
                 attempt.refusal = Refusal(error=error, permanent=True)
         elif result.code == _USAGE_ERROR:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from sf_runner.backends.base import Remark, Report
-from sf_runner.backends.cluster.answers import ClusterJob
-from sf_runner.backends.cluster.api import Cluster, JobState
+from sf_runner.backends.cluster.answers import AnswerError, ClusterJob
+from sf_runner.backends.cluster.api import JobState
 from sf_runner.backends.cluster.calls import CallResult, Calls
+from sf_runner.backends.cluster.checked import CheckedCluster
 from sf_runner.backends.cluster.jobs import ENDINGS, ClusterAttempt, ended
 from sf_runner.backends.cluster.names import run_prefix
 from sf_runner.backends.cluster.retry import Retry
@@ -32,7 +33,7 @@ class ClusterWatch:
     def __init__(
         self,
         run_id: str,
-        cluster: Cluster,
+        cluster: CheckedCluster,
         calls: Calls,
         retry: Retry,
         attempts: dict[str, ClusterAttempt],
@@ -88,7 +89,11 @@ class ClusterWatch:
 
     def _ask_for_list(self, now: float) -> None:
         days = int((now - self._since) / _DAY_S) + 2
-        argv = self._cluster.list(self._prefix, days)
+        try:
+            argv = self._cluster.list(self._prefix, days)
+        except AnswerError as exc:
+            self._retry.failed(now, str(exc))
+            return
         self._listing = self._started(argv, self._take_list)
 
     def _take_list(self, result: CallResult) -> None:
@@ -97,7 +102,7 @@ class ClusterWatch:
         self._listed_at = result.began
         try:
             jobs = self._cluster.read_jobs(result.output) if result.ok else None
-        except ValueError as exc:
+        except AnswerError as exc:
             jobs = None
             result = CallResult(code=1, output="", errors=f"the list cannot be read: {exc}", began=result.began)
         if jobs is None:
@@ -126,7 +131,11 @@ class ClusterWatch:
             return
         if attempt.missing_since is None:
             attempt.missing_since = now
-        command = self._cluster.info(attempt.id)
+        try:
+            command = self._cluster.info(attempt.id)
+        except AnswerError as exc:  # says nothing of the job
+            self._retry.failed(now, str(exc))
+            return
         if command is not None:
             self._ask_for_one(attempt, command)
         else:
@@ -146,8 +155,9 @@ class ClusterWatch:
             return
         try:
             job = next(iter(self._cluster.read_jobs(result.output)), None) if result.ok else None
-        except ValueError:
-            job = None
+        except AnswerError as exc:  # says nothing of the job: taken for gone, it could run twice
+            self._retry.failed(now, f"the answer about a job cannot be read: {exc}")
+            return
         if job is not None and job.id == attempt.id:
             attempt.misses, attempt.missing_since = 0, None
             self._observe(attempt, job, now)
@@ -208,7 +218,11 @@ class ClusterWatch:
         for group in groups:
             if self._kills >= self._cluster.parallel_calls:
                 return
-            argv = self._cluster.kill([attempt.id for attempt in group])
+            try:
+                argv = self._cluster.kill([attempt.id for attempt in group])
+            except AnswerError as exc:
+                self._not_killed(group, str(exc), now)
+                continue
             if self._started(argv, partial(self._killed, group)):
                 self._kills += 1
                 for attempt in group:
@@ -230,9 +244,15 @@ class ClusterWatch:
                 attempt.kill_alone, attempt.kill_at = True, now
             elif attempt.ending is not None:
                 self._end(attempt, attempt.ending, now)
-            elif not result.ok and not attempt.kill_failed:
+            elif not result.ok:
+                self._not_killed([attempt], result.said, now)
+
+    def _not_killed(self, group: Iterable[ClusterAttempt], why: str, now: float) -> None:
+        for attempt in group:
+            attempt.kill_at = now + _KILL_AGAIN_S
+            if not attempt.kill_failed:
                 attempt.kill_failed = True
-                text = f"cannot be cancelled: {result.said}; trying again every minute"
+                text = f"cannot be cancelled: {why}; trying again every minute"
                 self._reports.append(Remark(text=text, job=attempt.job))
 
     def _started(self, argv: Sequence[str], then: Callable[[CallResult], None]) -> bool:
