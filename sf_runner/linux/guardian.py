@@ -33,7 +33,7 @@ from typing import NoReturn
 from sf_runner.linux.job_parent import JobParent
 from sf_runner.linux.job_table import JobTable
 from sf_runner.linux.kernel import Children, ChildWatch, EndedChild, make_subreaper, reap
-from sf_runner.linux.lifeline import Lifeline, detach_output, flush_output
+from sf_runner.linux.lifeline import Lifeline, detach_output, end_child, flush_output
 from sf_runner.linux.terminal_state import SavedTerminal
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
@@ -83,6 +83,7 @@ def run_guarded(body: Callable[[Lifeline], int]) -> int:
             break
         spared.discard(pid)
         if restarts < _MAX_RESTARTS:
+            signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until the next runner can be told
             guardian.close()
             _tell("the runner was killed; starting it again, experiments go on")
     if code is None:
@@ -96,7 +97,7 @@ def _be_the_runner(body: Callable[[Lifeline], int], line: Lifeline) -> NoReturn:
     os.setsid()
     if not line.restarted:  # else jobs are running, and a signal means something once the runner listens
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
-    sys.exit(body(line))
+    end_child(lambda: body(line))
 
 
 def _tell(text: str) -> None:
@@ -117,6 +118,7 @@ class _Guardian:
         self._sock = sock
         self._jobs = jobs
         self._asked = asked
+        self._reaped = False
         self._let_go = False
         """Whether the runner goes on in the background, with the jobs that it started."""
         self._children = ChildWatch()
@@ -127,17 +129,18 @@ class _Guardian:
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         self._selector.register(self._wake_r, selectors.EVENT_READ)
         self._selector.register(sock, selectors.EVENT_READ)
         for signum in dict.fromkeys(asked):
             self._send(signum)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)  # not before: what comes now is passed on once
 
     def watch(self) -> int | None:
         """The exit code of the command; None when the runner was killed and should be started again."""
         while True:
             ended = self._children.ended(self._pid)
             if ended is not None:
+                self._reaped = True  # before: its number may be another process's afterwards
                 reap(self._pid)
                 self._jobs.inherit()
                 return _exit_code(ended)
@@ -150,14 +153,15 @@ class _Guardian:
         """Until every inherited job has ended and its record is written; then the exit code.
 
         A runner that let go is the parent of the jobs that it started, but not of those of an earlier runner that was
-        killed: these are ours.
+        killed: these are ours. The same holds where the runner could not be started again. A signal that asks for an
+        end then ends the guardian; the next start finds the jobs.
         """
         self._jobs.poll()
-        if self._jobs.busy and self._let_go:
-            _tell("waiting for experiments that an earlier runner started, to record how they end")
+        if self._jobs.live or (self._jobs.busy and self._let_go):
+            _tell("waiting for experiments of an earlier runner, to record how they end; Ctrl-C lets them go on")
             if signal.SIGHUP in self._asked:
                 detach_output()
-            for signum in _ENDS:  # the run has been handed back: nobody is asked to end anything any more
+            for signum in _ENDS:  # no runner hears them any more: they end the guardian, and experiments go on
                 signal.signal(signum, signal.SIG_IGN if signum == signal.SIGHUP else signal.SIG_DFL)
         while self._jobs.busy:
             self._select(self._jobs.wait_s())
@@ -207,6 +211,8 @@ class _Guardian:
         self._send(signum)
 
     def _send(self, signum: int) -> None:
+        if self._reaped:
+            return
         try:
             os.kill(self._pid, signum)
         except ProcessLookupError:

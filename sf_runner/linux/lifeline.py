@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import sys
-from collections.abc import Mapping
+import threading
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from sf_runner.linux.job_table import JobTable
 
@@ -64,3 +68,27 @@ def flush_output() -> None:
             stream.flush()
         except (OSError, ValueError):
             pass
+
+
+def end_child(body: Callable[[], int]) -> NoReturn:
+    """Call `body` in a process that was forked, and end the process with the exit code that it returns.
+
+    Never raises: an exception, SystemExit too, would run on through the frames of the caller, in two processes. What
+    the interpreter does at its end is done here: other threads are awaited, exit functions run, output is flushed.
+    """
+    code = 1
+    try:
+        code = body()
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+        if isinstance(exc.code, str):
+            print(exc.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+        atexit._run_exitfuncs()
+        flush_output()
+        os._exit(code)

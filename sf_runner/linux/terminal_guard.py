@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 
+from sf_runner.linux.lifeline import end_child
 from sf_runner.linux.terminal_state import SavedTerminal
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
@@ -25,7 +25,7 @@ def run_with_guard(body: Callable[[int | None], int]) -> int:
     guard = os.getpid()
     pid = os.fork()
     if pid == 0:
-        sys.exit(body(guard))
+        end_child(lambda: body(guard))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for signum in _PASSED_ON:
         signal.signal(signum, lambda number, _: _kill(pid, number))

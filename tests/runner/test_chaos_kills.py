@@ -153,8 +153,12 @@ def test_live_jobs_are_found_again(make: Make, tmp_path: Path, way: str) -> None
     assert all(started_up_s(pid) is not None for pid in pids)
     (tmp_path / "go").touch()
     assert run.finish() == 0
-    assert sorted((tmp_path / "done").read_text().split()) == ["a", "b"]
-    assert [job.attempts for job in run.state.jobs.values()] == [1, 1]
+    assert {*(tmp_path / "done").read_text().split()} == {"a", "b"}
+    # How a stranger ended the kernel tells while its zombie is there, and since Linux 6.15 afterwards too.
+    kernel = tuple(int(number) for number in os.uname().release.split(".")[:2])
+    if not kills_both(way) or kernel >= (6, 15):
+        assert [job.attempts for job in run.state.jobs.values()] == [1, 1]
+        assert sorted((tmp_path / "done").read_text().split()) == ["a", "b"]
 
 
 def good_and_bad(make: Make) -> RunUnderTest:

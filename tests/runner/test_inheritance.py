@@ -84,17 +84,17 @@ def start_and_await(parent: JobParent, wanted: SpawnRequest) -> None:
     await_end(parent.spawn(wanted))
 
 
-def heir_of(*tables: JobTable) -> JobParent:
+def inheritor_of(*tables: JobTable) -> JobParent:
     return JobParent(0.1, predecessors=tables)
 
 
-def poll_until_idle(heir: JobParent) -> list[JobEnd]:
+def poll_until_idle(inheritor: JobParent) -> list[JobEnd]:
     """What had ended before it is first asked, and what follows from that."""
-    ends = heir.poll()
+    ends = inheritor.poll()
     deadline = time.monotonic() + _PATIENCE_S
-    while heir.busy:
+    while inheritor.busy:
         assert time.monotonic() < deadline
-        ends += heir.poll()
+        ends += inheritor.poll()
     return ends
 
 
@@ -134,12 +134,12 @@ def dead_but_for_a_thread(folder: Path) -> None:
     while (stat := process_stat(pid)) is None or stat.state != b"Z":
         assert time.monotonic() < deadline
     assert (stat.leaving, stat.ended) == (True, False)
-    heir = heir_of(table)
-    assert not heir.inherit(), "its jobs are not ours yet, so nothing can be said of our children"
-    assert heir.poll() == []
+    inheritor = inheritor_of(table)
+    assert not inheritor.inherit(), "its jobs are not ours yet, so nothing can be said of our children"
+    assert inheritor.poll() == []
     os.kill(pid, signal.SIGKILL)
     await_end(pid)
-    (end,) = poll_until_idle(heir)
+    (end,) = poll_until_idle(inheritor)
     assert (end.job, end.record["exit_code"]) == ("job", 7)
     assert read_record(wanted.exit_record, 1) == end.record
 
@@ -168,7 +168,7 @@ def killed_between_start_and_note(folder: Path) -> None:
         JobParent(0.1, table=table).spawn(wanted)
 
     await_end(fork(runner))
-    (end,) = poll_until_idle(heir_of(table))
+    (end,) = poll_until_idle(inheritor_of(table))
     assert (end.job, end.record["exit_code"]) == ("job", 7)
     assert read_record(wanted.exit_record, 1) == end.record
 
@@ -187,7 +187,7 @@ def killed_before_start(folder: Path) -> None:
         await_end(os.posix_spawnp("true", ["true"], {"PATH": os.environ["PATH"]}, setsid=True))
 
     await_end(fork(runner))
-    assert poll_until_idle(heir_of(table)) == []
+    assert poll_until_idle(inheritor_of(table)) == []
     assert read_record(wanted.exit_record, 1) is None
 
 
@@ -200,7 +200,7 @@ def test_a_job_that_was_announced_and_never_started_has_no_outcome(tmp_path: Pat
 
 def undecided_child(folder: Path) -> None:
     table = JobTable()
-    heir = heir_of(table)
+    inheritor = inheritor_of(table)
 
     def runner() -> None:
         table.claim()
@@ -213,17 +213,17 @@ def undecided_child(folder: Path) -> None:
         assert time.monotonic() < deadline
     unknown = os.posix_spawnp("true", ["true"], os.environ, setsid=True)
     await_end(unknown)
-    start_and_await(heir, request(folder, "job", "true"))
-    assert [end.job for end in heir.poll()] == ["job"], "it must not hide the others"
+    start_and_await(inheritor, request(folder, "job", "true"))
+    assert [end.job for end in inheritor.poll()] == ["job"], "it must not hide the others"
     stat = process_stat(unknown)
     assert stat is not None
     assert stat.ended
-    assert heir.wait_s() is not None, "nothing else may remind us of it"
+    assert inheritor.wait_s() is not None, "nothing else may remind us of it"
     os.kill(ending, signal.SIGKILL)
     await_end(ending)
-    assert heir.poll() == []
+    assert inheritor.poll() == []
     assert process_stat(unknown) is None
-    assert heir.wait_s() is None
+    assert inheritor.wait_s() is None
 
 
 @pytest.mark.skipif(platform.machine() not in _SYS_EXIT, reason="the number of the system call is not known here")

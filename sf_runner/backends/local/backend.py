@@ -1,7 +1,7 @@
 """Jobs as processes of this machine.
 
 This process is their parent and records how they end. Attempts that it did not start itself (of an earlier runner, or
-of one that was killed under the same guardians) are watched by `orphans.py`; see `guardian.py` for who records those.
+of one that was killed under the same guardian) are watched by `orphans.py`; see `guardian.py` for who records those.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LEFTOVER_GRACE_S = 5.0
 class ProcessesBackend:
     """The `processes` backend.
 
-    recorders: handles of processes that may still be parents of the run's jobs: earlier runners and guardians.
+    recorders: handles of processes that may still be parents of the run's jobs: earlier runners and their guardians.
     held: attempts of which a guardian of this runner is the parent, tag -> pid.
     table: where that guardian will look for the jobs of this process if it is killed.
     """
