@@ -18,6 +18,7 @@ def enjoy(invocation: Invocation) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
     return run_command(Command.ENJOY, enjoy, argv)
 
 

@@ -17,6 +17,7 @@ DUMMY_SAMPLER = "DUMMY_SAMPLER"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     typed = parse_command_line(words)
     if not typed.help_wanted and typed.values.get(("run", "algo"), "APPO") != DUMMY_SAMPLER:

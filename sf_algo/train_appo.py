@@ -34,6 +34,7 @@ def train(invocation: Invocation) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
     return run_command(Command.TRAIN, train, argv)
 
 

@@ -16,6 +16,7 @@ from sf_runner.store.lock import is_held
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
     return run_command(_cancel, argv)
 
 

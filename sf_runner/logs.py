@@ -24,6 +24,7 @@ _BLOCK = 1 << 16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
     return run_command(_logs, argv)
 
 

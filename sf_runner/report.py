@@ -28,6 +28,7 @@ _TELL_AFTER_S = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
     return run_command(_report, argv)
 
 

@@ -14,6 +14,7 @@ from sf_runner.linux.terminal_guard import run_with_guard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
     return run_command(_run, argv)
 
 

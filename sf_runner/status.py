@@ -21,6 +21,7 @@ from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, S
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
     return run_command(_status, argv)
 
 

@@ -33,6 +33,7 @@ Arguments after -- go to tensorboard as they are. Ends with Ctrl-C.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
     return run_command(_tb, argv)
 
 

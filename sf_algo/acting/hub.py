@@ -26,7 +26,7 @@ MAX_BATCHING_WAIT_S = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPort:
-    """The hub's side of one split."""
+    """What the hub holds of one split."""
 
     mailbox: Mailbox
     ring: SlotRing
@@ -160,8 +160,8 @@ class SamplingHub:
         return any_copied
 
     def _next_full(self) -> SplitPort | None:
-        """A split with a full slot that fits into a batch. All have their turn: where learning is the slower side, the
-        first ones would fill every batch otherwise, and the others' experience grow old."""
+        """A split with a full slot that fits into a batch. All have their turn: where learning is slower than
+        sampling, the first ones would fill every batch otherwise, and the others' experience grow old."""
         if not all(policy.batcher.has_room(self.plan.slot_trajectories) for policy in self.policies):
             return None
         for _ in self.ports:

@@ -1,4 +1,4 @@
-"""What belongs to one policy on the side of sampling: its acting copy and its batches."""
+"""What sampling keeps for one policy: its acting copy and the batches that are being filled."""
 
 from __future__ import annotations
 

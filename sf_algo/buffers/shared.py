@@ -42,7 +42,7 @@ def _aligned(nbytes: int) -> int:
 
 
 class SharedBlock:
-    """Memory that several processes map. Both sides compute the same offsets from the same `specs`.
+    """Memory that several processes map. Each of them computes the same offsets from the same `specs`.
 
     The memory lives as long as any process has the descriptor open or the memory mapped; it is zeroed at
     first.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SlotRing:
-    """The slots of one split, seen from either side."""
+    """Counts which slots of one split are full; the worker and the main process each map the same counters."""
 
     filled_counts: memoryview[int]
     freed_counts: memoryview[int]

@@ -105,4 +105,5 @@ def flags_by_spelling() -> Mapping[str, tuple[FlagSpec, ...]]:
 
 @functools.cache
 def flags_by_key() -> Mapping[FlagKey, FlagSpec]:
+    """All flags by (section, name)."""
     return {spec.key: spec for spec in all_flags()}

@@ -23,6 +23,7 @@ ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {2: {("rl", "vtrace_lam
 
 
 def stored_keys() -> list[FlagKey]:
+    """Flags that cfg.json holds, in the order of `--help`."""
     return [spec.key for spec in all_flags() if spec.section not in TRANSIENT_SECTIONS]
 
 

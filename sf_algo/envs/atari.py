@@ -33,7 +33,6 @@ from sf_algo.errors import MissingDependencyError, UnknownEnvError
 PREFIX = "atari_"
 SIZE = 84
 _FRAMESKIP = 4
-_FRAMESTACK = 4
 _MAX_NOOPS = 30
 _MAX_FRAMES = 108_000  # half an hour of play at 60 frames/s
 _LOST_LIFE = MappingProxyType({"true_reward": math.nan})

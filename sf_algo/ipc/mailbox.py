@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mailbox:
-    """The mailbox of one split, seen from either side."""
+    """Requests for actions of one split, and their answers; the worker and the main process map the same counters."""
 
     requested_counts: memoryview[int]
     served_counts: memoryview[int]

@@ -21,7 +21,7 @@ _PUBLISHED, _VERSIONS = 0, 2
 
 
 class SharedWeights:
-    """One policy's weights, seen from either side."""
+    """One policy's weights in shared memory: the learner publishes, acting processes read."""
 
     def __init__(self, block: SharedBlock, specs: Sequence[ArraySpec]) -> None:
         self._block = block
@@ -31,7 +31,7 @@ class SharedWeights:
 
     @classmethod
     def create(cls, label: str, specs: Sequence[ArraySpec]) -> SharedWeights:
-        """`specs` describe the weights once, the same on both sides."""
+        """`specs` describe the weights once; `attach` is given the same."""
         return cls(SharedBlock.create(label, _doubled(specs)), specs)
 
     @classmethod

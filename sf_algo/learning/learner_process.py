@@ -142,6 +142,7 @@ class LearnerProcess:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Body of the child process. Its only argument is the descriptor of a file with the settings as JSON."""
     words = sys.argv[1:] if argv is None else argv
     return learn(LearnerSettings.from_json(read_all(int(words[0]))))
 

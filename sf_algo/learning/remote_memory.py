@@ -23,6 +23,7 @@ def weight_specs(model: nn.Module) -> list[ArraySpec]:
 
 @torch.no_grad()
 def write_weights(model: nn.Module, arrays: WeightArrays) -> None:
+    """Copy the model's parameters and buffers, by name, into `arrays` of the same shapes."""
     for name, tensor in model.state_dict().items():
         torch.from_numpy(arrays[name]).copy_(tensor)
 
@@ -36,6 +37,7 @@ def batch_over(arrays: TrajectoryArrays) -> TrajectoryBatch:
 
 
 def batch_specs(layout: TrajectoryLayout, *, num_buffers: int, trajectories: int) -> list[ArraySpec]:
+    """Arrays of `num_buffers` batches [T or T+1, trajectories, ...], to be put into shared memory."""
     return trajectory_specs(layout, slots=num_buffers, trajectories=trajectories)
 
 

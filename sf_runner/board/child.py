@@ -20,6 +20,7 @@ _GRACE_S = 5.0
 
 
 def main() -> None:
+    """Run tensorboard with the arguments after the workspace folder, which goes when the parent is gone."""
     workspace = sys.argv[1]
     sys.argv = ["tensorboard", *sys.argv[2:]]
     sys.path.pop(0)  # this file's folder, whose modules are none of tensorboard's

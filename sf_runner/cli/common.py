@@ -13,6 +13,7 @@ from sf_runner.engine.snapshot import RunSnapshot
 
 
 def add_run_arguments(parser: Parser, *, run_optional: bool = False) -> None:
+    """RUN and --train_dir, as every command about an existing run has them."""
     parser.add_argument("run", metavar="RUN", nargs="?" if run_optional else None, help="name or folder of the run")
     parser.add_argument(
         "--train_dir", metavar="DIR", default="./train_dir", help="where runs are (default: ./train_dir)"

@@ -101,6 +101,7 @@ class RunOptions:
 
 
 def make_parser() -> Parser:
+    """All flags of `sf_runner.run`."""
     what = "Run every experiment of a run description, once, with success."
     parser = Parser("sf_runner.run", "--run=MODULE", what, _EPILOG)
     _add_what(parser, parser.add_argument_group("what to run"))

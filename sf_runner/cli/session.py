@@ -226,6 +226,7 @@ def _make_screen(prepared: Prepared, lifeline: Lifeline | None) -> Screen:
 
 
 def policy_of(prepared: Prepared) -> Policy:
+    """What the scheduler needs to know of the flags and of the backend."""
     options = prepared.options
     return Policy(
         queueing=prepared.kind.hands_over_all,

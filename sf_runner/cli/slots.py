@@ -15,6 +15,8 @@ from sf_runner.slots.table import SlotPolicy, SlotSetup
 
 @dataclass(frozen=True, kw_only=True)
 class SlotChoice:
+    """The slots of this start, and how they were found."""
+
     setup: SlotSetup
     probe: GpuProbe | None
     snapshot: GpuSnapshot
@@ -36,6 +38,7 @@ def choose_slots(options: RunOptions, defaults: RunDefaults) -> SlotChoice:
 
 
 def slot_policy(options: RunOptions, defaults: RunDefaults) -> SlotPolicy:
+    """Flags before the description's defaults before ours."""
     return SlotPolicy(
         num_gpus=_first(options.num_gpus, defaults.num_gpus, -1),
         experiments_per_gpu=_first(options.experiments_per_gpu, defaults.experiments_per_gpu, 1),

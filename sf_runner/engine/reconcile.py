@@ -64,6 +64,7 @@ def slot_requests(plan: Plan) -> dict[str, SlotRequest]:
 
 
 def job_shape(job: Job) -> str:
+    """What of a job bears on where it can run; jobs of one shape are placed alike."""
     shape = shape_of(job.resources)
     if job.env and (own := _placement_env(job)):
         shape += ";" + ";".join(f"{k}={v}" for k, v in sorted(own))

@@ -44,6 +44,8 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
+    """This experiment starts now. `table`: the slots once it is placed."""
+
     job: JobRecord
     placement: Placement
     table: SlotTable

@@ -63,6 +63,7 @@ def detach_output() -> None:
 
 
 def flush_output() -> None:
+    """Flush stdout and stderr; a closed or broken one is passed over."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -119,6 +119,7 @@ def signal_group(pgid: int, signum: int) -> bool:
 
 
 def signal_process(pid: int, signum: int) -> None:
+    """Signal one process; a stopped one is woken for TERM. One that is gone, or not ours, is passed over."""
     try:
         os.kill(pid, signum)
         if signum == signal.SIGTERM:

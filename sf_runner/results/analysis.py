@@ -90,6 +90,8 @@ class MetricReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
+    """All that the tables, plots and pages are made of."""
+
     title: str
     grouping: Grouping
     metrics: tuple[MetricReport, ...]

@@ -26,6 +26,8 @@ _TRIMMED_SHARE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
+    """A confidence interval."""
+
     low: float
     high: float
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -104,10 +103,6 @@ def write_csv(path: Path, records: Records) -> None:
         writer = csv.DictWriter(file, columns_of(records), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
-
-
-def has_parquet() -> bool:
-    return importlib.util.find_spec("pyarrow") is not None
 
 
 def write_parquet(path: Path, records: Records) -> None:

@@ -119,6 +119,8 @@ class AttemptStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StopRequested(Event):
+    """The runner is about to end an attempt."""
+
     kind: ClassVar[str] = "stop"
     job: str
     attempt: int

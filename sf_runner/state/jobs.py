@@ -77,6 +77,8 @@ class Stopping:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Succeeded:
+    """Exit code 0. Times are seconds since the epoch."""
+
     attempt: int
     ended_at: float
     duration_s: float

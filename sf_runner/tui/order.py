@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from sf_runner.progress import Progress
@@ -138,8 +138,3 @@ def _time(record: JobRecord) -> float | None:
     if isinstance(state, Succeeded | Failed):
         return state.duration_s
     return 0.0 if not isinstance(state, Waiting) else None
-
-
-def names_of(records: Sequence[JobRecord]) -> tuple[str, ...]:
-    """Ids of jobs."""
-    return tuple(record.job_id for record in records)

@@ -225,4 +225,5 @@ def plain(line: Line) -> str:
 
 
 def line_width(line: Line) -> int:
+    """Columns that the line takes on the screen."""
     return sum(width_of(text) for text, _ in line)

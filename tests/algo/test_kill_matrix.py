@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.algo.test_runtime_doom import SHM, SMALL, segments_of
+from tests.algo.test_training_doom import SHM, SMALL, segments_of
 from tests.algo.training_command import TrainingCommand
 
 pytest.importorskip("vizdoom", reason="VizDoom environments need the vizdoom package")

@@ -40,6 +40,7 @@ ButtonMapping: TypeAlias = Callable[[NDArray[np.float32]], Sequence[float]]
 
 
 def num_buttons(groups: Sequence[ButtonGroup]) -> int:
+    """How many buttons of the engine the groups set together."""
     return sum(group.num_buttons if isinstance(group, OneOf) else 1 for group in groups)
 
 

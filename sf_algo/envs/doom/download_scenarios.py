@@ -106,6 +106,7 @@ def fetch(folder: Path, wheel: Path | None = None) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
     parser = argparse.ArgumentParser(prog=DOWNLOAD_COMMAND, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--dest", type=Path, default=cache_dir(), help="folder for the maps (%(default)s)")
     parser.add_argument("--wheel", type=Path, help=f"a {map_files.WHEEL_NAME} that is here already")

@@ -111,6 +111,7 @@ class DummyWorker:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Body of the child process. Its only argument is the descriptor of a file with the settings as JSON."""
     words = sys.argv[1:] if argv is None else argv
     settings = DummyWorkerSettings.from_json(read_all(int(words[0])))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business

@@ -35,7 +35,7 @@ class Bell:
         return False
 
 
-class Team:
+class RecordingPolicy:
     """A policy that notes the sizes of its forward passes, and batches with or without room."""
 
     policy_id = 0
@@ -53,12 +53,12 @@ class Team:
 
 
 @pytest.fixture
-def team() -> Team:
-    return Team()
+def policy() -> RecordingPolicy:
+    return RecordingPolicy()
 
 
 @pytest.fixture
-def hub(team: Team) -> SamplingHub:
+def hub(policy: RecordingPolicy) -> SamplingHub:
     plan = SamplerPlan(
         mode=Mode.ASYNC,
         num_workers=WORKERS,
@@ -86,7 +86,7 @@ def hub(team: Team) -> SamplingHub:
     return SamplingHub(
         plan=plan,
         ports=ports,
-        policies=cast(Any, [team]),
+        policies=cast(Any, [policy]),
         bell=cast(Doorbell, Bell()),
         on_collected=lambda policy, steps: None,
     )
@@ -98,50 +98,52 @@ def ask(hub: SamplingHub, *splits: int) -> None:
     hub.turn(0.0)
 
 
-def test_half_of_all_agents_are_enough(hub: SamplingHub, team: Team) -> None:
+def test_half_of_all_agents_are_enough(hub: SamplingHub, policy: RecordingPolicy) -> None:
     ask(hub, 0)
-    assert team.passes == []
+    assert policy.passes == []
     ask(hub, 2)
-    assert team.passes == [2 * ENVS]
+    assert policy.passes == [2 * ENVS]
 
 
-def test_a_worker_that_would_idle_is_served(hub: SamplingHub, team: Team) -> None:
+def test_a_worker_that_would_idle_is_served(hub: SamplingHub, policy: RecordingPolicy) -> None:
     hub.plan.__dict__["envs_per_split"] = 1
     ask(hub, 0)
     ask(hub, 1)
-    assert sum(team.passes) == 2 * ENVS
+    assert sum(policy.passes) == 2 * ENVS
 
 
-def test_all_are_waited_for_while_learning_is_behind(hub: SamplingHub, team: Team) -> None:
-    team.room = False
+def test_all_are_waited_for_while_learning_is_behind(hub: SamplingHub, policy: RecordingPolicy) -> None:
+    policy.room = False
     hub.ports[3].ring.publish()
     ask(hub, 0, 1)
     ask(hub, 2)
-    assert team.passes == []
+    assert policy.passes == []
     ask(hub, 3)
-    assert team.passes == [4 * ENVS]
+    assert policy.passes == [4 * ENVS]
 
 
-def test_splits_without_a_free_slot_are_not_waited_for(hub: SamplingHub, team: Team) -> None:
-    team.room = False
+def test_splits_without_a_free_slot_are_not_waited_for(hub: SamplingHub, policy: RecordingPolicy) -> None:
+    policy.room = False
     for _ in range(CAPACITY):
         hub.ports[3].ring.publish()
     ask(hub, 0, 1)
-    assert team.passes == []
+    assert policy.passes == []
     ask(hub, 2)
-    assert team.passes == [3 * ENVS]
+    assert policy.passes == [3 * ENVS]
 
 
-def test_nobody_waits_longer_than_the_limit(hub: SamplingHub, team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
-    team.room = False
+def test_nobody_waits_longer_than_the_limit(
+    hub: SamplingHub, policy: RecordingPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy.room = False
     hub.ports[3].ring.publish()
     monkeypatch.setattr(hub_module, "MAX_BATCHING_WAIT_S", 0.0)
     ask(hub, 0)
-    assert team.passes == [ENVS]
+    assert policy.passes == [ENVS]
 
 
 def test_full_slots_of_all_splits_have_their_turn(
-    hub: SamplingHub, team: Team, monkeypatch: pytest.MonkeyPatch
+    hub: SamplingHub, policy: RecordingPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where learning is slower there is room for one slot at a time, and every split has a full one."""
     collected: list[int] = []
@@ -150,7 +152,7 @@ def test_full_slots_of_all_splits_have_their_turn(
         ring.publish()
     for _ in range(2 * len(rings)):
         room = iter([True])
-        monkeypatch.setattr(team.batcher, "has_room", lambda columns, room=room: next(room, False))
+        monkeypatch.setattr(policy.batcher, "has_room", lambda columns, room=room: next(room, False))
         before = [ring.freed_counts[ring.index] for ring in rings]
         hub.turn(0.0)
         freed = [ring.freed_counts[ring.index] - count for ring, count in zip(rings, before, strict=True)]
@@ -160,12 +162,12 @@ def test_full_slots_of_all_splits_have_their_turn(
     assert collected == [*range(len(rings)), *range(len(rings))]
 
 
-def test_room_in_a_batch_ends_the_patience(hub: SamplingHub, team: Team) -> None:
-    team.room = False
+def test_room_in_a_batch_ends_the_wait(hub: SamplingHub, policy: RecordingPolicy) -> None:
+    policy.room = False
     hub.ports[3].ring.publish()
     ask(hub, 0, 2)
-    assert team.passes == []
-    team.room = True
+    assert policy.passes == []
+    policy.room = True
     hub.turn(0.0)  # collects
     hub.turn(0.0)
-    assert team.passes == [2 * ENVS]
+    assert policy.passes == [2 * ENVS]
