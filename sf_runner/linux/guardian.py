@@ -35,6 +35,7 @@ from sf_runner.linux.job_table import JobTable
 from sf_runner.linux.kernel import Children, ChildWatch, EndedChild, make_subreaper, reap
 from sf_runner.linux.lifeline import Lifeline, detach_output, end_child, flush_output
 from sf_runner.linux.terminal_state import SavedTerminal
+from sf_runner.linux.wake_pipe import WakePipe
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -125,11 +126,9 @@ class _Guardian:
         self._old = {signum: signal.signal(signum, self._pass_on) for signum in PASSED_ON if _wanted(signum)}
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._selector = selectors.DefaultSelector()
-        self._wake_r, self._wake_w = os.pipe()
-        os.set_blocking(self._wake_r, False)
-        os.set_blocking(self._wake_w, False)
-        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
-        self._selector.register(self._wake_r, selectors.EVENT_READ)
+        self._wake = WakePipe()
+        signal.set_wakeup_fd(self._wake.write_fd, warn_on_full_buffer=False)
+        self._selector.register(self._wake.fd, selectors.EVENT_READ)
         self._selector.register(sock, selectors.EVENT_READ)
         for signum in dict.fromkeys(asked):
             self._send(signum)
@@ -199,8 +198,8 @@ class _Guardian:
     def _select(self, timeout_s: float | None) -> list[int]:
         ready = []
         for key, _ in self._selector.select(timeout_s):
-            if key.fd == self._wake_r:
-                _drain(self._wake_r)
+            if key.fd == self._wake.fd:
+                self._wake.drain()
             else:
                 ready.append(key.fd)
         return ready
@@ -223,8 +222,7 @@ class _Guardian:
             signal.signal(signum, handler)
         signal.set_wakeup_fd(-1)
         self._selector.close()
-        os.close(self._wake_r)
-        os.close(self._wake_w)
+        self._wake.close()
         self._sock.close()
 
 
@@ -239,11 +237,3 @@ def _exit_code(ended: EndedChild) -> int | None:
 def _wanted(signum: int) -> bool:
     """A signal that was ignored when we were started (nohup) stays ignored."""
     return signal.getsignal(signum) != signal.SIG_IGN
-
-
-def _drain(fd: int) -> None:
-    try:
-        while os.read(fd, 4096):
-            pass
-    except BlockingIOError:
-        pass

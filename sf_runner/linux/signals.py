@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 from types import FrameType, TracebackType
+
+from sf_runner.linux.wake_pipe import WakePipe
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -23,9 +23,8 @@ class SignalInbox:
         self._old: dict[int, object] = {}
 
     def __enter__(self) -> SignalInbox:
-        self.fd, self._write_fd = os.pipe()
-        os.set_blocking(self.fd, False)
-        os.set_blocking(self._write_fd, False)
+        self._wake = WakePipe()
+        self.fd = self._wake.fd
         for signum in _HANDLED:
             if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
                 continue
@@ -38,22 +37,18 @@ class SignalInbox:
     ) -> None:
         for signum, handler in self._old.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
-        os.close(self.fd)
-        os.close(self._write_fd)
+        self._wake.close()
 
     def _arrived(self, signum: int, frame: FrameType | None) -> None:
         self._pending.append(signum)
         self._rung = True
-        with contextlib.suppress(OSError):
-            os.write(self._write_fd, b"!")
+        self._wake.ring()
 
     def take(self) -> list[int]:
         """Signals that arrived since, in order."""
         if not self._rung:
             return []
         self._rung = False  # before the pipe is emptied: what arrives meanwhile rings again
-        with contextlib.suppress(OSError):
-            while os.read(self.fd, 1024):
-                pass
+        self._wake.drain()
         pending, self._pending = self._pending, []
         return pending

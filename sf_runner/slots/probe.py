@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from sf_runner.basics.said import Said
 from sf_runner.slots.devices import GpuSnapshot, GpuWarning
 
 _PATIENCE_S = 0.05
@@ -54,7 +55,7 @@ class GpuProbe:
         self._asked_at: float | None = None
         self._last: GpuSnapshot | None = None
         self._last_asked_at = 0.0
-        self._said_hung = False
+        self._said = Said()
 
     def snapshot(self) -> GpuSnapshot:
         """The newest answer of the driver."""
@@ -69,8 +70,7 @@ class GpuProbe:
         assert self._asked_at is not None, "an answer without a question"
         self._last_asked_at, self._asked_at = self._asked_at, None
         self._last = replace(answer, warnings=())
-        if self._said_hung:
-            self._said_hung = False
+        if self._said.forget("hung"):
             back = GpuWarning(kind="back", message="The NVIDIA driver answers again.")
             answer = replace(answer, warnings=(*answer.warnings, back))
         return replace(answer, age_s=self._clock() - self._last_asked_at)
@@ -99,8 +99,7 @@ class GpuProbe:
         assert self._asked_at is not None
         waited_s = self._clock() - self._asked_at
         warnings: tuple[GpuWarning, ...] = ()
-        if not self._said_hung and (waited_s >= _HUNG_S or self._last is None):
-            self._said_hung = True
+        if (waited_s >= _HUNG_S or self._last is None) and self._said.first("hung"):
             text = (
                 f"The NVIDIA driver has not answered for {waited_s:.0f} s (a hung GPU? see `dmesg`): "
                 "nothing new is known about the GPUs."

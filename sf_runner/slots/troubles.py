@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sf_runner.basics.said import Said
 from sf_runner.slots.devices import GpuWarning, Trouble
 
 
@@ -9,20 +10,17 @@ class TroubleLog:
     """Remembers what was said. A text may hold `{gpus}`, which becomes `GPU 0 and GPU 2`."""
 
     def __init__(self) -> None:
-        self._said: set[tuple[Trouble, str, str]] = set()
+        self._said = Said()
         self._fresh: dict[tuple[Trouble, str], list[tuple[str, str]]] = {}
 
     def note(self, kind: Trouble, text: str, *, label: str = "", uuid: str = "") -> None:
         """Record a trouble; it is told by the next `drain` unless it was before."""
-        if (kind, text, uuid) not in self._said:
-            self._said.add((kind, text, uuid))
+        if self._said.first(kind, uuid, text):
             self._fresh.setdefault((kind, text), []).append((label, uuid))
 
     def forget(self, kind: Trouble, *, uuid: str = "") -> bool:
         """Make the troubles of that kind news again; says whether there were any."""
-        gone = {entry for entry in self._said if entry[0] == kind and entry[2] == uuid}
-        self._said -= gone
-        return bool(gone)
+        return self._said.forget(kind, uuid)
 
     def drain(self) -> tuple[GpuWarning, ...]:
         """What is new since the last call."""

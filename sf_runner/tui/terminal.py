@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from sf_runner.linux.terminal_state import ENTER_SCREEN, LEAVE_SCREEN, SavedTerminal, key_mode
+from sf_runner.linux.wake_pipe import WakePipe
 
 _READ = 4096
 _LAST_WORDS_S = 1.0
@@ -29,11 +30,9 @@ class Terminal:
         self._saved = saved
         self._in_fd, self._out_fd, self._shared = _open_own(saved)
         self._unsent = b""
-        self._wake_r, self._wake_w = os.pipe()
-        os.set_blocking(self._wake_r, False)
-        os.set_blocking(self._wake_w, False)
+        self._wake = WakePipe()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wake_r, selectors.EVENT_READ)
+        self._selector.register(self._wake.fd, selectors.EVENT_READ)
         self._old_handler: object = None
         self.active = False
         self.lost = self.deaf = False
@@ -91,8 +90,7 @@ class Terminal:
             signal.signal(signal.SIGWINCH, self._old_handler)  # type: ignore[arg-type]
             self._old_handler = None
         self._selector.close()
-        os.close(self._wake_r)
-        os.close(self._wake_w)
+        self._wake.close()
         for fd in {self._in_fd, self._out_fd}:
             os.close(fd)
 
@@ -100,9 +98,7 @@ class Terminal:
 
     def read(self, wait_s: float = 0.0) -> bytes:
         """Keys pressed since; empty when there are none (within `wait_s`)."""
-        with contextlib.suppress(OSError):
-            while os.read(self._wake_r, 64):
-                pass
+        self._wake.drain()
         if not self.active or self.lost or self.deaf:
             return b""
         if (self._shared or wait_s) and not select.select((self._in_fd,), (), (), wait_s)[0]:
@@ -150,8 +146,7 @@ class Terminal:
 
     def _size_changed(self, *_: object) -> None:
         self.resized = True
-        with contextlib.suppress(OSError):
-            os.write(self._wake_w, b"!")
+        self._wake.ring()
 
 
 def _open_own(saved: SavedTerminal) -> tuple[int, int, bool]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Ended, Report, Started
 from sf_runner.backends.slurm.array import Array, make_array
-from sf_runner.backends.slurm.background_calls import BackgroundCalls
 from sf_runner.backends.slurm.batches import BatchHeader, BatchPaths, TaskJob
 from sf_runner.backends.slurm.client import Entry, Queue, SlurmClient, SlurmDownError
 from sf_runner.backends.slurm.fold import Unit

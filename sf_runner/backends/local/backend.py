@@ -6,7 +6,6 @@ of one that was killed under the same guardian) are watched by `orphans.py`; see
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
@@ -22,6 +21,7 @@ from sf_runner.linux.job_table import JobTable
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, uptime_s
 from sf_runner.linux.process_tools import boot_id, make_handle, make_tag, start_error
 from sf_runner.linux.time_slices import ask_for_short_time_slices
+from sf_runner.linux.wake_pipe import WakePipe
 
 _LEFTOVER_GRACE_S = 5.0
 
@@ -67,13 +67,11 @@ class ProcessesBackend:
         ask_for_short_time_slices()
         if self._table is not None:
             self._table.claim()
-        self._wake_r, self._wake_w = os.pipe()
-        os.set_blocking(self._wake_r, False)
-        os.set_blocking(self._wake_w, False)
-        self._selector.register(self._wake_r, selectors.EVENT_READ)
+        self._wake = WakePipe()
+        self._selector.register(self._wake.fd, selectors.EVENT_READ)
         self._old_handler = signal.signal(signal.SIGCHLD, _do_nothing)
         # The interpreter itself writes to the pipe: with a handler of ours, each end of a job would pay for its call.
-        self._old_wakeup_fd = signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        self._old_wakeup_fd = signal.set_wakeup_fd(self._wake.write_fd, warn_on_full_buffer=False)
 
     def adopt(self, known: Sequence[Known]) -> list[Report]:
         return self._orphans.adopt(known)
@@ -107,8 +105,7 @@ class ProcessesBackend:
             self._orphans.stop(job, level, grace_s)
 
     def poll(self, now: float) -> list[Report]:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_r, 4096)
+        self._wake.drain()
         reports, self._reports = self._reports, []
         for end in self._parent.poll():
             del self._launches[end.job]
@@ -144,8 +141,7 @@ class ProcessesBackend:
             signal.set_wakeup_fd(self._old_wakeup_fd)
             signal.signal(signal.SIGCHLD, self._old_handler)
             self._selector.close()
-            os.close(self._wake_r)
-            os.close(self._wake_w)
+            self._wake.close()
 
     def outlive_jobs(self) -> None:
         """After `close(detach=True)`: stay until every job has ended and its exit record is written. Blocks."""

@@ -7,26 +7,27 @@ by two threads, one for submissions, which may take long, and one for all else.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Remark, Report, StopLevel
 from sf_runner.backends.slurm.array import Array, Order, make_array
-from sf_runner.backends.slurm.background_calls import BackgroundCalls
 from sf_runner.backends.slurm.batches import BatchPaths, list_batches, next_batches, read_batch, write_batch
 from sf_runner.backends.slurm.client import Limits, Refused, SlurmClient, SlurmDownError, Submitted, complaint
 from sf_runner.backends.slurm.fold import Unit, may_hold
 from sf_runner.backends.slurm.packing import Draft, SubmitSettings, make_drafts
 from sf_runner.backends.slurm.task_records import read_history
 from sf_runner.backends.slurm.watch import Watch
+from sf_runner.basics.said import Said
+from sf_runner.linux.wake_pipe import WakePipe
 
 _RETRY_SETTLE_S = 5.0
-_PATIENCE_S = 10.0
+_SUBMIT_HANGS_S = 10.0
+"""sbatch that takes longer is told of: it waits where a cluster is full."""
 _RETRY_SUBMIT_S = (5.0, 10.0, 20.0, 40.0, 60.0)
 
 
@@ -47,12 +48,11 @@ class SlurmBackend:
         self._submitting: dict[str, Array] = {}
         self._retries: list[tuple[float, Array, int]] = []
         self._unsettled: list[tuple[float, Array]] = []
-        self._waits = (time.time(), False)
-        self._wake_r, self._wake_w = os.pipe()
-        os.set_blocking(self._wake_r, False)
-        os.set_blocking(self._wake_w, False)
-        self._calls = BackgroundCalls(self._wake_w)
-        self._watch = Watch(self._client, BackgroundCalls(self._wake_w), poll_s=poll_s)
+        self._waits_since = time.time()
+        self._said = Said()
+        self._wake = WakePipe()
+        self._calls = BackgroundCalls(self._wake)
+        self._watch = Watch(self._client, BackgroundCalls(self._wake), poll_s=poll_s)
         self._watch.max_parallel = settings.max_parallel if settings else None
 
     # ---- the protocol --------------------------------------------------------------------------------------
@@ -94,8 +94,7 @@ class SlurmBackend:
         self._watch.stop(job, order)
 
     def poll(self, now: float) -> list[Report]:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_r, 4096)
+        self._wake.drain()
         self._calls.collect()
         self._flush()
         self._submit_again(now)
@@ -104,7 +103,7 @@ class SlurmBackend:
         return [*reports, *self._watch.poll(now)]
 
     def fds(self) -> Sequence[int]:
-        return (self._wake_r,)
+        return (self._wake.fd,)
 
     def set_parallel(self, number: int) -> None:
         self._watch.max_parallel = number
@@ -127,8 +126,7 @@ class SlurmBackend:
         if detach:
             self._flush()  # what is on its way goes on
         if self._calls.close() and self._watch.close():
-            os.close(self._wake_r)
-            os.close(self._wake_w)
+            self._wake.close()
 
     def outlive_jobs(self) -> None:
         """They need nobody."""
@@ -199,13 +197,12 @@ class SlurmBackend:
 
     def _tell_waiting(self, now: float) -> None:
         """sbatch itself waits where a cluster is full."""
-        since, told = self._waits
         if not self._submitting or self._retries:
-            self._waits = (now, False)
-        elif not told and now - since > _PATIENCE_S:
+            self._waits_since = now
+            self._said.forget("waits")
+        elif now - self._waits_since > _SUBMIT_HANGS_S and self._said.first("waits"):
             first = next(iter(self._submitting.values()))
             why = first.paths.complained()
-            self._waits = (since, True)
             if why:
                 self._reports.append(Remark(text=f"Slurm does not take the experiments yet: {complaint(why)}"))
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Remark, Report
 from sf_runner.backends.slurm.array import Array, Order, Task
-from sf_runner.backends.slurm.background_calls import BackgroundCalls
 from sf_runner.backends.slurm.client import Queue, SlurmClient, SlurmDownError, compress
 from sf_runner.backends.slurm.fold import Observation, Unit, advance
 from sf_runner.backends.slurm.output import last_words
@@ -16,6 +16,7 @@ from sf_runner.backends.slurm.packing import throttles
 from sf_runner.backends.slurm.states import STUCK_REASONS, meaning
 from sf_runner.backends.slurm.task_records import read_history
 from sf_runner.basics.backoff import doubled
+from sf_runner.basics.said import Said
 from sf_runner.linux.exit_record import read_record
 
 _SOONEST_S = 0.5
@@ -46,7 +47,7 @@ class Watch:
         self._wait_s = _SOON_S
         self._took_s = 0.0
         self._down = 0
-        self._mentioned_reasons: set[str] = set()
+        self._said = Said()
         self.max_parallel: int | None = None
         self.num_calls = 0
         self._answered_call = 0
@@ -309,8 +310,7 @@ class Watch:
                 waiting[task.entry.reason] = waiting.get(task.entry.reason, 0) + 1
         for reason, count in waiting.items():
             remedy = STUCK_REASONS.get(reason)
-            if remedy is not None and reason not in self._mentioned_reasons:
-                self._mentioned_reasons.add(reason)
+            if remedy is not None and self._said.first(reason):
                 self._reports.append(Remark(text=f"{count} jobs wait in Slurm because of {reason}: {remedy}"))
 
 
