@@ -317,6 +317,8 @@ class RunLoop:
         hold = self._hold
         if hold.why != "no_room" or self._state.active or self._state.draining or self._slots.waiting_for_memory:
             return
+        if hold.until is not None:  # another waits for its retry
+            return
         if all(refusal.kind in ("never", "lost") for refusal in hold.reasons):
             self._note(f"no waiting experiment can be placed: {hold.reasons[0].reason}", level="error")
             self._emit(ev.RunDraining(t=now, reason="max_failures"))
@@ -336,7 +338,8 @@ class RunLoop:
         """Submit and leave: everything that could be submitted has been."""
         if not self._leave_when_submitted or self._unsent:
             return
-        nothing_more = self._state.draining is not None or not self._state.ready()
+        waiting = self._state.ready() or self._state.next_delayed_at() is not None
+        nothing_more = self._state.draining is not None or not waiting
         if nothing_more and self._backend.settled():
             self._detach_now(now)
 

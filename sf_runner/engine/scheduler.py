@@ -96,7 +96,8 @@ def decide(
     """The next job to start, and where. `requests` maps each resource shape to what it asks for.
 
     Jobs start in order of rank. A job that does not fit lets later ones of other queues pass, but at most 16 of
-    them: then it is kept room for, so that a job that needs four GPUs is not starved by those that need one.
+    them: then it is kept room for, so that a job that needs four GPUs is not starved by those that need one. No room is
+    kept for a job that would not fit either if all jobs of this run ended: what it waits for belongs to others.
     """
     held = _held(state, policy, memory, now)
     if held is not None:
@@ -109,10 +110,10 @@ def decide(
             memory.skips = {queue: memory.skips.get(queue, 0) + 1 for queue in refused}
             return Start(job=job, placement=placed.placement, table=placed.table)
         refused[job.queue] = placed
-        # Room is kept only where jobs of this run may make it by ending; if all did and it was not enough, others pass.
+        # If all jobs of this run have ended and it is not enough, others pass.
         if not state.active:
             memory.skips.pop(job.queue, None)
-        elif placed.kind in ("full", "cores", "memory") and memory.skips.get(job.queue, 0) >= MAX_SKIPS:
+        elif memory.skips.get(job.queue, 0) >= MAX_SKIPS and _room_comes(table, requests[job.shape], job):
             break
     if refused:
         return Hold(why="no_room", until=state.next_delayed_at(), reasons=tuple(refused.values()))
@@ -135,6 +136,12 @@ def _held(state: RunState, policy: Policy, memory: LaunchMemory, now: float) -> 
         if now < until:
             return Hold(why="cannot_start", until=until)
     return None
+
+
+def _room_comes(table: SlotTable, request: SlotRequest, job: JobRecord) -> bool:
+    """Whether the job could be placed if the running jobs of this run ended. Room is kept only then: a stranger may
+    hold what it waits for, for days."""
+    return isinstance(_place(table.vacated(), request, job), Placed)
 
 
 def _place(table: SlotTable, request: SlotRequest, job: JobRecord) -> Placed | NoRoom:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sf_runner.slots.devices import GpuInfo
 from sf_runner.slots.types import NoRoom, SlotPolicy
@@ -17,9 +17,15 @@ class GpuSlot:
     jobs: int = 0
     room_mb: int | None = None
     """Memory that can still be promised; None: unknown, only the number of jobs counts."""
+    vacated_mb: int | None = None
+    """Memory that could be promised if no job of this run were there; None: unknown."""
     others_mb: int | None = None
     stranger: str | None = None
     """Who else computes there."""
+
+    def vacated(self) -> GpuSlot:
+        """As it would be if no job of this run were there."""
+        return replace(self, jobs=0, room_mb=self.vacated_mb)
 
     def holds(self, need_mb: int) -> bool:
         """Whether it could hold so much if nobody else were there."""

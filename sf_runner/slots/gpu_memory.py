@@ -155,6 +155,17 @@ def room_mb(gpu: GpuInfo, claims: Sequence[Claim]) -> int | None:
     return None
 
 
+def vacated_mb(gpu: GpuInfo, claims: Sequence[Claim]) -> int | None:
+    """Memory that could be promised if all these claims were given back; None: the driver does not tell how much there
+    is. Where it does not tell whose memory is in use, what exceeds the promises is taken for a stranger's."""
+    if gpu.usable_mb is None or gpu.memory_used_mb is None:
+        return gpu.memory_total_mb
+    others = others_mb(gpu, claims) or 0
+    if any(c.used_mb is None for c in claims) and all(c.promised_mb for c in claims):
+        others = max(others, gpu.memory_used_mb - sum(c.promised_mb for c in claims))
+    return gpu.usable_mb - others
+
+
 def strangers_on(gpu: GpuInfo, claims: Sequence[Claim], usage: GpuUsage | None) -> str | None:
     """Who else computes on the GPU, for people; None: nobody."""
     listed = usage.others.get(gpu.uuid, ()) if usage else ()

@@ -17,6 +17,7 @@ from sf_runner.slots.gpu_memory import (
     others_mb,
     room_mb,
     strangers_on,
+    vacated_mb,
 )
 from sf_runner.slots.placement import Placement
 from sf_runner.slots.setup import choose_devices
@@ -117,6 +118,7 @@ class SlotSetup:
                     gpu=current,
                     jobs=len(claims),
                     room_mb=room_mb(current, claims),
+                    vacated_mb=vacated_mb(current, claims),
                     others_mb=others_mb(current, claims),
                     stranger=strangers_on(current, claims, usage),
                 )
@@ -190,6 +192,11 @@ class SlotTable:
         free = self.free_cpus | (self.setup.topology.cpus & set(placement.cores))
         taken = self.cpus_taken - (len(free) - len(self.free_cpus))
         return replace(self, gpus=gpus, free_cpus=free, cpus_taken=taken)
+
+    def vacated(self) -> SlotTable:
+        """The table as it would be if all jobs of this run had ended. Others keep what they have."""
+        gpus = tuple(slot.vacated() for slot in self.gpus)
+        return replace(self, gpus=gpus, free_cpus=self.setup.topology.cpus, cpus_taken=0)
 
     def _need_mb(self, request: SlotRequest) -> int:
         asked = request.gpu_memory_mb or self.setup.policy.gpu_memory_mb or 0

@@ -152,3 +152,13 @@ def test_cancelled_ones_stay_cancelled_unless_asked_for(tmp_path: Path) -> None:
         assert isinstance(run.job("b").state, Succeeded)
         assert run.state.count("Waiting") == 0
         assert not [job for job in run.state.jobs.values() if isinstance(job.state, Waiting)]
+
+
+def test_a_retry_is_awaited_beside_an_experiment_that_can_never_be_placed(tmp_path: Path) -> None:
+    """Nothing runs and nothing can be placed while the retry waits: the run is not stuck yet."""
+    never = "Experiment('never', 'true', resources=Resources(cpus=4096))"
+    with run_under_test(tmp_path, never, shell("third", COUNT.format("third", 3, 7))) as run:
+        assert run.start("--max_retries=3", "--retry_delay=0.3").wait(60) == 1
+        assert [e.verdict for e in endings(run, "third")] == ["retry", "retry", "succeeded"]
+        assert isinstance(run.job("never").state, Waiting)
+        assert "no waiting experiment can be placed: it needs 4096 CPUs" in run.printed()
