@@ -57,7 +57,11 @@ class Crowd:
         gpus = []
         for gpu in self.run.table.setup.gpus:
             stranger_mb = self.stranger_mb if self.now < self.leaves_at else 0
-            mine = [GpuProcess(pid=n, memory_mb=placements[job].memory_mb) for n, job in pids.items() if gpu.uuid in placements[job].gpu_uuids]
+            mine = [
+                GpuProcess(pid=n, memory_mb=placements[job].memory_mb)
+                for n, job in pids.items()
+                if gpu.uuid in placements[job].gpu_uuids
+            ]
             used = stranger_mb + sum(p.memory_mb or 0 for p in mine)
             listed = (*mine, GpuProcess(pid=9999, memory_mb=stranger_mb)) if self.told else None
             gpus.append(replace(gpu, memory_free_mb=TOTAL_MB - used, memory_used_mb=used, processes=listed))
