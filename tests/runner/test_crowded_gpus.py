@@ -53,7 +53,7 @@ class Crowd:
             for job, record in self.run.state.active.items()
             if isinstance(record.state, ACTIVE)
         }
-        pids = {number: job for number, job in enumerate(placements, 1)}
+        pids = dict(enumerate(placements, 1))
         gpus = []
         for gpu in self.run.table.setup.gpus:
             stranger_mb = self.stranger_mb if self.now < self.leaves_at else 0
