@@ -23,8 +23,11 @@ if TYPE_CHECKING:
         Uniform,
         seeds,
     )
+    from sf_runner.describe.values import ABSENT, BARE
 
 __all__ = [
+    "ABSENT",
+    "BARE",
     "Choice",
     "DescriptionError",
     "Experiment",
@@ -44,6 +47,7 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(("Experiment", "Resources", "RunDescription"), "sf_runner.describe.description"),
+    **dict.fromkeys(("ABSENT", "BARE"), "sf_runner.describe.values"),
     **dict.fromkeys(("DescriptionError", "SfRunnerError", "UsageError"), "sf_runner.basics.errors"),
 }
 

@@ -1,15 +1,15 @@
-"""Commands as argument lists: splitting text, giving parameter values a text, choosing the interpreter."""
+"""Commands as argument lists: splitting text, one argument for each parameter, choosing the interpreter."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence, Set
-from enum import Enum
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 
 from sf_runner.basics.errors import DescriptionError
+from sf_runner.describe.values import ABSENT, BARE, Presence, value_text
 
 _MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 """Linux refuses to start a program with a longer single argument (MAX_ARG_STRLEN, the final NUL included)."""
@@ -17,8 +17,6 @@ _MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 _QUOTED_OR_ESCAPED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
 _SHELL_OPERATORS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>>", "2>&1", "&>"})
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-_ADDRESS = re.compile(r"<.* at 0x[0-9a-fA-F]+>", re.DOTALL)
-_PLAIN = frozenset({str, int, float, bool, type(None)})
 _INTERPRETERS = frozenset({"python", "python3"})
 
 
@@ -34,7 +32,7 @@ def split_command(cmd: str | Sequence[str]) -> tuple[str, ...]:
     if isinstance(cmd, str):
         argv = _split_text(cmd)
     elif isinstance(cmd, Sequence) and all(isinstance(part, (str, PurePath)) for part in cmd):
-        argv = tuple(str(part) for part in cmd)
+        argv = tuple(value_text(part) for part in cmd)
     else:
         raise DescriptionError(f"cmd must be text or a list of texts, not {_kind(cmd)}")
     if not argv or not argv[0]:
@@ -62,43 +60,18 @@ def _split_text(cmd: str) -> tuple[str, ...]:
     return argv
 
 
-def value_text(value: object) -> str:
-    """The text of a parameter's value, in the argument `--name=<text>` and in the experiment's name.
-
-    It is `f"{value}"`: True, None, 1e-05 and {'a': 1} look like that, '' gives nothing. An Enum member gives
-    its value, and numpy scalars inside a container give plain numbers. Use `json.dumps` in the description
-    where a program wants JSON.
+def parameter_arguments(params: Mapping[str, object], prefix: str, texts: Callable[[object], str]) -> list[str]:
+    """The argument for each parameter, in order; empty for one that is ABSENT.
 
     Raises:
-        DescriptionError: the text would not be the same at the next start (sets, objects shown by address).
+        DescriptionError: a value cannot become an argument.
     """
-    if type(value) in _PLAIN:  # nearly all there are, of which a large grid has many
-        return str(value)
-    if isinstance(value, str) and not isinstance(value, Enum):
-        return str(value)
-    text = format(_checked(value, nested=False))
-    if "<" in text and _ADDRESS.search(text):
-        raise DescriptionError(f"a value of type {_kind(value)} has no stable text ({text!r}); pass text or a number")
-    return text
-
-
-def _checked(value: object, *, nested: bool) -> object:
-    """The value whose text is wanted: Enum members and, inside containers, numpy scalars unwrapped."""
-    if isinstance(value, Enum):
-        return _checked(value.value, nested=nested)
-    if isinstance(value, Set):
-        raise DescriptionError(f"a {_kind(value)} has no stable order; pass a list")
-    if isinstance(value, bytes):
-        raise DescriptionError("bytes cannot become an argument; pass text")
-    if type(value) is list:
-        return [_checked(item, nested=True) for item in value]
-    if type(value) is tuple:
-        return tuple(_checked(item, nested=True) for item in value)
-    if type(value) is dict:
-        return {_checked(key, nested=True): _checked(item, nested=True) for key, item in value.items()}
-    if nested and type(value).__module__ == "numpy" and hasattr(value, "item") and getattr(value, "shape", None) == ():
-        return value.item()
-    return value
+    arguments = []
+    for name, value in params.items():
+        argument = "" if value is ABSENT else f"{prefix}{name}" if value is BARE else f"{prefix}{name}={texts(value)}"
+        check_argument(argument, "a parameter")
+        arguments.append(argument)
+    return arguments
 
 
 def check_argument(argument: str, what: str) -> None:
@@ -135,6 +108,10 @@ def environment(env_vars: Mapping[str, object] | None) -> dict[str, str]:
         name = str(key)
         if not name or "=" in name:
             raise DescriptionError(f"env_vars: {name!r} is no name of an environment variable")
+        if isinstance(value, Presence):
+            raise DescriptionError(
+                f"env_vars[{name!r}]: {value} is for parameters; leave the variable out, or give text"
+            )
         text = value_text(value)
         check_argument(name, "env_vars: a name")
         check_argument(text, f"env_vars[{name!r}]")

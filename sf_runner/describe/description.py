@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 
 from sf_runner.basics.errors import DescriptionError
-from sf_runner.describe.command import check_argument, environment, split_command, value_text
+from sf_runner.describe.command import environment, parameter_arguments, split_command
 from sf_runner.describe.naming import experiment_name, folder_name
+from sf_runner.describe.values import Clashes, Texts, same_command
 
 _MAX_COMBINATIONS = 1_000_000
 _MAX_RUN_NAME_BYTES = 200
@@ -115,11 +116,12 @@ class Experiment:
         with _naming_experiment(self.base_name):
             base_argv = split_command(self.cmd)
             env = environment(self.env_vars)
+            texts = Texts()
+            self._check_commands(param_prefix, texts)
             for index, params in enumerate(self.params or [{}]):
-                arguments = [f"{param_prefix}{name}={value_text(value)}" for name, value in params.items()]
-                for argument in arguments:
-                    check_argument(argument, "a parameter")
-                name = experiment_name(self.base_name, index, params, customize=customize_experiment_name)
+                given = parameter_arguments(params, param_prefix, texts)
+                name = experiment_name(self.base_name, index, params, customize=customize_experiment_name, texts=texts)
+                arguments = [argument for argument in given if argument]
                 if experiment_arg_name:
                     arguments.append(f"{experiment_arg_name}={name}")
                 yield Expansion(
@@ -127,24 +129,37 @@ class Experiment:
                     index=index,
                     name=name,
                     params=params,
+                    param_arguments=tuple(given),
                     base_argv=base_argv,
                     argv=(*base_argv, *arguments),
                     env=env,
                 )
+
+    def _check_commands(self, param_prefix: str, texts: Texts) -> None:
+        """Refuse different values that would give one command."""
+        clashes = Clashes()
+        for params in self.params:
+            for name, value in params.items():
+                clashes.watch(name, value, texts(value))
+        if clashes.found:
+            same = same_command((tuple(parameter_arguments(p, param_prefix, texts)), p) for p in self.params)
+            if same:
+                raise DescriptionError(f"{same}, so that two combinations would be one command")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expansion:
     """One combination of one experiment.
 
-    `argv` is `base_argv`, one argument per parameter in order, and the experiment's name; it still lacks the
-    arguments that name directories.
+    `param_arguments` has one argument per parameter, in order; empty for one that is ABSENT. `argv` is `base_argv`,
+    those that are not empty, and the experiment's name; it still lacks the arguments that name directories.
     """
 
     experiment: Experiment
     index: int
     name: str
     params: Mapping[str, object]
+    param_arguments: tuple[str, ...]
     base_argv: tuple[str, ...]
     argv: tuple[str, ...]
     env: Mapping[str, str]

@@ -7,10 +7,10 @@ shortest unambiguous abbreviation and its value.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from sf_runner.describe.command import value_text
+from sf_runner.describe.values import value_text
 
 MAX_NAME_LENGTH = 200
 """File systems allow 255 bytes; programs derive longer names (temporary files, archives) from a folder."""
@@ -44,12 +44,22 @@ def abbreviations(param_names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(result)
 
 
-def experiment_name(base_name: str, index: int, params: Mapping[str, object], *, customize: bool = True) -> str:
-    """The name of combination `index` of an experiment; with `customize=False` without its parameters."""
+def experiment_name(
+    base_name: str,
+    index: int,
+    params: Mapping[str, object],
+    *,
+    customize: bool = True,
+    texts: Callable[[object], str] = value_text,
+) -> str:
+    """The name of combination `index` of an experiment; with `customize=False` without its parameters.
+
+    texts: gives the text of a value.
+    """
     tokens = [f"{index:02d}", base_name]
     if customize:
         shorts = abbreviations(tuple(params))
-        tokens += [f"{short}_{value_text(value)}" for short, value in zip(shorts, params.values(), strict=True)]
+        tokens += [f"{short}_{texts(value)}" for short, value in zip(shorts, params.values(), strict=True)]
     return safe_name("_".join(tokens))
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MappingView, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from sf_runner.basics.errors import DescriptionError
+from sf_runner.describe.values import in_order
 
 ParamName: TypeAlias = str | Sequence[str]
 """A parameter, or several that move together."""
@@ -139,7 +140,9 @@ class Choice:
     values: Sequence[object]
 
     def __post_init__(self) -> None:
-        if not self.values:
+        if isinstance(self.values, Set) or not hasattr(self.values, "__getitem__"):
+            raise DescriptionError(f"Choice: the values must be a list, got {self.values!r}")
+        if len(self.values) == 0:
             raise DescriptionError("Choice: there are no values to choose from")
 
     def sample(self, u: float) -> object:
@@ -202,12 +205,21 @@ def _axis(item: object) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     label = ", ".join(names)
     if isinstance(item[1], (str, bytes, Mapping)) or not isinstance(item[1], Iterable):
         raise DescriptionError(f"ParamGrid: the values of '{label}' must be a list, got {item[1]!r}")
-    values = list(item[1])
+    try:
+        values = _listed(item[1])
+    except TypeError as error:  # an array without dimensions
+        raise DescriptionError(f"ParamGrid: the values of '{label}' must be a list: {error}") from None
     if not values:
         raise DescriptionError(f"ParamGrid: parameter '{label}' has no values")
     if isinstance(item[0], str):
         return names, [(value,) for value in values]
     return names, [_row(names, value) for value in values]
+
+
+def _listed(values: Iterable[object]) -> list[object]:
+    if isinstance(values, Set) and not isinstance(values, MappingView):  # a view of a dict has the dict's order
+        return in_order(values)
+    return list(values)
 
 
 def _names(name: ParamName) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from sf_runner.basics.digest import digest
 from sf_runner.basics.errors import DescriptionError
 from sf_runner.basics.paths import JobPaths, RunPaths
-from sf_runner.describe.command import value_text
 from sf_runner.describe.description import Expansion, Experiment, Resources, RunDefaults, RunDescription
+from sf_runner.describe.values import value_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,13 +131,14 @@ class _Builder:
                 f"{_where(first)} and {_where(expansion)} would both be '{job_id}'; "
                 "give the experiments different names"
             )
-        arguments = expansion.argv[len(expansion.base_argv) :]
-        parameters = dict(zip(expansion.params, arguments, strict=False))
+        parameters = dict(zip(expansion.params, expansion.param_arguments, strict=True))
         seed = None
-        if parameters.pop(self.description.seed_param, None) is not None:
+        if parameters.pop(self.description.seed_param, ""):
             seed = value_text(expansion.params[self.description.seed_param])
         env = [f"{key}={value}" for key, value in sorted(expansion.env.items())]
-        config_key = digest((experiment.base_name, *expansion.base_argv, "", *parameters.values(), "", *env))
+        config_key = digest(
+            (experiment.base_name, *expansion.base_argv, "", *filter(None, parameters.values()), "", *env)
+        )
         return Job(
             job_id=job_id,
             index=index,

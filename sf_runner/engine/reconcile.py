@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sf_runner.basics.errors import UsageError
 from sf_runner.describe.description import Resources
 from sf_runner.describe.plan import Job, Plan
+from sf_runner.describe.values import PLAIN_TYPES, json_value
 from sf_runner.slots.table import SlotRequest
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
@@ -20,7 +21,6 @@ ChangedPolicy = Literal["refuse", "keep", "rerun"]
 
 _JOBS_PER_EVENT = 500
 """A journal line per job would be as safe; one line for all of a large run takes megabytes to write and to read."""
-_JSON_TYPES = (str, int, float, bool, type(None))
 
 Order = Literal["submission", "seed_major", "longest_first", "shortest_first"]
 
@@ -103,11 +103,11 @@ def _plain(params: Mapping[str, object]) -> Mapping[str, object]:
     """Values that JSON does not have become text."""
     if all(map(_is_json, params.values())):
         return params
-    return {name: value if _is_json(value) else str(value) for name, value in params.items()}
+    return {name: json_value(value) for name, value in params.items()}
 
 
 def _is_json(value: object) -> bool:
-    return type(value) in _JSON_TYPES and (type(value) is not float or math.isfinite(value))
+    return type(value) in PLAIN_TYPES and (type(value) is not float or math.isfinite(value))
 
 
 def _is_described_by(record: JobRecord, job: Job) -> bool:

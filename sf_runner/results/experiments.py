@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sf_runner.basics.paths import JobPaths, RunPaths
+from sf_runner.describe.values import ABSENT, BARE
 from sf_runner.engine.snapshot import state_name
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Waiting
@@ -15,6 +16,8 @@ from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, W
 RECORDED = "recorded"
 TASK_NAMES = ("env", "env_name", "env_id", "task", "game", "level", "scenario", "dataset", "domain")
 """Parameters that say what is learned: results of different tasks are not compared."""
+_NOT_GIVEN = (str(ABSENT), str(BARE))
+"""What the journal has for parameters that have no value."""
 SEED_NAMES = ("seed", "random_seed", "rng_seed")
 
 
@@ -90,7 +93,7 @@ def _base_name(job_id: str) -> str:
 
 def _task(params: Mapping[str, object], command: str) -> str:
     for name in TASK_NAMES:
-        if params.get(name) is not None:
+        if params.get(name) not in (None, *_NOT_GIVEN):
             return str(params[name])
         if found := re.search(rf"(?:\A|\s)--{name}[= ](\S+)", command):
             return found[1].strip("'\"")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sf_runner import ABSENT, BARE
 from sf_runner.basics.errors import UsageError
 from sf_runner.engine.snapshot import read_run
 from sf_runner.progress import ProgressWriter
@@ -186,6 +187,20 @@ def test_groups_can_be_merged_over_a_parameter(tmp_path: Path) -> None:
     assert result.mean_interval is not None
     assert result.mean_interval.low == pytest.approx(50.2), "resampled within each environment"
     assert "grouped: averages are also over env" in notes(merged)
+
+
+def test_absent_and_bare_arguments_are_groups_of_their_own(tmp_path: Path) -> None:
+    run = SyntheticRun(tmp_path, "study", [("seed", [0, 1]), ("env", [ABSENT]), ("norm", [ABSENT, BARE, None])])
+    for job in run.plan.jobs:
+        summaries(job, [(0, 0.0), (10, float((ABSENT, BARE, None).index(job.params["norm"])))])
+        run.attempt(job, "succeeded")
+    run.close()
+    report = make_report(["study"], tmp_path)
+    means = {label: row.aggregate.mean for label, row in rows_of(report.metrics[0]).items() if row.aggregate}
+    assert means == {"norm=ABSENT": 0.0, "norm=BARE": 1.0, "norm=None": 2.0}
+    assert {group.task for group in report.grouping.groups} == {"e"}, "the command says it, not the absent parameter"
+    grouped = make_report(["study"], tmp_path, options=ReportOptions(group_by=("norm",)))
+    assert list(rows_of(grouped.metrics[0])) == list(means)
 
 
 def test_runs_are_compared(tmp_path: Path) -> None:
