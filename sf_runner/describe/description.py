@@ -14,7 +14,7 @@ from pathlib import Path
 from sf_runner.basics.errors import DescriptionError
 from sf_runner.describe.command import environment, parameter_arguments, split_command
 from sf_runner.describe.naming import experiment_name, folder_name
-from sf_runner.describe.values import Clashes, Texts, same_command
+from sf_runner.describe.values import Texts, may_clash, same_command
 
 _MAX_COMBINATIONS = 1_000_000
 _MAX_RUN_NAME_BYTES = 200
@@ -137,11 +137,7 @@ class Experiment:
 
     def _check_commands(self, param_prefix: str, texts: Texts) -> None:
         """Refuse different values that would give one command."""
-        clashes = Clashes()
-        for params in self.params:
-            for name, value in params.items():
-                clashes.watch(name, value, texts(value))
-        if clashes.found:
+        if may_clash(self.params):
             same = same_command((tuple(parameter_arguments(p, param_prefix, texts)), p) for p in self.params)
             if same:
                 raise DescriptionError(f"{same}, so that two combinations would be one command")

@@ -37,6 +37,9 @@ BARE: Final = Presence.BARE
 PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
 """Nearly all values have one of them, and a large grid has many values: these are handled first and fast."""
 
+_SHORT_TYPES = PLAIN_TYPES - {int}
+_LARGE = 1 << 64
+"""An int may have more digits than Python makes text of."""
 _WITH_OWN_REPR = frozenset({*PLAIN_TYPES, complex, list, tuple, dict})
 _ARRAY_PACKAGES = frozenset({"numpy", "torch", "jax", "jaxlib", "cupy", "ml_dtypes"})
 _ADDRESS = re.compile(r"<.* at 0x[0-9a-fA-F]+>", re.DOTALL)
@@ -96,27 +99,25 @@ class Texts:
         self._known: dict[int, str] = {}
 
     def __call__(self, value: object) -> str:
-        if type(value) in PLAIN_TYPES:
-            return value_text(value)
+        if type(value) in _SHORT_TYPES:
+            return str(value)
+        if type(value) is int:
+            return str(value) if -_LARGE < value < _LARGE else value_text(value)
         text = self._known.get(id(value))
         if text is None:
             text = self._known[id(value)] = value_text(value)
         return text
 
 
-class Clashes:
-    """Watches for different values of a parameter that have the same text."""
-
-    def __init__(self) -> None:
-        self._first: dict[tuple[str, str], object] = {}
-        self.found = False
-
-    def watch(self, name: str, value: object, text: str) -> None:
-        first = self._first.setdefault((name, text), value)
-        if first is value or self.found:
-            return
-        if type(first) is not type(value) or type(value) not in PLAIN_TYPES:
-            self.found = are_different(first, value)
+def may_clash(combinations: Iterable[Mapping[str, object]]) -> bool:
+    """Whether a parameter has values of several types, or of one whose texts may be alike. Quick: a run may have many
+    thousands of combinations."""
+    kinds: dict[str, type] = {}
+    for names, types in {(tuple(params), tuple(map(type, params.values()))) for params in combinations}:
+        for name, kind in zip(names, types, strict=True):
+            if kinds.setdefault(name, kind) is not kind or kind not in PLAIN_TYPES:
+                return True
+    return False
 
 
 def same_command(combinations: Iterable[tuple[tuple[str, ...], Mapping[str, object]]]) -> str:
