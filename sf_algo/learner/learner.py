@@ -137,6 +137,13 @@ class Learner:
         """Uploads the batch, updates the normalizers from it and computes what all epochs share."""
         cfg, model = self._cfg, self.model
         reset_after = batch.reset_after
+        transitions = Transitions.of(
+            terminated=batch.terminated,
+            truncated=batch.truncated,
+            reset_after=batch.reset_after,
+            played=batch.valid,
+            value_bootstrap=cfg.value_bootstrap,
+        )
         valid = judged.valid.to(self._device, non_blocking=True)
         batch = batch.to(self._device)
         samples = Samples(
@@ -150,12 +157,7 @@ class Learner:
             rewards=scaled_rewards(batch.rewards, cfg.reward_scale, cfg.reward_clip),
             played=batch.valid,
             valid=valid.float(),
-            transitions=Transitions.of(
-                terminated=batch.terminated,
-                truncated=batch.truncated,
-                reset_after=batch.reset_after,
-                value_bootstrap=cfg.value_bootstrap,
-            ),
+            transitions=transitions.to(self._device),
             reset_after=reset_after,
         )
         T = samples.rollout

@@ -8,11 +8,16 @@ bootstrapped, but nothing of the rows behind it (they belong to another episode)
 either (the filler row itself, an environment that broke) says nothing about the future: its temporal
 difference counts as 0, so that the row before it bootstraps from its value.
 
+While an agent is out of the game (dead until it respawns, say) its rows are skipped: its last action before is
+followed by its first action after, as if the rows between were not there. Neither their rewards nor their values,
+on which nothing is ever trained, reach the rows around them.
+
 Shape letters: T steps, B trajectories.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,27 +35,64 @@ class Transitions:
     counts: Tensor
     """0 where the episode was left without an end: the step's temporal difference is unknown."""
 
+    skips: Tensor | None = None
+    """1 where the agent was out of the game; None where nobody ever was."""
+
     @staticmethod
-    def of(*, terminated: Tensor, truncated: Tensor, reset_after: Tensor, value_bootstrap: bool) -> Transitions:
-        """From the flags [T, B] bool of a trajectory. Without `value_bootstrap` a time limit counts as the
-        end of the world: 0 is bootstrapped (Pardo et al. 2018, "Time limits in reinforcement learning",
-        explain why that is wrong)."""
+    def of(
+        *, terminated: Tensor, truncated: Tensor, reset_after: Tensor, played: Tensor, value_bootstrap: bool
+    ) -> Transitions:
+        """From the flags [T, B] bool of a trajectory; `played` is its `valid`.
+
+        Without `value_bootstrap` a time limit counts as the end of the world: 0 is bootstrapped (Pardo et al. 2018,
+        "Time limits in reinforcement learning", explain why that is wrong)."""
         ended = terminated | truncated
         hopeless = terminated if value_bootstrap else ended
         abandoned = reset_after & ~ended
+        skips = ~(played | abandoned)
+        skips[1:] &= ~truncated[:-1]  # the row that holds the final observation, whose value is bootstrapped
         return Transitions(
             bootstraps=(~hopeless).float(),
             continues=(~(ended | reset_after)).float(),
             counts=(~abandoned).float(),
+            skips=skips.float() if skips.any() else None,
         )
+
+    def to(self, device: torch.device) -> Transitions:
+        """The same on `device`."""
+        return self._map(lambda x: x.to(device, non_blocking=True))
 
     def columns(self, which: Tensor) -> Transitions:
         """Some trajectories of all: `which` [b] int64."""
+        return self._map(lambda x: x[:, which])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Transitions:
         return Transitions(
-            bootstraps=self.bootstraps[:, which],
-            continues=self.continues[:, which],
-            counts=self.counts[:, which],
+            bootstraps=change(self.bootstraps),
+            continues=change(self.continues),
+            counts=change(self.counts),
+            skips=None if self.skips is None else change(self.skips),
         )
+
+    def next_values(self, values: Tensor, behind: Tensor) -> Tensor:
+        """[T, B]: the value of what follows each row, from `values` [T, B] and that of row T, `behind` [B]."""
+        if self.skips is None:
+            return torch.cat([values[1:], behind.unsqueeze(0)])
+        kept = 1.0 - self.skips
+        seen = torch.cat([values, behind.unsqueeze(0)])
+        for t in range(len(values) - 1, 0, -1):
+            seen[t] = kept[t] * values[t] + self.skips[t] * self.bootstraps[t] * seen[t + 1]
+        return seen[1:]
+
+    def decays(self, decay: float, traces: Tensor | None = None) -> Tensor:
+        """[T, B]: how much the correction of what follows counts in each row: `decay` times the row's trace, which is 1
+        without `traces` [T, B]; all of it in a skipped row."""
+        decays = decay * self.continues if traces is None else decay * self.continues * traces
+        return decays if self.skips is None else torch.where(self.skips > 0.0, self.continues, decays)
+
+    def without_skipped(self, deltas: Tensor) -> Tensor:
+        """`deltas` [T, B], 0 where a row says nothing."""
+        return deltas * self.counts if self.skips is None else deltas * self.counts * (1.0 - self.skips)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +118,9 @@ def generalized_advantages(
 
     rewards and values [T, B]; bootstrap_values [B] is V of row T.
     """
-    next_values = torch.cat([values[1:], bootstrap_values.unsqueeze(0)])
+    next_values = transitions.next_values(values, bootstrap_values)
     deltas = rewards + gamma * transitions.bootstraps * next_values - values
-    advantages = reverse_scan(deltas * transitions.counts, gamma * gae_lambda * transitions.continues)
+    advantages = reverse_scan(transitions.without_skipped(deltas), transitions.decays(gamma * gae_lambda))
     return Returns(advantages=advantages, targets=advantages + values)
 
 
@@ -103,13 +145,13 @@ def vtrace(
     pi(a_t) / mu(a_t) of the current policy and the one that acted.
     """
     rhos = ratios.clamp(max=rho_clip)
-    decays = gamma * trace_lambda * transitions.continues
     traces = ratios.clamp(max=c_clip)
-    next_values = torch.cat([values[1:], bootstrap_values.unsqueeze(0)])
-    deltas = transitions.counts * rhos * (rewards + gamma * transitions.bootstraps * next_values - values)
-    corrections = reverse_scan(deltas, decays * traces)
+    next_values = transitions.next_values(values, bootstrap_values)
+    deltas = rhos * (rewards + gamma * transitions.bootstraps * next_values - values)
+    deltas = transitions.without_skipped(deltas)
+    corrections = reverse_scan(deltas, transitions.decays(gamma * trace_lambda, traces))
     next_corrections = torch.cat([corrections[1:], torch.zeros_like(corrections[:1])])
-    advantages = deltas + decays * rhos * next_corrections
+    advantages = deltas + transitions.decays(gamma * trace_lambda) * rhos * next_corrections
     return Returns(advantages=advantages, targets=values + corrections)
 
 

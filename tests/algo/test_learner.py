@@ -127,14 +127,19 @@ def reference_loss(model: ActorCritic, batch: TrajectoryBatch, clip: float) -> T
     values = values.view(T, B)
     advantages = torch.zeros(T, B)
     for b in range(B):
-        following = 0.0
+        following, nxt = 0.0, float(behind[b])
         for t in reversed(range(T)):
-            nxt = (batch.values[t + 1, b] if t + 1 < T else behind[b]) * (not batch.terminated[t, b])
-            delta = float(batch.rewards[t, b] + 0.99 * nxt - batch.values[t, b])
+            if batch.terminated[t, b]:
+                following = nxt = 0.0
+            elif batch.truncated[t, b]:
+                following = 0.0
             open_end = bool(batch.reset_after[t, b]) and not bool(batch.terminated[t, b])
-            cut = batch.terminated[t, b] or batch.truncated[t, b]
-            following = 0.0 if open_end else delta + (0.0 if cut else 0.99 * 0.95 * following)
+            if not (batch.valid[t, b] or open_end):
+                continue  # the agent is out of the game: as if the row were not there
+            delta = float(batch.rewards[t, b] + 0.99 * nxt - batch.values[t, b])
+            following = 0.0 if open_end else delta + 0.99 * 0.95 * following
             advantages[t, b] = following
+            nxt = float(batch.values[t, b])
     chosen = batch.valid
     ratio = (log_probs - batch.log_probs).exp()[chosen]
     adv = advantages[chosen]
