@@ -22,6 +22,12 @@ ACTION_MASK = "action_mask"
 ObsRow: TypeAlias = Mapping[str, NDArray[Any]]
 """Views to fill for one agent: observation name -> array of that observation's shape and dtype."""
 
+ObsBlock: TypeAlias = Mapping[str, NDArray[Any]]
+"""Arrays to fill for all agents at once: observation name -> [A, ...]."""
+
+ObsTarget: TypeAlias = "Sequence[ObsRow] | ObsBlock"
+"""What an environment writes its observations into: rows per agent, or one block (`EnvSpec.autoreset`)."""
+
 EpisodeStats: TypeAlias = Mapping[str, "float | NDArray[np.float64]"]
 """Extra statistics of a finished episode: name -> one number for all agents, or one per agent [A]."""
 
@@ -145,6 +151,9 @@ class EnvSpec:
     actions: ActionSpec
     num_agents: int = 1
     frameskip: int = 1
+    autoreset: bool = False
+    """Agents begin their next episodes by themselves, each in its own time, and observations are written as one
+    `ObsBlock`. The caller resets such an environment once, at the start."""
 
     def __post_init__(self) -> None:
         mask = self.obs.get(ACTION_MASK)
@@ -154,23 +163,35 @@ class EnvSpec:
                 f"per discrete choice; got {mask.dtype} {mask.shape}"
             )
 
-    def sample_actions(self, rng: np.random.Generator, rows: Sequence[ObsRow]) -> NDArray[np.float32]:
-        """Random actions [A, width] that the action masks among the observations `rows` allow."""
-        mask = np.stack([row[ACTION_MASK] for row in rows]) if ACTION_MASK in self.obs else None
-        return self.actions.sample(rng, len(rows), mask)
+    def sample_actions(self, rng: np.random.Generator, seen: ObsTarget) -> NDArray[np.float32]:
+        """Random actions [A, width] that the action masks among the observations allow."""
+        mask = None
+        if ACTION_MASK in self.obs:
+            mask = seen[ACTION_MASK] if isinstance(seen, Mapping) else np.stack([row[ACTION_MASK] for row in seen])
+        return self.actions.sample(rng, self.num_agents, mask)
+
+    def targets(self, arrays: ObsBlock) -> ObsTarget:
+        """What such an environment writes into, for `arrays` that are name -> [A, ...]."""
+        if self.autoreset:
+            return arrays
+        return [{name: array[a, ...] for name, array in arrays.items()} for a in range(self.num_agents)]
 
     def empty_rows(self) -> list[dict[str, NDArray[Any]]]:
-        """Freshly allocated rows for every agent (for tests, evaluation and the dummy sampler)."""
+        """Freshly allocated rows for every agent (for tests of environments without `autoreset`)."""
         return [{name: spec.zeros() for name, spec in self.obs.items()} for _ in range(self.num_agents)]
 
 
 class StepResult(NamedTuple):
     """One step of all agents. The arrays belong to the environment, which overwrites them in its next step.
 
-    rewards [A] float32; terminated, truncated, active [A] bool. An episode ends for all agents at once; an
-    agent that is out of the game before that is not `active`. `episode` is None except on the last step of an
+    rewards [A] float32; terminated, truncated, active [A] bool. An agent that ends before the others is out of the
+    game until the environment is reset, which the caller does when all have ended. So is one that waits to respawn:
+    it is not `active`, and nothing of such a step is learned from. `episode` is None except on the last step of an
     episode. It then holds the statistics which the caller cannot sum up, `true_reward` where shaping or
     clipping changes rewards.
+
+    `restarted` [A] bool, of environments with `autoreset` only (None: nobody): the observation just written is the
+    first of the agent's next episode. Together with `truncated` it means that the final observation is lost.
     """
 
     rewards: NDArray[np.float32]
@@ -178,22 +199,25 @@ class StepResult(NamedTuple):
     truncated: NDArray[np.bool_]
     active: NDArray[np.bool_]
     episode: EpisodeStats | None
+    restarted: NDArray[np.bool_] | None = None
 
 
 @runtime_checkable
 class Env(Protocol):
-    """One environment with one agent or many. Observations are written straight into the caller's arrays.
+    """One environment with one agent or many. Observations are written straight into the caller's arrays: `out` is a
+    sequence of `ObsRow`, or an `ObsBlock` where the spec says `autoreset`.
 
-    The environment never resets itself: after a step that ended the episode the caller calls `reset`.
+    The environment never resets itself, unless its spec says `autoreset`: after a step in which the last agent ended
+    the caller calls `reset`.
     A broken environment (its engine died) raises `sf_algo.errors.EnvCrashed`; the caller may make a new one.
     """
 
     spec: EnvSpec
 
-    def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
+    def reset(self, out: Any, *, seed: int | None = None) -> None:
         """Begin an episode, write its first observation. A seed makes this and later ones reproducible."""
 
-    def step(self, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
+    def step(self, actions: NDArray[np.float32], out: Any) -> StepResult:
         """Act (actions [A, width]) and write the next observation, also the final one of an episode."""
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_algo.envs.spec import Env, EnvSpec, ObsRow, StepResult, goes_on
+from sf_algo.envs.spec import Env, EnvSpec, ObsTarget, StepResult, goes_on
 from sf_algo.errors import WorkerError
 from sf_algo.rollout.episodes import mix_seed
 
@@ -98,14 +98,14 @@ class EnvSet:
         """Whether the episode of environment e that just ended was only a part of a game that is not over."""
         return goes_on(self._envs[e])
 
-    def go_on(self, e: int, out: Sequence[ObsRow]) -> None:
+    def go_on(self, e: int, out: ObsTarget) -> None:
         """Reset environment e to the next part of its game, without any healing."""
         env = self._envs[e]
         assert env is not None, "go on before reset"
         self._watch.resetting(self.env_indices[e])
         env.reset(out)
 
-    def try_go_on(self, e: int, out: Sequence[ObsRow]) -> bool:
+    def try_go_on(self, e: int, out: ObsTarget) -> bool:
         """As `go_on`. False where there is no game to go on with, or the environment broke over it."""
         if not self.goes_on(e):
             return False
@@ -116,7 +116,7 @@ class EnvSet:
             return False
         return True
 
-    def begin_episode(self, e: int, out: Sequence[ObsRow]) -> None:
+    def begin_episode(self, e: int, out: ObsTarget) -> None:
         """Reset environment e; a broken one is replaced. Raises WorkerError when that does not help."""
         self.episodes[e] += 1
         while True:
@@ -127,7 +127,7 @@ class EnvSet:
             else:
                 return
 
-    def reset_to(self, e: int, episode: int, out: Sequence[ObsRow]) -> None:
+    def reset_to(self, e: int, episode: int, out: ObsTarget) -> None:
         """Reset environment e to the start of that episode, without any healing."""
         self.episodes[e] = episode
         env = self._envs[e] or self._open(e)
@@ -136,14 +136,14 @@ class EnvSet:
         env.reset(out, seed=mix_seed(self._seed, self.env_indices[e], episode) if seeded else None)
         self._unseeded[e] = False
 
-    def step(self, e: int, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
+    def step(self, e: int, actions: NDArray[np.float32], out: ObsTarget) -> StepResult:
         """One step of environment e, which must have been reset. Whatever it raises comes through."""
         self._watch.stepping(self.env_indices[e])
         env = self._envs[e]
         assert env is not None, "step before reset"
         return env.step(actions, out)
 
-    def try_step(self, e: int, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult | None:
+    def try_step(self, e: int, actions: NDArray[np.float32], out: ObsTarget) -> StepResult | None:
         """As `step`. None when the environment broke; its next reset makes a new one."""
         try:
             self._watch.stepping(self.env_indices[e])

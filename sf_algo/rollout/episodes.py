@@ -58,6 +58,10 @@ class PolicyDraw:
         draws = [mix_seed(self._seed, env_index, episode, a) % self.num_policies for a in range(num_agents)]
         return np.asarray(draws, np.int32)
 
+    def draw_one(self, *, env_index: int, agent: int, episode: int) -> int:
+        """The policy of an agent that begins episodes on its own, for its episode number `episode`."""
+        return mix_seed(self._seed, env_index, agent, episode) % self.num_policies
+
 
 class EpisodeTotals:
     """Running reward and length of every agent of a split (N agents)."""
@@ -75,6 +79,6 @@ class EpisodeTotals:
             stats=agent_episode_stats(stats, agent) if stats else {},
         )
 
-    def clear(self, columns: slice) -> None:
+    def clear(self, columns: slice | NDArray[np.int64]) -> None:
         self.rewards[columns] = 0.0
         self.steps[columns] = 0

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sf_algo.envs.spec import Env, SupportsRender, agent_episode_stats, goes_on
+from sf_algo.envs.spec import Env, EpisodeStats, SupportsRender, agent_episode_stats, goes_on
 from sf_algo.model.actor import Actor
 from sf_algo.rollout.episodes import mix_seed
 
@@ -59,8 +59,9 @@ class Player:
         agents = spec.num_agents
         self._obs = {name: obs.zeros(agents) for name, obs in spec.obs.items()}
         self._tensors = {name: torch.from_numpy(array) for name, array in self._obs.items()}
-        self._rows = [{name: array[a, ...] for name, array in self._obs.items()} for a in range(agents)]
+        self._target = spec.targets(self._obs)
         self._states = torch.zeros(agents, rnn_state_size)
+        self._rewards, self._steps = np.zeros(agents, np.float64), np.zeros(agents, np.int64)
         self.frames = 0
 
     def play(
@@ -80,39 +81,51 @@ class Player:
     def _episode(
         self, episode: int, limits: PlayLimits, show: Callable[[Env], None], stopped: Callable[[], bool]
     ) -> list[EpisodeResult] | None:
-        """None when it was cut short."""
-        env, frameskip = self._env, self._env.spec.frameskip
-        env.reset(self._rows, seed=mix_seed(self._seed, 0, episode))
-        self._states = torch.zeros_like(self._states)
-        rewards = np.zeros(env.spec.num_agents, np.float64)
-        steps = np.zeros(env.spec.num_agents, np.int64)
-        pace = _Pace(frameskip / limits.frames_per_second if limits.frames_per_second else 0.0)
+        """One per agent; where agents begin anew by themselves, of those that ended. None when it was cut short."""
+        env, spec = self._env, self._env.spec
+        if episode == 0 or not spec.autoreset:
+            env.reset(self._target, seed=mix_seed(self._seed, 0, episode))
+            self._states = torch.zeros_like(self._states)
+            self._rewards[:], self._steps[:] = 0.0, 0
+        playing = np.ones(spec.num_agents, np.bool_)
+        pace = _Pace(spec.frameskip / limits.frames_per_second if limits.frames_per_second else 0.0)
         show(env)
         while self.frames < limits.max_frames and not stopped():
             acted = self._actor.step(self._tensors, self._states)
             self._states = acted.rnn_states
-            result = env.step(acted.actions.numpy(), self._rows)
-            self.frames += frameskip
-            rewards += result.rewards
-            steps += result.active
+            result = env.step(acted.actions.numpy(), self._target)
+            self.frames += spec.frameskip
+            self._rewards += result.rewards * playing
+            self._steps += result.active & playing
             pace.wait()
             show(env)
             if result.terminated[0] and goes_on(env):
-                env.reset(self._rows)
+                env.reset(self._target)
                 self._states = torch.zeros_like(self._states)
-            elif result.terminated[0] or result.truncated[0]:
-                stats = result.episode or {}
-                return [
-                    EpisodeResult(
-                        episode=episode,
-                        agent=agent,
-                        reward=float(rewards[agent]),
-                        num_frames=int(steps[agent]) * frameskip,
-                        stats=agent_episode_stats(stats, agent),
-                    )
-                    for agent in range(env.spec.num_agents)
-                ]
+                continue
+            if result.restarted is not None:
+                self._states[torch.from_numpy(result.restarted)] = 0.0
+            ended = result.terminated | result.truncated
+            playing &= ~ended
+            if spec.autoreset and ended.any():
+                return self._results(episode, np.flatnonzero(ended), result.episode)
+            if not playing.any():
+                return self._results(episode, np.arange(spec.num_agents), result.episode)
         return None
+
+    def _results(self, episode: int, agents: NDArray[np.int64], stats: EpisodeStats | None) -> list[EpisodeResult]:
+        found = [
+            EpisodeResult(
+                episode=episode,
+                agent=agent,
+                reward=float(self._rewards[agent]),
+                num_frames=int(self._steps[agent]) * self._env.spec.frameskip,
+                stats=agent_episode_stats(stats or {}, agent),
+            )
+            for agent in agents.tolist()
+        ]
+        self._rewards[agents], self._steps[agents] = 0.0, 0
+        return found
 
 
 class _Pace:

@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from sf_algo.buffers.shared import SharedBlock
 from sf_algo.config.store import config_from_dict
 from sf_algo.envs.factory import remove_own_leftovers
-from sf_algo.envs.spec import ACTION_MASK, Env
+from sf_algo.envs.spec import ACTION_MASK, Env, ObsTarget
 from sf_algo.errors import EnvCrashedError, SfAlgoError
 from sf_algo.ipc.messages import MessageWriter
 from sf_algo.processes.child_setup import dying_with_parent, let_wakers_finish
@@ -51,15 +50,18 @@ class DummyWorker:
         start = settings.worker_index * NUM_COUNTERS
         self._counters = block.counters(COUNTERS)[start : start + NUM_COUNTERS]
         self._envs: list[Env] = []
-        self._rows: list[list[dict[str, NDArray[Any]]]] = []
+        self._seen: list[ObsTarget] = []
+        self._playing: list[NDArray[np.bool_]] = []
         self._crashes = 0
 
     def open(self) -> None:
         for e in range(self._settings.num_envs):
             env = self._make(e)
             self._envs.append(env)
-            self._rows.append(env.spec.empty_rows())
-            env.reset(self._rows[e], seed=self._seed(e))
+            spec = env.spec
+            self._seen.append(spec.targets({name: obs.zeros(spec.num_agents) for name, obs in spec.obs.items()}))
+            self._playing.append(np.ones(spec.num_agents, np.bool_))
+            env.reset(self._seen[e], seed=self._seed(e))
 
     def _make(self, e: int) -> Env:
         return self._maker.make(self._settings.worker_index * self._settings.num_envs + e)
@@ -83,15 +85,27 @@ class DummyWorker:
                 steps += 1
                 action = actions[steps % _DRAWN_ACTIONS]
                 if masked:
-                    action = spec.sample_actions(rng, self._rows[e])
+                    action = spec.sample_actions(rng, self._seen[e])
                 try:
-                    result = self._envs[e].step(action, self._rows[e])
-                    if result.terminated[0] or result.truncated[0]:
-                        counters[EPISODES] += 1
-                        self._envs[e].reset(self._rows[e])
+                    result = self._envs[e].step(action, self._seen[e])
+                    ended = result.terminated | result.truncated
+                    if ended.any():
+                        self._end(e, ended)
                 except EnvCrashedError as error:
                     self._replace(e, error)
             counters[FRAMES] = steps * frames_per_step
+
+    def _end(self, e: int, ended: NDArray[np.bool_]) -> None:
+        """Agents of environment e ended; after the last one it is reset, unless it does that itself."""
+        playing = self._playing[e]
+        if self._envs[e].spec.autoreset:
+            self._counters[EPISODES] += int(ended.sum())
+            return
+        playing &= ~ended
+        if not playing.any():
+            playing[:] = True
+            self._counters[EPISODES] += 1
+            self._envs[e].reset(self._seen[e])
 
     def _replace(self, e: int, error: EnvCrashedError) -> None:
         self._crashes += 1
@@ -99,7 +113,7 @@ class DummyWorker:
             raise error
         self._envs[e].close()
         self._envs[e] = self._make(e)
-        self._envs[e].reset(self._rows[e], seed=self._seed(e))
+        self._envs[e].reset(self._seen[e], seed=self._seed(e))
 
     def close(self) -> None:
         """Ends the environments; from then on the counter of processor time includes their processes."""
