@@ -10,8 +10,9 @@ from pathlib import Path
 from sf_runner.backends.base import Launch
 from sf_runner.backends.slurm import task
 from sf_runner.backends.slurm.backend import SlurmBackend
-from sf_runner.backends.slurm.client import SlurmClient, SlurmDownError, is_here
+from sf_runner.backends.slurm.client import SlurmClient, is_here
 from sf_runner.backends.slurm.packing import SubmitSettings
+from sf_runner.backends.slurm.refusals import Refusal
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings, check_settings, read_template, render_script
 from sf_runner.basics.errors import BackendError, UsageError
 from sf_runner.basics.paths import RunPaths
@@ -27,6 +28,7 @@ from sf_runner.slots.devices import GpuSnapshot
 from sf_runner.slots.table import SlotSetup
 from sf_runner.slots.types import LEAVE_ALONE, SlotPolicy, SlotRequest
 from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import Waiting
 
 _HERE_ONLY = (
     "num_gpus", "experiments_per_gpu", "gpus", "gpu_exclude_busy", "gpu_memory_per_experiment", "cpus_per_experiment",
@@ -76,8 +78,8 @@ class SlurmKind:
         options, plan = context.options, context.plan
         settings = submit_settings(options, plan, context.state.run_id)
         client = SlurmClient()
-        self._try_out(settings, plan, client)
-        return SlurmBackend(plan.paths.slurm_dir, settings, poll_s=options.slurm.poll, client=client)
+        remarks = self._try_out(settings, context, client)
+        return SlurmBackend(plan.paths.slurm_dir, settings, poll_s=options.slurm.poll, client=client, remarks=remarks)
 
     def reopen(self, paths: RunPaths, state: RunState) -> SlurmBackend:
         if not is_here():
@@ -100,22 +102,43 @@ class SlurmKind:
         finally:
             backend.close(detach=False)
 
-    def _try_out(self, settings: SubmitSettings, plan: Plan, client: SlurmClient) -> None:
-        """Have sbatch look at a script of each shape before anything is written down as submitted."""
-        folder = plan.paths.slurm_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        for shape in dict.fromkeys(settings.shape_of(job.job_id) for job in plan.jobs):
-            script = folder / "try_out.sh"
-            batch = str(folder.absolute() / "try_out")
-            script.write_text(render_script(settings.script, shape, batch=batch, num_tasks=1, throttle=0))
-            try:
-                fault = client.test(str(script))
-            except SlurmDownError:
-                return  # told when it is to be submitted
-            finally:
-                script.unlink()
-            if fault:
-                raise UsageError(f"Slurm would not take the experiments: {fault}; look at the --slurm_ flags")
+    def _try_out(self, settings: SubmitSettings, context: BackendContext, client: SlurmClient) -> list[str]:
+        """Have sbatch look at a script of each shape before anything is written down as submitted; what to tell.
+
+        UsageError where the flags are at fault. Whatever may pass is only told, and nothing keeps a runner from coming
+        back to experiments that are in Slurm already.
+        """
+        told: list[str] = []
+        waiting = [job.job_id for job in context.plan.jobs if _is_to_run(context.state, job.job_id)]
+        for shape in dict.fromkeys(map(settings.shape_of, waiting)):
+            refusal = client.test_text(_try_out_script(settings, shape, context.plan.paths.slurm_dir))
+            if refusal is None or refusal.kind == "limit":  # of which there is more to say once it is submitted
+                continue
+            if refusal.kind == "down":
+                break  # told when it is to be submitted
+            if refusal.kind != "permanent":
+                told.append(
+                    f"Slurm could not start them as things are: {refusal.line}; they are submitted all the same"
+                )
+            elif context.state.active:
+                told.append(f"Slurm would not take further experiments: {refusal.line}; look at the --slurm_ flags")
+            else:
+                raise UsageError(f"Slurm would not take the experiments: {refusal.text}; look at {_flags(refusal)}")
+        return list(dict.fromkeys(told))
+
+
+def _is_to_run(state: RunState, job: str) -> bool:
+    record = state.jobs.get(job)
+    return record is None or isinstance(record.state, Waiting)
+
+
+def _try_out_script(settings: SubmitSettings, shape: JobShape, folder: Path) -> str:
+    batch = str(folder.absolute() / "try_out")
+    return render_script(settings.script, shape, batch=batch, num_tasks=1, throttle=0)
+
+
+def _flags(refusal: Refusal) -> str:
+    return refusal.remedy if refusal.remedy.startswith("--") else f"the --slurm_ flags ({refusal.remedy})"
 
 
 def max_parallel(options: RunOptions, plan: Plan) -> int | None:

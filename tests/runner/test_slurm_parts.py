@@ -21,10 +21,11 @@ from sf_runner.backends.slurm.batches import (
     read_one_task,
     write_batch,
 )
-from sf_runner.backends.slurm.client import clean_environment, complaint, compress, expand
+from sf_runner.backends.slurm.client import clean_environment, compress, expand
 from sf_runner.backends.slurm.node import share_gpus, split_gpus
 from sf_runner.backends.slurm.output import last_words
 from sf_runner.backends.slurm.packing import SubmitSettings, make_drafts, throttles
+from sf_runner.backends.slurm.refusals import complaint
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings
 from sf_runner.backends.slurm.states import STATES, meaning
 from sf_runner.backends.slurm.task_records import RecordWriter, TaskHistory, read_history

@@ -17,9 +17,10 @@ from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Remark, Report, StopLevel
 from sf_runner.backends.slurm.array import Array, Order, make_array
 from sf_runner.backends.slurm.batches import BatchPaths, list_batches, next_batches, read_batch, write_batch
-from sf_runner.backends.slurm.client import Limits, Refused, SlurmClient, SlurmDownError, Submitted, complaint
+from sf_runner.backends.slurm.client import Limits, Refused, SlurmClient, SlurmDownError, Submitted
 from sf_runner.backends.slurm.fold import Unit, may_hold
 from sf_runner.backends.slurm.packing import Draft, SubmitSettings, make_drafts
+from sf_runner.backends.slurm.refusals import complaint
 from sf_runner.backends.slurm.task_records import read_history
 from sf_runner.backends.slurm.watch import Watch
 from sf_runner.basics.said import Said
@@ -37,13 +38,19 @@ class SlurmBackend:
     name = "slurm"
 
     def __init__(
-        self, folder: Path, settings: SubmitSettings | None, *, poll_s: float = 10.0, client: SlurmClient | None = None
+        self,
+        folder: Path,
+        settings: SubmitSettings | None,
+        *,
+        poll_s: float = 10.0,
+        client: SlurmClient | None = None,
+        remarks: Sequence[str] = (),
     ) -> None:
         self._folder = folder.absolute()
         self._settings = settings
         self._client = client or SlurmClient()
         self._outbox: list[Launch] = []
-        self._reports: list[Report] = []
+        self._reports: list[Report] = [Remark(text=text) for text in remarks]
         self._limits = Limits()
         self._submitting: dict[str, Array] = {}
         self._retries: list[tuple[float, Array, int]] = []
@@ -169,7 +176,7 @@ class SlurmBackend:
             del self._submitting[array.paths.name]
             array.array_id, array.submitted_at = result.array_id, time.time()
             self._watch.add(array)
-        elif isinstance(result, SlurmDownError) or (isinstance(result, Refused) and result.passing):
+        elif isinstance(result, SlurmDownError) or (isinstance(result, Refused) and result.kind != "permanent"):
             error = result.error if isinstance(result, Refused) else str(result)
             wait_s = _RETRY_SUBMIT_S[min(tries, len(_RETRY_SUBMIT_S) - 1)]
             if tries == 0:

@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sf_runner.backends.slurm.batches import BatchPaths
+from sf_runner.backends.slurm.refusals import Kind, Refusal, sort_refusal
 from sf_runner.backends.slurm.script import comment_of
 from sf_runner.backends.slurm.task_records import TaskHistory, read_history
 from sf_runner.basics.errors import BackendError
@@ -25,11 +26,6 @@ _OVERRIDES = (
     "ARRAY_INX", "COMMENT", "ERROR", "GRES", "INPUT", "JOB_NAME", "NO_REQUEUE", "OPEN_MODE", "OUTPUT", "REQUEUE",
     "SIGNAL", "WAIT",
 )  # fmt: skip
-_TRANSIENT = re.compile(
-    r"Unable to contact|timed out|Connection refused|Connection reset|temporarily|Zero Bytes|communication"
-    r"|SubmitJobs?Limit|MaxSubmit|maximum (number|job)|Job violates accounting/QOS policy|Transport endpoint|try again",
-    re.IGNORECASE,
-)
 _RESTART_S = 3
 """Slurm reckons in whole seconds; one more for each of two clocks."""
 _MANY = 400
@@ -38,6 +34,14 @@ _MANY = 400
 
 class SlurmDownError(BackendError):
     """The controller does not answer, or not now."""
+
+
+class SlurmRefusedError(BackendError):
+    """It answered, and does not do it."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.line)
+        self.refusal = refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +70,14 @@ class Limits:
 
     max_array_size: int = 1001
     max_job_count: int = 10000
+    max_array_tasks: int | None = None
+    """Of SchedulerParameters; None: not limited."""
 
     @property
     def tasks_per_array(self) -> int:
         """Indices run from 0 to MaxArraySize - 1."""
-        return max(1, min(self.max_array_size, self.max_job_count))
+        limits = (self.max_array_size, self.max_job_count, self.max_array_tasks or self.max_array_size)
+        return max(1, min(limits))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +87,10 @@ class Submitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """`passing`: it may be taken later."""
+    """What sbatch said; see `refusals.Kind`."""
 
     error: str
-    passing: bool
+    kind: Kind = "permanent"
 
 
 def is_here() -> bool:
@@ -117,8 +124,11 @@ class SlurmClient:
         """SlurmDownError when nobody answers."""
         text = self._run(["scontrol", "show", "config"])
         found = dict(re.findall(r"^(MaxArraySize|MaxJobCount)\s*=\s*(\d+)", text, re.MULTILINE))
+        tasks = re.search(r"^SchedulerParameters\s*=.*\bmax_array_tasks=(\d+)", text, re.MULTILINE)
         return Limits(
-            max_array_size=int(found.get("MaxArraySize", 1001)), max_job_count=int(found.get("MaxJobCount", 10000))
+            max_array_size=int(found.get("MaxArraySize", 1001)),
+            max_job_count=int(found.get("MaxJobCount", 10000)),
+            max_array_tasks=int(tasks[1]) if tasks else None,
         )
 
     def queue(self) -> Queue:
@@ -149,25 +159,17 @@ class SlurmClient:
                 found[name] = state
         return found
 
-    def test(self, script: str) -> str:
-        """What sbatch would complain about; empty when it would take the script."""
+    def test_text(self, script: str) -> Refusal | None:
+        """What `sbatch --test-only` says of this script; None when it would start the job some time. It also refuses
+        what sbatch itself would queue: while all nodes are drained, or are not yet known to a new controller."""
         try:
             done = subprocess.run(
-                ["sbatch", "--test-only", script],
-                env=self._env,
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_S,
-                check=False,
-            )
+                ["sbatch", "--test-only"], input=script, env=self._env, capture_output=True, text=True,
+                errors="surrogateescape", timeout=_TIMEOUT_S, start_new_session=True, check=False,
+            )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as exc:
-            raise SlurmDownError(f"sbatch: {exc}") from exc
-        if done.returncode == 0:
-            return ""
-        text = complaint(done.stderr)
-        if _TRANSIENT.search(text):
-            raise SlurmDownError(text)
-        return text
+            return Refusal(kind="down", text=f"sbatch: {exc}")
+        return sort_refusal(done.stderr, f"sbatch: exit code {done.returncode}") if done.returncode else None
 
     def submit(self, batch: BatchPaths) -> Submitted | Refused:
         """Submit a batch, unless it has been already: sbatch writes its answer into the batch's folder itself and
@@ -179,7 +181,7 @@ class SlurmClient:
                 return Submitted(array_id=found)
             with batch.answer.open("wb") as answer, batch.complaint.open("wb") as errors:
                 try:
-                    subprocess.run(
+                    done = subprocess.run(
                         ["sbatch", "--parsable", str(batch.script)],
                         env=self._env,
                         check=False,
@@ -191,13 +193,15 @@ class SlurmClient:
                         start_new_session=True,  # Ctrl-C is not meant for it
                     )
                 except subprocess.TimeoutExpired:
-                    return Refused(error=f"sbatch did not answer in {_SUBMIT_TIMEOUT_S:.0f} s", passing=True)
+                    return Refused(error=f"sbatch did not answer in {_SUBMIT_TIMEOUT_S:.0f} s", kind="down")
                 except OSError as exc:
-                    return Refused(error=f"sbatch: {exc.strerror}", passing=False)
+                    return Refused(error=f"sbatch: {exc.strerror}")
             if array := batch.array_id():
                 return Submitted(array_id=array)
-            text = complaint(batch.complained())
-            return Refused(error=text, passing=bool(_TRANSIENT.search(text)))
+            refusal = sort_refusal(batch.complained(), f"sbatch: exit code {done.returncode} and no word about why")
+            if refusal.untaken:
+                batch.answer.unlink()  # Slurm may remember the refused job, which must not be found in its place
+            return Refused(error=refusal.line, kind=refusal.kind)
 
     def find(self, batch: BatchPaths) -> str:
         """The array of a batch, if it was ever submitted: by sbatch's answer, in the queue, or by what its tasks wrote.
@@ -256,15 +260,13 @@ class SlurmClient:
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as exc:
             raise SlurmDownError(f"{argv[0]}: {exc}") from exc
-        if done.returncode and (strict or "Unable to contact" in done.stderr):
-            raise SlurmDownError(complaint(done.stderr) or f"{argv[0]}: exit code {done.returncode}")
+        if done.returncode:
+            refusal = sort_refusal(done.stderr, f"{argv[0]}: exit code {done.returncode}")
+            if strict or refusal.kind == "down":
+                raise SlurmDownError(refusal.line)
+            if refusal.kind != "gone" and done.stderr.strip():
+                raise SlurmRefusedError(replace(refusal, text=f"{' '.join(argv[:2])}: {refusal.text}"))
         return done.stdout
-
-
-def complaint(stderr: str) -> str:
-    """What a command said, on one line, without the names of the program."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in stderr.splitlines()]
-    return "; ".join(line for line in lines if line)
 
 
 def expand(indices: str) -> Iterator[int]:

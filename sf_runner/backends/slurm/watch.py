@@ -9,7 +9,7 @@ from typing import Any
 from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Remark, Report
 from sf_runner.backends.slurm.array import Array, Order, Task
-from sf_runner.backends.slurm.client import Queue, SlurmClient, SlurmDownError, compress
+from sf_runner.backends.slurm.client import Queue, SlurmClient, SlurmDownError, SlurmRefusedError, compress
 from sf_runner.backends.slurm.fold import Observation, Unit, advance
 from sf_runner.backends.slurm.output import last_words
 from sf_runner.backends.slurm.packing import throttles
@@ -261,7 +261,9 @@ class Watch:
             self._soon(now)
 
     def _ignore(self, answer: Any) -> None:
-        """It is done again if it did not work."""
+        """It is done again if it did not work; what is refused is told."""
+        if isinstance(answer, SlurmRefusedError) and self._said.first("refused", str(answer)):
+            self._reports.append(Remark(text=f"Slurm refuses {answer}"))
         if self._where and not self._down:
             self._next_ask = min(self._next_ask, time.time() + 0.5)
 
@@ -296,7 +298,7 @@ class Watch:
             return
 
         def released(answer: Any) -> None:
-            if isinstance(answer, Exception):  # it was not heard; where it is not permitted there is no exception
+            if isinstance(answer, SlurmDownError):  # it was not heard; what is not permitted is not asked for again
                 for task in held.values():
                     task.released_begin = -1
             self._ignore(answer)

@@ -1,0 +1,89 @@
+"""Slurm refuses: now, for as long as something lasts, or for good. On a real Slurm."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sf_runner.state.jobs import Failed, Running, Succeeded
+from tests.runner.harness import shell, wait_until
+from tests.runner.slurm_cluster import SlurmCluster
+from tests.runner.slurm_runs import SlurmRun, slurm_run
+
+pytestmark = pytest.mark.slurm
+
+
+@contextmanager
+def drained(cluster: SlurmCluster) -> Iterator[None]:
+    cluster.run("scontrol", "update", "nodename=n[1-2]", "state=drain", "reason=test")
+    try:
+        yield
+    finally:
+        cluster.run("scontrol", "update", "nodename=n[1-2]", "state=resume")
+
+
+@contextmanager
+def closed(cluster: SlurmCluster, partition: str = "main") -> Iterator[None]:
+    cluster.run("scontrol", "update", f"partition={partition}", "state=inactive")
+    try:
+        yield
+    finally:
+        cluster.run("scontrol", "update", f"partition={partition}", "state=up")
+
+
+def told(run: SlurmRun, text: str) -> int:
+    """How often that was said."""
+    run.read()
+    return sum(text in note.text for note in run.state.notes)
+
+
+def test_while_all_nodes_are_drained_experiments_are_submitted(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster, shell("a", "true")) as run:
+        with drained(cluster):
+            run.start()
+            wait_until("it to be submitted", lambda: [state for _, state in cluster.jobs()] == ["PENDING"])
+        assert run.finish() == 0
+        assert told(run, "Slurm could not start them as things are: Requested node configuration is not available") == 1
+
+
+@pytest.mark.parametrize("flags", [(), ("--slurm_partition=nowhere",)])
+def test_nothing_keeps_a_runner_from_coming_back_to_what_runs(
+    tmp_path: Path, cluster: SlurmCluster, flags: tuple[str, ...]
+) -> None:
+    with slurm_run(tmp_path, cluster) as run:
+        run.describe(run.waiting("a"))
+        first = run.start()
+        run.wait_for("a", Running)
+        first.send_signal(signal.SIGHUP)
+        first.wait()
+        run.describe(run.waiting("a"), shell("b", "true"))
+        with closed(cluster):
+            run.start(*flags)
+            run.wait("a word about it", lambda state: told(run, "Slurm"))
+            run.finish_waiting("a")
+            run.wait_for("a", Succeeded)
+        assert run.finish() == (1 if flags else 0)
+        assert run.job("a").attempts == 1
+        if flags:
+            state = run.job("b").state
+            assert isinstance(state, Failed)
+            assert "Invalid partition name specified (--slurm_partition)" in state.cause.summary
+        else:
+            assert told(run, "Required partition not available (inactive or drain)") >= 1
+
+
+def test_a_hiccup_of_munge_fails_nothing(tmp_path: Path, cluster: SlurmCluster) -> None:
+    sock, away = cluster.folder / "munge.socket", cluster.folder / "munge.away"
+    with slurm_run(tmp_path, cluster, shell("a", "true")) as run:
+        sock.rename(away)
+        try:
+            run.start()
+            run.wait("a word about it", lambda state: told(run, "Slurm does not take the experiments yet"))
+        finally:
+            away.rename(sock)
+        assert run.finish() == 0
+        assert run.job("a").attempts == 1
