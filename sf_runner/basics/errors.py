@@ -17,6 +17,10 @@ class UsageError(SfRunnerError):
     exit_code = 2
 
 
+class NotHereError(UsageError):
+    """What was asked for is in order, but this machine does not have it. `--dry_run` goes on and says so."""
+
+
 class DescriptionError(SfRunnerError):
     """A run description that cannot become a plan. Nothing was started."""
 

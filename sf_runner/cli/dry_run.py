@@ -30,6 +30,8 @@ def dry_run_lines(prepared: Prepared) -> Iterator[str]:
     yield f"run {plan.run_name}: {len(plan.jobs)} experiments in {plan.paths.root}, {slots.max_parallel} side by side"
     if len(waiting) < len(plan.jobs):
         yield f"{len(waiting)} of them would be started; the others run, are done, failed or were cancelled"
+    if slots.refusal:
+        yield f"note: a start on this machine would be refused: {slots.refusal}"
     yield from (f"note: {text}" for text in (*notes, *slots.setup.notes))
     yield from (f"note: {warning.message}" for warning in slots.snapshot.warnings)
     launches, jobs = LaunchBuilder(plan.paths), plan.by_id()
@@ -93,6 +95,9 @@ def _slots(
     prepared: Prepared, state: RunState, waiting: Sequence[JobRecord], free: int
 ) -> Iterator[tuple[str, Placement]]:
     """Where each job would run; `free`: how many could start at once."""
+    if prepared.slots.refusal:
+        yield from (("known only where it is started", ANYWHERE) for _ in waiting)
+        return
     setup, requests = prepared.slots.setup, prepared.kind.slot_requests(prepared.plan)
     occupants = [
         Occupant(job=job, placement=Placement.from_json(getattr(record.state, "placement", {})))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from sf_runner.basics.errors import NotHereError
 from sf_runner.cli.options import RunOptions
 from sf_runner.describe.description import RunDefaults
 from sf_runner.slots.cores import read_topology
@@ -21,10 +22,13 @@ class SlotChoice:
     probe: GpuProbe | None
     snapshot: GpuSnapshot
     max_parallel: int
+    refusal: str = ""
+    """Of a dry run: why a start on this machine would be refused. What there is elsewhere is not known."""
 
 
 def choose_slots(options: RunOptions, defaults: RunDefaults) -> SlotChoice:
-    """Look at the machine. UsageError naming the flag that cannot be fulfilled."""
+    """Look at the machine. UsageError naming what cannot be fulfilled and where it was said; a dry run goes on where
+    another machine could fulfil it."""
     policy = slot_policy(options, defaults)
     probe, snapshot = None, GpuSnapshot()
     if policy.num_gpus != 0 and policy.experiments_per_gpu != -1:
@@ -32,9 +36,18 @@ def choose_slots(options: RunOptions, defaults: RunDefaults) -> SlotChoice:
 
         probe = GpuProbe(NvmlProbe())
         snapshot = probe.snapshot()
-    setup = SlotSetup.create(policy, snapshot, read_topology())
-    parallel = options.max_parallel or defaults.max_parallel or setup.default_max_parallel
-    return SlotChoice(setup=setup, probe=probe, snapshot=snapshot, max_parallel=parallel)
+    topology, refusal = read_topology(), ""
+    try:
+        setup = SlotSetup.create(policy, snapshot, topology)
+        default_parallel = setup.default_max_parallel
+    except NotHereError as exc:
+        if not options.dry_run:
+            raise
+        refusal = str(exc)
+        setup = SlotSetup(policy=policy, topology=topology)
+        default_parallel = max(1, policy.num_gpus * policy.experiments_per_gpu)
+    parallel = options.max_parallel or defaults.max_parallel or default_parallel
+    return SlotChoice(setup=setup, probe=probe, snapshot=snapshot, max_parallel=parallel, refusal=refusal)
 
 
 def slot_policy(options: RunOptions, defaults: RunDefaults) -> SlotPolicy:
@@ -48,7 +61,17 @@ def slot_policy(options: RunOptions, defaults: RunDefaults) -> SlotPolicy:
         gpu_memory_mb=options.gpu_memory_per_experiment,
         cpus_per_experiment=options.cpus_per_experiment,
         environ=dict(os.environ),
+        said=_said(options, defaults),
     )
+
+
+def _said(options: RunOptions, defaults: RunDefaults) -> dict[str, str]:
+    """Words for what the description says and no flag overrides."""
+    return {
+        name: f"{defaults.name_of(name)}={getattr(defaults, name)} in the run description"
+        for name in ("num_gpus", "experiments_per_gpu")
+        if getattr(options, name) is None and getattr(defaults, name) is not None
+    }
 
 
 def _first(*values: int | None) -> int:

@@ -68,8 +68,12 @@ def parameter_arguments(params: Mapping[str, object], prefix: str, texts: Callab
     """
     arguments = []
     for name, value in params.items():
-        argument = "" if value is ABSENT else f"{prefix}{name}" if value is BARE else f"{prefix}{name}={texts(value)}"
-        check_argument(argument, "a parameter")
+        try:
+            flag = f"{prefix}{name}"
+            argument = "" if value is ABSENT else flag if value is BARE else f"{flag}={texts(value)}"
+            check_argument(argument, "its argument")
+        except DescriptionError as error:
+            raise DescriptionError(f"parameter '{name}': {error}") from None
         arguments.append(argument)
     return arguments
 

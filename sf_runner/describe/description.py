@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -46,12 +46,20 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunDefaults:
-    """Settings a description may carry; the command line overrides them, None leaves them to it."""
+    """Settings a description may carry; the command line overrides them, None leaves them to it.
+
+    called: how the description calls those that it calls otherwise, for messages: field -> name.
+    """
 
     num_gpus: int | None = None
     experiments_per_gpu: int | None = None
     max_parallel: int | None = None
     pause_between_s: float | None = None
+    called: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def name_of(self, name: str) -> str:
+        """What the description calls this setting."""
+        return self.called.get(name, name)
 
     def __post_init__(self) -> None:
         for name in ("num_gpus", "experiments_per_gpu", "max_parallel", "pause_between_s"):
@@ -59,7 +67,8 @@ class RunDefaults:
             kinds = (int, float) if name == "pause_between_s" else (int,)
             least = {"max_parallel": 1, "experiments_per_gpu": -1}.get(name, 0)
             if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or value < least):
-                raise DescriptionError(f"RunDescription: {name} must be a number of at least {least}, got {value!r}")
+                what = f"RunDescription: {self.name_of(name)}"
+                raise DescriptionError(f"{what} must be a number of at least {least}, got {value!r}")
 
 
 class Experiment:
@@ -219,6 +228,10 @@ class RunDescription:
             experiments_per_gpu=experiments_per_gpu,
             max_parallel=max_parallel,
             pause_between_s=pause_between_experiments,
+            called={
+                "pause_between_s": "pause_between_experiments",
+                **({"num_gpus": "use_gpus"} if num_gpus is None else {}),
+            },
         )
 
     def expand(self) -> Iterator[Expansion]:

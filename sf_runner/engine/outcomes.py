@@ -54,7 +54,8 @@ def _too_long(record: JobRecord, stalled: bool, policy: Policy) -> FailureCause:
     limit = "the time allowed" if limit_s is None else f"{limit_s:g} s"
     if stalled:
         return make_cause("stalled", f"wrote nothing for {limit} (--stall_timeout)", "stalled")
-    return make_cause("timeout", f"ran longer than {limit} (--timeout)", "timeout")
+    said = "--timeout" if record.timeout_s is None else "timeout_s of its Resources"
+    return make_cause("timeout", f"ran longer than {limit} ({said})", "timeout")
 
 
 def last_sign_of_life(paths: JobPaths, attempt: int, started_at: float) -> float | None:

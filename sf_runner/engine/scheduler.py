@@ -66,7 +66,7 @@ class Hold:
 
 
 _HOLD_TEXTS = {
-    "pause": "pausing between starts (--pause_between)",
+    "pause": "pausing between starts",
     "paused": "launching is paused",
     "draining": "nothing is started any more",
     "cannot_start": "this machine could not start the last experiment; trying again soon",

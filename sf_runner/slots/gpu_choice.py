@@ -136,4 +136,4 @@ def _waiting(
     if len(welcome) < wanted:
         strangers = "; ".join(f"{slot.gpu.label}: {slot.stranger}" for slot in fitting if slot.stranger)
         return NoRoom(kind="busy", reason=f"others use the GPUs ({strangers}), see --gpu_exclude_busy")
-    return NoRoom(kind="full", reason="all GPUs that --num_gpus allows are taken")
+    return NoRoom(kind="full", reason="as many GPUs as this run may use are taken")

@@ -32,6 +32,12 @@ class SlotPolicy:
     """The runner's own environment: inherited CUDA_VISIBLE_DEVICES, thread counts the user set."""
     release_timeout_s: float = 15.0
     """A slot whose memory does not come back is reused after this long anyway."""
+    said: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """How a value was given that did not come from its flag: field -> words for messages."""
+
+    def told(self, name: str) -> str:
+        """A value as the user gave it, for messages: `--num_gpus=4`."""
+        return self.said.get(name) or f"--{name}={getattr(self, name)}"
 
 
 @dataclass(frozen=True, kw_only=True)

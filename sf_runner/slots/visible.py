@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sf_runner.basics.errors import UsageError
+from sf_runner.basics.errors import NotHereError, UsageError
 from sf_runner.slots.devices import GpuInfo
 
 
@@ -80,7 +80,7 @@ def _by_id(entry: str, gpus: Sequence[GpuInfo]) -> list[GpuInfo]:
 def chosen_devices(tokens: Sequence[str], gpus: Sequence[GpuInfo], visible: Sequence[GpuInfo]) -> list[GpuInfo]:
     """The devices of a `--gpus` list, in its order: indices, ids, or `3:0` for instance 0 of GPU 3.
 
-    Raises `UsageError` for a name that means nothing, a device named twice and one hidden by
+    Raises `UsageError` for a device named twice, `NotHereError` for one that is not here or is hidden by
     CUDA_VISIBLE_DEVICES.
     """
     chosen: list[GpuInfo] = []
@@ -88,10 +88,10 @@ def chosen_devices(tokens: Sequence[str], gpus: Sequence[GpuInfo], visible: Sequ
         found = _by_token(token, gpus)
         if not found:
             known = ", ".join(map(_token, gpus)) or "none"
-            raise UsageError(f"--gpus: '{token}' names no GPU here; there are {known} (see `nvidia-smi -L`).")
+            raise NotHereError(f"--gpus: '{token}' names no GPU here; there are {known} (see `nvidia-smi -L`).")
         for gpu in found:
             if gpu not in visible:
-                raise UsageError(
+                raise NotHereError(
                     f"--gpus: {gpu.label} is hidden by CUDA_VISIBLE_DEVICES; unset it or choose another GPU."
                 )
             if gpu in chosen:

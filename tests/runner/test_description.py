@@ -221,7 +221,8 @@ def read() -> Iterator[dict[str, object]]:
         (lambda: RunDescription("r", 3), "experiments must be a list"),
         (lambda: RunDescription("r", study(), "--experiment"), "experiment_dirs_sf_format must be True or False"),
         (lambda: RunDescription("r", study(), max_parallel=0), "max_parallel must be a number of at least 1"),
-        (lambda: RunDescription("r", study(), use_gpus="2"), "num_gpus must be a number"),
+        (lambda: RunDescription("r", study(), use_gpus="2"), "use_gpus must be a number"),
+        (lambda: RunDescription("r", study(), pause_between_experiments="2"), "pause_between_experiments must be"),
     ],
 )
 def test_faults_are_told_when_the_description_is_made(make: object, message: str) -> None:

@@ -14,11 +14,12 @@ from sf_runner.basics.errors import UsageError
 from sf_runner.cli.dry_run import dry_run_lines
 from sf_runner.cli.options import parse
 from sf_runner.cli.processes_kind import ProcessesKind
-from sf_runner.cli.session import Prepared
+from sf_runner.cli.session import Prepared, prepare
 from sf_runner.cli.slots import SlotChoice
 from sf_runner.describe.description import Experiment
 from sf_runner.describe.plan import Plan
 from sf_runner.engine.launching import LaunchBuilder
+from sf_runner.slots.devices import GpuSnapshot
 from sf_runner.slots.placement import Placement
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
@@ -140,6 +141,76 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert run.main(["--run=study.py", "--dry_run", "--num_gpus=0"]) == 0
     assert "  command      echo 'héllo' --experiment=00_job" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["study.py"]
+
+
+@pytest.fixture
+def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoGpus:
+        def snapshot(self) -> GpuSnapshot:
+            return GpuSnapshot()
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("sf_runner.slots.nvml.NvmlProbe", NoGpus)
+
+
+def description(tmp_path: Path, settings: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.py").write_text(
+        "from sf_runner import Experiment, RunDescription\n"
+        f"RUN_DESCRIPTION = RunDescription('study', [Experiment('job', 'true', [dict(a=1), dict(a=2)])], {settings})\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "argv", "refusal", "parallel"),
+    [
+        (
+            "use_gpus=4, experiments_per_gpu=2",
+            [],
+            "use_gpus=4 in the run description, but no GPU was found here. Give --num_gpus=0 to use cores.",
+            8,
+        ),
+        ("num_gpus=4", [], "num_gpus=4 in the run description, but no GPU was found here. Give --num_gpus=0", 4),
+        ("use_gpus=4", ["--num_gpus=2"], "--num_gpus=2, but no GPU was found here. Leave --num_gpus out", 2),
+        ("", ["--gpus=3"], "--gpus: '3' names no GPU here", 1),
+        ("max_parallel=5", ["--cpus_per_experiment=100000"], "--cpus_per_experiment=100000: give 1 to", 5),
+    ],
+)
+@pytest.mark.usefixtures("no_gpus")
+def test_a_dry_run_works_where_a_start_would_be_refused(
+    settings: str,
+    argv: list[str],
+    refusal: str,
+    parallel: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    description(tmp_path, settings, monkeypatch)
+    assert run.main(["--run=study.py", "--dry_run", *argv]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(f", {parallel} side by side")
+    assert lines[1].startswith(f"note: a start on this machine would be refused: {refusal}")
+    assert lines.count("  slot         known only where it is started") == 2
+    with pytest.raises(UsageError) as caught:
+        prepare(parse(["--run=study.py", *argv]))
+    assert str(caught.value).startswith(refusal)
+
+
+@pytest.mark.usefixtures("no_gpus")
+def test_what_is_wrong_on_every_machine_is_refused_by_a_dry_run_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description(tmp_path, "experiments_per_gpu=0", monkeypatch)
+    with pytest.raises(UsageError, match=r"^experiments_per_gpu=0 in the run description: give at least 1"):
+        prepare(parse(["--run=study.py", "--dry_run"]))
+    description(tmp_path, "experiments_per_gpu=-1, use_gpus=2", monkeypatch)
+    with pytest.raises(UsageError, match=r"^--gpus needs GPUs .*not to -1 \(experiments_per_gpu=-1 in the run"):
+        prepare(parse(["--run=study.py", "--dry_run", "--gpus=1"]))
+    (note,) = prepare(parse(["--run=study.py", "--dry_run"])).slots.setup.notes
+    assert note == "use_gpus=2 in the run description has no effect with experiments_per_gpu=-1 in the run description."
 
 
 # ---- launches ----------------------------------------------------------------------------------------------------

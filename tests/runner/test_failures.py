@@ -243,7 +243,7 @@ def test_causes_by_report(paths: JobPaths) -> None:
     assert summary_of(paths, record(), clean, none) is None
     assert summary_of(paths, record(), crash, none) == "exit code 3: boom"
     assert summary_of(paths, record("timeout"), crash, Policy(timeout_s=60.0)) == "ran longer than 60 s (--timeout)"
-    assert summary_of(paths, record("timeout", 5.0), clean, none) == "ran longer than 5 s (--timeout)"
+    assert summary_of(paths, record("timeout", 5.0), clean, none) == "ran longer than 5 s (timeout_s of its Resources)"
     assert (
         summary_of(paths, record("timeout"), ended(None), Policy(timeout_s=60.0)) == "ran longer than 60 s (--timeout)"
     )
