@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from sf_runner.slots.placement import Placement
 from sf_runner.state.jobs import FailureCause
@@ -90,7 +90,26 @@ class Remark:
     job: str = ""
 
 
-Report = Started | Ended | NotStarted | Remark
+@dataclass(frozen=True, kw_only=True)
+class Withdrawn:
+    """The attempt never got to where it would queue or run, and is not on its way any more: it does not count, and its
+    number may be used again."""
+
+    job: str
+    attempt: int
+    t: float
+
+
+Report = Started | Ended | NotStarted | Withdrawn | Remark
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """How many further attempts a place takes now. `why` not more, for people; `wait_s`: when to ask again."""
+
+    number: int
+    why: str
+    wait_s: float
 
 
 class Backend(Protocol):
@@ -141,3 +160,15 @@ class Backend(Protocol):
 
     def sessions(self) -> Mapping[int, str]:
         """Pid of each attempt's main process on this machine -> job."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """What a backend offers beyond `Backend` whose place may not take everything that is ready."""
+
+    def room(self) -> Room | None:
+        """How many further attempts may be submitted now; None: any number."""
+
+    def give_back(self, *, leaving: bool) -> list[Report]:
+        """Nothing more is to be started: `Withdrawn` for what is not yet where it would queue or run. With `leaving`
+        the runner is about to let go, and what only waits for its turn may still be handed on."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sf_runner.backends.base import Backend, Report
+from sf_runner.backends.base import Backend, Bounded, Report
 from sf_runner.basics.requests import Request, answer, take
 from sf_runner.describe.plan import Job
 from sf_runner.engine.launching import LaunchBuilder
@@ -66,6 +66,7 @@ class RunLoop:
         self._state = state
         self._journal = journal
         self._backend = backend
+        self._bounded = backend if isinstance(backend, Bounded) else None
         self._slots = slots
         self._requests = requests
         self._launches = launches
@@ -156,9 +157,10 @@ class RunLoop:
         record_reports(reports, self._state.jobs, self._launches.paths, self._policy, self._emit_reported)
 
     def _emit_reported(self, event: ev.Event) -> None:
-        if isinstance(event, ev.AttemptEnded):
+        if isinstance(event, ev.AttemptEnded | ev.AttemptWithdrawn):
             peak = self._slots.freed(event.job, time.time())
-            event = event if peak is None else replace(event, gpu_peak_mb=peak)
+            if peak is not None and isinstance(event, ev.AttemptEnded):
+                event = replace(event, gpu_peak_mb=peak)
         self._emit(event)
 
     def _take_signals(self, now: float) -> None:
@@ -177,13 +179,20 @@ class RunLoop:
         reason: ev.DrainReason = "interrupted" if level == 1 else "terminated" if level == 2 else "killed"
         if self._state.draining is None or self._state.draining.reason != reason:
             self._emit(ev.RunDraining(t=now, reason=reason))
+        self._take_back(leaving=False)
         if level >= 2:
             for record in list(self._state.active.values()):
                 self._stop(record, "shutdown", now, kill=level >= 3)
 
     def _detach_now(self, now: float) -> None:
+        self._take_back(leaving=True)
         self._emit(ev.RunDraining(t=now, reason="detached"))
         self._detach = True
+
+    def _take_back(self, *, leaving: bool) -> None:
+        """What was submitted and did not get to where it could run does not run, and is not waited for."""
+        if self._bounded is not None:
+            self._take_reports(self._bounded.give_back(leaving=leaving))
 
     def _take_requests(self, now: float) -> None:
         for request in self._screen.requests():
@@ -281,6 +290,7 @@ class RunLoop:
         if self._state.draining is None and (why := breaker_tripped(self._state, self._policy)):
             self._note(f"no further experiment is started: {why}", level="error")
             self._emit(ev.RunDraining(t=now, reason="max_failures"))
+            self._take_back(leaving=False)
 
     def _go_on_stopping(self) -> None:
         """What an earlier runner was ending: it may have been killed before it could ask for it."""
@@ -294,7 +304,12 @@ class RunLoop:
         if self._detach:
             return
         self._state.release_delayed(now)
+        room = self._bounded.room() if self._bounded is not None and self._state.draining is None else None
+        begun = len(self._unsent)
         while not self._journal.trouble:
+            if room is not None and len(self._unsent) - begun >= room.number and self._state.ready():
+                self._hold = Hold(why="full", until=now + room.wait_s, words=room.why)
+                break
             decision = decide(self._state, self._slots.table, self._requests, self._policy, self._memory, now)
             if isinstance(decision, Hold):
                 self._hold = decision
@@ -339,7 +354,7 @@ class RunLoop:
         if not self._leave_when_submitted or self._unsent:
             return
         waiting = self._state.ready() or self._state.next_delayed_at() is not None
-        nothing_more = self._state.draining is not None or not waiting
+        nothing_more = self._state.draining is not None or not waiting or self._hold.why == "full"
         if nothing_more and self._backend.settled():
             self._detach_now(now)
 

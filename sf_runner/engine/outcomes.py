@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from sf_runner.backends.base import Ended, NotStarted, Remark, Report, Started
+from sf_runner.backends.base import Ended, NotStarted, Remark, Report, Started, Withdrawn
 from sf_runner.basics.paths import JobPaths
 from sf_runner.engine.scheduler import Policy, judge
 from sf_runner.progress import Progress, read_progress
@@ -133,6 +133,10 @@ def _events_of(
         return [started]
     if isinstance(report, Remark):
         return [ev.Note(t=time.time(), text=report.text, job=report.job)]
+    if isinstance(report, Withdrawn):
+        if not isinstance(jobs[report.job].state, Stopping):
+            return [ev.AttemptWithdrawn(t=report.t, job=report.job, attempt=report.attempt)]
+        report = Ended(job=report.job, attempt=report.attempt, t=report.t, record=None)
     ended = judge_report(jobs[report.job], report, paths_of, policy)
     if isinstance(report, NotStarted) or report.fate != "requeued" or ended.verdict != "requeue":
         return [ended]

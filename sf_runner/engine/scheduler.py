@@ -55,14 +55,16 @@ class Start:
 class Hold:
     """Nothing can be started now. `until`: when time alone will change that; None: something has to happen."""
 
-    why: Literal["nothing_ready", "max_parallel", "pause", "paused", "draining", "no_room", "cannot_start"]
+    why: Literal["nothing_ready", "max_parallel", "pause", "paused", "draining", "no_room", "cannot_start", "full"]
     until: float | None = None
     reasons: tuple[NoRoom, ...] = ()
+    words: str = ""
+    """Of a backend that takes nothing more now (`full`)."""
 
     @property
     def text(self) -> str:
         """For people; empty where there is nothing to tell."""
-        return self.reasons[0].reason if self.why == "no_room" else _HOLD_TEXTS.get(self.why, "")
+        return self.reasons[0].reason if self.why == "no_room" else self.words or _HOLD_TEXTS.get(self.why, "")
 
 
 _HOLD_TEXTS = {

@@ -147,6 +147,15 @@ class AttemptEnded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttemptWithdrawn(Event):
+    """A submitted attempt got to no place where it could run: its job waits again as if it had not been submitted."""
+
+    kind: ClassVar[str] = "withdrawn"
+    job: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobCancelled(Event):
     """A waiting job that will not be started."""
 
@@ -209,6 +218,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     AttemptStarted,
     StopRequested,
     AttemptEnded,
+    AttemptWithdrawn,
     JobCancelled,
     JobRequeued,
     LaunchingChanged,

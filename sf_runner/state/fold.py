@@ -281,6 +281,11 @@ class RunState:
             record.oom_failures += 1
             record.oom_room_mb = record.state.placement.get("room_mb")
 
+    def _attempt_withdrawn(self, event: ev.AttemptWithdrawn) -> None:
+        record = self.jobs[event.job]
+        record.attempts = event.attempt - 1
+        self._move(record, Waiting())
+
     def _job_cancelled(self, event: ev.JobCancelled) -> None:
         self._move(self.jobs[event.job], Cancelled(ended_at=event.t))
 
@@ -356,6 +361,7 @@ _HANDLERS: Mapping[type[ev.Event], Any] = {
     ev.AttemptStarted: RunState._attempt_started,
     ev.StopRequested: RunState._stop_requested,
     ev.AttemptEnded: RunState._attempt_ended,
+    ev.AttemptWithdrawn: RunState._attempt_withdrawn,
     ev.JobCancelled: RunState._job_cancelled,
     ev.JobRequeued: RunState._job_requeued,
     ev.LaunchingChanged: RunState._launching_changed,

@@ -42,6 +42,7 @@ EVENTS = st.one_of(
         not_before=TIMES, cause=st.none() | CAUSES, leftovers=st.integers(0, 9), max_rss_mb=NUMBERS, cpu_s=NUMBERS,
         gpu_peak_mb=NUMBERS,
     ),
+    st.builds(ev.AttemptWithdrawn, t=TIMES, job=TEXT, attempt=st.integers(1, 99)),
     st.builds(ev.JobCancelled, t=TIMES, job=TEXT),
     st.builds(ev.JobRequeued, t=TIMES, job=TEXT),
     st.builds(ev.LaunchingChanged, t=TIMES, paused=st.none() | st.booleans(), max_parallel=st.none() | st.integers(1)),

@@ -335,3 +335,18 @@ def test_a_journal_that_contradicts_itself_is_one_clear_error() -> None:
     with pytest.raises(ev.JournalError, match=r"line 4 \(cancelled\) contradicts .*nobody knows it"):
         replay(events, "some/journal")
     assert replay(events[:-1], "some/journal").total == 2
+
+
+def test_an_attempt_that_was_withdrawn_does_not_count() -> None:
+    state, (job, _) = started_fresh(2)
+    submit(state, job)
+    state.apply(ev.AttemptWithdrawn(t=2.0, job=job, attempt=1))
+    assert isinstance(state.jobs[job].state, Waiting)
+    assert (state.jobs[job].attempts, state.count("Waiting")) == (0, 2)
+    assert names(state.ready()) == [job]
+    check_consistency(state)
+    submit(state, job, 3.0)
+    state.apply(ev.StopRequested(t=4.0, job=job, attempt=1, reason="shutdown"))
+    state.apply(ev.AttemptWithdrawn(t=5.0, job=job, attempt=1))
+    assert state.jobs[job].attempts == 0
+    check_consistency(state)
