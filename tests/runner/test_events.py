@@ -68,7 +68,7 @@ def test_every_event_survives_its_line(event: ev.Event) -> None:
 def test_the_strategy_knows_every_kind() -> None:
     assert {cls.kind for cls in ev.EVENT_TYPES} == {
         "journal", "run_opened", "jobs_planned", "jobs_changed", "submitted", "started", "stop", "ended", "cancelled",
-        "requeued", "launching", "draining", "run_closed", "note",
+        "requeued", "launching", "draining", "run_closed", "note", "withdrawn",
     }  # fmt: skip
     assert len({cls.kind for cls in ev.EVENT_TYPES}) == len(ev.EVENT_TYPES)
 
