@@ -149,10 +149,9 @@ def gaps_ms(journal: Path) -> list[float]:
 REPLAY = """\
 import sys, time
 from pathlib import Path
-from sf_runner.store.journal import read_journal
-from sf_runner.state.fold import replay
+from sf_runner.store.follower import JournalFollower
 started = time.perf_counter()
-replay(read_journal(Path(sys.argv[1]))[0], "")
+JournalFollower(Path(sys.argv[1])).catch_up()
 print(time.perf_counter() - started)
 """
 

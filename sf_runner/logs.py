@@ -107,7 +107,7 @@ def _follow(follower: JournalFollower, paths: RunPaths, job: str, attempt: int |
     file: BinaryIO | None = None
     while True:
         # Looked at before the log is read: what an ended attempt wrote is there by then.
-        if follower.events_or_anew():  # the run was removed and begun anew
+        if follower.catch_up():  # the run was removed and begun anew
             if file is not None:
                 file.close()
             file, tail, shown = None, None, attempt or 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sf_runner.basics.errors import SfRunnerError, UsageError
 from sf_runner.basics.paths import iter_runs
@@ -18,6 +20,12 @@ from sf_runner.linux.terminal_guard import run_with_guard
 from sf_runner.slots.placement import Placement
 from sf_runner.state.estimate import format_duration
 from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
+
+_LISTED = 500
+_TELLING = (
+    "running", "ending", "starting", "failed", "retrying", "queued", "waiting", "cancelled", "succeeded",
+)  # fmt: skip
+"""States, in the order in which people want to know of them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +40,8 @@ def _status(argv: Sequence[str]) -> int:
     states = one_of(*sorted({*STATE_NAMES.values(), "retrying", "queued"}))
     text = "only experiments in this state, e.g. failed; may be repeated"
     parser.flag(parser, "--state", states, text, action="append")
+    text = f"list every experiment; otherwise {_LISTED} at most, those that run or failed first"
+    parser.add_argument("--all", action="store_true", help=text)
     parser.add_argument("--watch", "-w", action="store_true", help="look at it in the full-screen UI until you leave")
     text = "for --watch: auto, rich (the full-screen UI) or plain (default: auto)"
     parser.flag(parser, "--ui", one_of("auto", "rich", "plain"), text, default="auto", metavar="UI")
@@ -47,11 +57,22 @@ def _status(argv: Sequence[str]) -> int:
     snapshot = read_run(run_paths(options.run, options.train_dir))
     if options.json:
         jobs = [r for r in shown_jobs(snapshot.state) if not options.state or state_name(r) in options.state]
-        body = {**run_json(snapshot, now), "jobs": [job_json(snapshot, record) for record in jobs]}
-        print(json.dumps(body, indent=1))
+        sys.stdout.writelines(_json_parts(run_json(snapshot, now), (job_json(snapshot, record) for record in jobs)))
     else:
-        print("\n".join(_table(snapshot, now, options.state)))
+        for line in _table(snapshot, now, options.state, None if options.all else _LISTED):
+            print(line)
     return 0
+
+
+def _json_parts(run: Mapping[str, Any], jobs: Iterator[Mapping[str, Any]]) -> Iterator[str]:
+    """The text of the run with its `jobs`, one job after the other: all of a large run would not fit into memory."""
+    yield json.dumps(run, indent=1).removesuffix("\n}")
+    yield ',\n "jobs": ['
+    separator = "\n"
+    for job in jobs:
+        yield separator + textwrap.indent(json.dumps(job, indent=1), "  ")
+        separator = ",\n"
+    yield "]\n}\n" if separator == "\n" else "\n ]\n}\n"
 
 
 def _watch(run: str | None, train_dir: str, ui: str) -> int:
@@ -107,17 +128,31 @@ def headline(snapshot: RunSnapshot, now: float) -> str:
     return ", ".join(parts)
 
 
-def _table(snapshot: RunSnapshot, now: float, only: Sequence[str] | None) -> Iterator[str]:
+def _table(snapshot: RunSnapshot, now: float, only: Sequence[str] | None, limit: int | None) -> Iterator[str]:
+    """`limit`: rows at most; None: all there are."""
     yield f"run {snapshot.state.run_name}: {headline(snapshot, now)}"
     rows = [("state", "try", "time", "progress", "slot", "experiment")]
-    for record in shown_jobs(snapshot.state):
-        if not only or state_name(record) in only:
-            rows.append(_row(snapshot, record, now))
+    wanted = [record for record in shown_jobs(snapshot.state) if not only or state_name(record) in only]
+    listed = wanted if limit is None else _most_telling(wanted, limit)
+    rows.extend(_row(snapshot, record, now) for record in listed)
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:
         yield "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[5]]).rstrip()
+    if len(listed) < len(wanted):
+        yield f"... and {len(wanted) - len(listed)} more (--state=failed lists those, --all every one)"
     for note in [note for note in snapshot.state.notes if note.level != "info"][-3:]:
         yield f"{note.level}: {note.job + ': ' if note.job else ''}{note.text}"
+
+
+def _most_telling(records: Sequence[JobRecord], limit: int) -> Sequence[JobRecord]:
+    """At most so many of them, in the same order: those that run or failed before others."""
+    if len(records) <= limit:
+        return records
+    places: dict[str, list[int]] = {name: [] for name in _TELLING}
+    for place, record in enumerate(records):
+        places[state_name(record)].append(place)
+    chosen = [place for name in _TELLING for place in places[name]][:limit]
+    return [records[place] for place in sorted(chosen)]
 
 
 def _row(snapshot: RunSnapshot, record: JobRecord, now: float) -> tuple[str, str, str, str, str, str]:

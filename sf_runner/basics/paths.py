@@ -1,8 +1,8 @@
 """Where everything of a run lies on disk. The only module that knows a file name.
 
 <train_dir>/<run_name>/
-  .runner/journal.jsonl  .runner/lock  .runner/runner.json  .runner/history.json  .runner/requests/  .runner/*.log
-  .runner/slurm/  .runner/ngc/
+  .runner/journal.jsonl  .runner/journal_state.json  .runner/lock  .runner/runner.json  .runner/history.json
+  .runner/requests/  .runner/*.log  .runner/slurm/  .runner/ngc/
   <base_name>_<suffix>/<experiment_name>/
     job/attempt_<k>.log  job/exit.json  job/progress.json  job/progress_history.jsonl
     ...                          everything else in there belongs to the program that runs
@@ -19,6 +19,8 @@ from pathlib import Path
 from sf_runner.basics.errors import UsageError, did_you_mean
 
 RUNNER_DIR = ".runner"
+STATE_CACHE = "journal_state.json"
+"""The state of a run as of some place in its journal, beside that; may be deleted at any time."""
 SUMMARY_DIR = ".summary"
 """Tensorboard files of an experiment, one folder per policy; the trainer's."""
 _ATTEMPT_LOG = re.compile(r"attempt_(\d+)\.log\Z")

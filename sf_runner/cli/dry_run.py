@@ -13,10 +13,10 @@ from sf_runner.engine.reconcile import ranks, reconcile
 from sf_runner.slots.placement import ANYWHERE, Placement
 from sf_runner.slots.table import NoRoom, Occupant, SlotTable
 from sf_runner.state.events import Note
-from sf_runner.state.fold import RunState, replay
+from sf_runner.state.fold import RunState
 from sf_runner.state.history import load_history
 from sf_runner.state.jobs import JobRecord, Waiting
-from sf_runner.store.journal import read_journal
+from sf_runner.store.follower import JournalFollower
 
 
 def dry_run_lines(prepared: Prepared) -> Iterator[str]:
@@ -71,9 +71,10 @@ def _waiting(state: RunState) -> list[JobRecord]:
 def _state_after_start(prepared: Prepared) -> tuple[RunState, list[str]]:
     """What the run's journal would say after this start, and what would be remarked about it."""
     plan, options = prepared.plan, prepared.options
-    state = RunState()
+    follower = JournalFollower(plan.paths.journal)
     if plan.paths.journal.exists():
-        replay(read_journal(plan.paths.journal)[0], plan.paths.journal, state)
+        follower.catch_up()
+    state = follower.state
     durations_s = load_history(plan.paths.train_dir).durations_s
     changes = reconcile(
         plan,

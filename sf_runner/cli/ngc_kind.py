@@ -18,7 +18,6 @@ from sf_runner.cli.kind import BackendContext
 from sf_runner.cli.ngc_options import NgcOptions
 from sf_runner.cli.options import RunOptions
 from sf_runner.describe.plan import Plan
-from sf_runner.state.fold import RunState
 from sf_runner.store.journal import Journal
 from sf_runner.store.lock import run_lock
 
@@ -78,8 +77,6 @@ def job_template(options: NgcOptions) -> Template:
 def _begin_run(plan: Plan) -> str:
     """The id of a run that was never started: names of jobs depend on it, so the start to come has to have the same."""
     with run_lock(plan.paths):
-        journal, events = Journal.open(plan.paths.journal, plan.run_name)
+        journal, state = Journal.open(plan.paths.journal, plan.run_name)
         journal.close()
-    state = RunState()
-    state.apply_all(events)
     return state.run_id

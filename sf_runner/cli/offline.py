@@ -17,7 +17,6 @@ from sf_runner.engine.scheduler import Policy
 from sf_runner.linux.kernel import started_up_s
 from sf_runner.linux.process_tools import boot_id
 from sf_runner.state import events as ev
-from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import ACTIVE, Waiting
 from sf_runner.store.journal import Journal
 from sf_runner.store.lock import run_lock
@@ -45,10 +44,8 @@ class _Canceller:
         self._paths = paths
         self._now = now
         self._launches = LaunchBuilder(paths)
-        self._journal, events = Journal.open(paths.journal, paths.run_name)
-        self._state = RunState()
-        self._state.apply_all(events)
-        state = self._state
+        self._journal, state = Journal.open(paths.journal, paths.run_name)
+        self._state = state
         self._emit(
             ev.RunOpened(
                 t=now(),
@@ -65,7 +62,8 @@ class _Canceller:
         )
 
     def cancel(self, jobs: Sequence[str], grace_s: float) -> str:
-        wanted = [record for record in self._state.jobs.values() if not jobs or record.job_id in jobs]
+        records = self._state.jobs
+        wanted = [records[job] for job in jobs] if jobs else list(records.values())
         active = [record.job_id for record in wanted if isinstance(record.state, ACTIVE)]
         ended = self._end(active, grace_s) if active else 0
         waiting = [record for record in wanted if isinstance(record.state, Waiting)]
@@ -76,7 +74,7 @@ class _Canceller:
 
     def close(self) -> None:
         self._emit(ev.RunClosed(t=self._now(), exit_code=1))
-        self._journal.close()
+        self._journal.close(self._state)
 
     def _end(self, jobs: Sequence[str], grace_s: float) -> int:
         """End these; how many of them still ran."""

@@ -37,7 +37,7 @@ from sf_runner.linux.lifeline import Lifeline
 from sf_runner.linux.process_tools import boot_id, handle_of
 from sf_runner.linux.signals import SignalInbox
 from sf_runner.state import events as ev
-from sf_runner.state.fold import RunState, replay
+from sf_runner.state.fold import RunState
 from sf_runner.state.history import History, load_history, save_history
 from sf_runner.state.summary import detached_lines, exit_code, summary_lines
 from sf_runner.store.journal import Journal
@@ -152,7 +152,7 @@ def _open(prepared: Prepared, command: list[str], lifeline: Lifeline | None, sta
     plan = prepared.plan
     guardians = (lifeline.guardian,) if lifeline is not None else ()
     journal, state = _open_journal(plan)
-    stack.callback(journal.close)
+    stack.callback(journal.close, state)
     # From here on a Ctrl-C is an event of the run, not an exception in the middle of something.
     signals = stack.enter_context(SignalInbox())
     if is_elsewhere(state, prepared.options.backend):
@@ -242,10 +242,9 @@ def policy_of(prepared: Prepared) -> Policy:
 
 def _open_journal(plan: Plan) -> tuple[Journal, RunState]:
     try:
-        journal, events = Journal.open(plan.paths.journal, plan.run_name)
+        return Journal.open(plan.paths.journal, plan.run_name)
     except OSError as exc:
         raise StorageError(f"cannot write {plan.paths.journal}: {exc.strerror}; choose another --train_dir") from exc
-    return journal, replay(events, journal.path)
 
 
 def _opening_events(
@@ -290,11 +289,15 @@ def _write(journal: Journal, state: RunState, events: Iterable[ev.Event]) -> lis
     """Write and fold them; the notes among them, for people."""
     notes: list[ev.Event] = []
     for event in events:
+        if isinstance(event, ev.JobsPlanned | ev.JobsChanged):
+            located = journal.located(event)
+            journal.append((located,))
+            state.apply(located)
+            journal.flush()  # megabytes of them must not pile up
+            continue
         journal.append((event,))
         state.apply(event)
-        if isinstance(event, ev.JobsPlanned | ev.JobsChanged):
-            journal.flush()  # megabytes of them must not pile up
-        elif isinstance(event, ev.Note):
+        if isinstance(event, ev.Note):
             notes.append(event)
     if not journal.flush():
         raise StorageError(f"cannot write {journal.path}: {journal.trouble}; free some space and start again")

@@ -348,6 +348,7 @@ class RunLoop:
         if now - self._synced_at >= _SYNC_S:
             self._synced_at = now
             self._journal.sync_soon()
+            self._journal.cache(self._state)
 
     def _leave(self, now: float) -> None:
         """Submit and leave: everything that could be submitted has been."""

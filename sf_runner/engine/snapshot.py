@@ -50,7 +50,7 @@ def read_run(paths: RunPaths) -> RunSnapshot:
 
 def snapshot_of(follower: JournalFollower, paths: RunPaths) -> RunSnapshot:
     """The run as it is now. StorageError when its journal cannot be read."""
-    follower.events()
+    follower.catch_up()
     live = is_held(paths)
     state = follower.state if live else DetachedRun(paths).state(follower.state, time.time())
     return RunSnapshot(paths=paths, state=state, live=live, progress=running_progress(state, paths))

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,17 @@ def tagged_processes(wanted: Iterable[str]) -> dict[str, list[int]]:
 
 def session_members(sid: int) -> list[int]:
     """Live processes of a session or of the process group of the same number."""
-    found = []
-    for pid in process_ids():
+    return members_of({sid}).get(sid, [])
+
+
+def members_of(sids: Set[int]) -> dict[int, list[int]]:
+    """The same for many, by session. One pass over /proc."""
+    found: dict[int, list[int]] = {}
+    for pid in process_ids() if sids else ():
         stat = process_stat(pid)
-        if stat is not None and not stat.ended and sid in (stat.session, stat.group):
-            found.append(pid)
+        if stat is not None and not stat.ended:
+            for sid in {stat.session, stat.group} & sids:
+                found.setdefault(sid, []).append(pid)
     return found
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import isfinite
 from typing import Any, ClassVar, Literal
 
 from sf_runner.basics.errors import StorageError
 from sf_runner.basics.json_line import json_line, quoted
-from sf_runner.state.jobs import FailureCause, StopReason, Verdict
+from sf_runner.state.jobs import FailureCause, JournalLine, StopReason, Verdict
 
 FORMAT_VERSION = 1
 """Raised when an older runner could no longer read what a newer one writes."""
@@ -83,6 +83,9 @@ class JobsPlanned(Event):
 
     kind: ClassVar[str] = "jobs_planned"
     jobs: Sequence[Mapping[str, Any]]
+    line: JournalLine | None = field(default=None, compare=False)
+    """Where it stands; not part of what is written. Parts of the entries that are seldom asked for are then read there
+    again instead of kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,8 @@ class JobsChanged(Event):
 
     kind: ClassVar[str] = "jobs_changed"
     jobs: Sequence[Mapping[str, Any]]
+    line: JournalLine | None = field(default=None, compare=False)
+    """As of `JobsPlanned`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,10 +233,14 @@ EVENT_TYPES: tuple[type[Event], ...] = (
 )
 _parse = json.JSONDecoder().raw_decode
 _BY_KIND = {cls.kind: cls for cls in EVENT_TYPES}
-_FIELDS = {cls: {f.name for f in fields(cls)} for cls in EVENT_TYPES}
+_FIELDS = {cls: {f.name for f in fields(cls)} - {"line"} for cls in EVENT_TYPES}
 _DEFAULTS = {cls: {f.name: f.default for f in fields(cls)} for cls in EVENT_TYPES}
 _REQUIRED = {cls: {name for name, value in _DEFAULTS[cls].items() if value is MISSING} for cls in EVENT_TYPES}
 _CAUSE_FIELDS = tuple(f.name for f in fields(FailureCause))
+
+
+_NOT_WRITTEN = ("t", "line")
+"""Written first, and known from where it was read."""
 
 
 def encode(event: Event) -> str:
@@ -239,7 +248,7 @@ def encode(event: Event) -> str:
     defaults = _DEFAULTS[type(event)]
     line = f'{{"e":"{event.kind}","t":{_text(round(event.t, 3))}'
     for name, value in vars(event).items():
-        if value != defaults[name] and name != "t":
+        if value != defaults[name] and name not in _NOT_WRITTEN:
             line += f',"{name}":{_text(value)}'
     return line + "}"
 

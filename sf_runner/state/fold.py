@@ -154,6 +154,23 @@ class RunState:
         self.last_event_at = event.t
         _HANDLERS[type(event)](self, event)
 
+    def enqueue_all(self) -> None:
+        """Make the queues anew, which are derived from the jobs."""
+        self._ready.clear()
+        self._delayed.clear()
+        for record in self.jobs.values():
+            state = record.state
+            if not record.planned or not isinstance(state, Waiting):
+                continue
+            if state.not_before > 0:
+                self._delayed.append((state.not_before, record.job_id))
+            else:
+                entry = (record.rank, record.index, record.job_id, record.attempts)
+                self._ready.setdefault(record.queue, []).append(entry)
+        for heap in self._ready.values():
+            heapq.heapify(heap)
+        heapq.heapify(self._delayed)
+
     def apply_all(self, events: Iterable[ev.Event]) -> None:
         for event in events:
             self.apply(event)
@@ -208,17 +225,17 @@ class RunState:
 
     def _jobs_planned(self, event: ev.JobsPlanned) -> None:
         waiting = Waiting()
-        for entry in event.jobs:
+        for position, entry in enumerate(event.jobs):
             job_id = entry["id"]
             assert job_id not in self.jobs, f"{job_id} is planned twice"
             record = JobRecord(job_id=job_id, index=entry["index"], rank=entry["rank"], state=waiting)
-            record.describe(entry)
+            record.describe(entry, event.line, position)
             self.jobs[job_id] = record
             self._push_ready(record)
         self.counts["Waiting"] = self.counts.get("Waiting", 0) + len(event.jobs)
 
     def _jobs_changed(self, event: ev.JobsChanged) -> None:
-        for entry in event.jobs:
+        for position, entry in enumerate(event.jobs):
             record = self.jobs[entry["id"]]
             name = type(record.state).__name__
             planned = entry.get("planned", record.planned)
@@ -226,7 +243,7 @@ class RunState:
                 self.counts[name] = self.counts.get(name, 0) + (1 if planned else -1)
                 record.planned = planned
             if "fp" in entry:  # a complete description: what it leaves out no longer applies
-                record.describe(entry)
+                record.describe(entry, event.line, position)
             record.rank = entry.get("rank", record.rank)
             record.index = entry.get("index", record.index)
             if isinstance(record.state, Waiting) and record.planned:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 StopReason = Literal["cancelled", "timeout", "stalled", "shutdown", "slot_lost", "preempted"]
 """Why the runner ended an attempt that had not ended by itself."""
@@ -119,6 +119,43 @@ _LEGAL: dict[type, tuple[type, ...]] = {
 _NO_PARAMS: Mapping[str, Any] = {}
 
 
+class JournalLine(NamedTuple):
+    """A line of the journal that describes jobs. `read(offset)`: its entries, read again; empty where it cannot be."""
+
+    read: Callable[[int], Sequence[Mapping[str, Any]]]
+    offset: int
+
+
+class Details(NamedTuple):
+    """What a plan says of a job that only people ask for: as long as everything else together."""
+
+    argv: Sequence[str] = ()
+    params: Mapping[str, Any] = _NO_PARAMS
+    seed: str | None = None
+    seed_param: str = "seed"
+
+
+_NO_DETAILS = Details()
+
+
+class DetailsOnDisk(NamedTuple):
+    """Those of entry number `position` of a line of the journal."""
+
+    line: JournalLine
+    position: int
+
+    def load(self, job_id: str) -> Details:
+        entries = self.line.read(self.line.offset)
+        entry = entries[self.position] if self.position < len(entries) else {}
+        return _details(entry) if entry.get("id") == job_id else Details()
+
+
+def _details(entry: Mapping[str, Any]) -> Details:
+    return Details(
+        entry.get("argv", ()), entry.get("params", _NO_PARAMS), entry.get("seed"), entry.get("seed_param", "seed")
+    )
+
+
 def is_queued(record: JobRecord) -> bool:
     """Whether it waits in the queue of its backend."""
     return isinstance(record.state, Submitted) and record.state.queued
@@ -132,8 +169,8 @@ class IllegalTransitionError(AssertionError):
 class JobRecord:
     """Everything the runner knows of one job; changed only by the reducer in `run_state.py`.
 
-    What the plan says of it (`fingerprint` to `timeout_s`) is described in `plan.Job`. Slots, and parts shared with the
-    plan, because a run may have many thousands.
+    What the plan says of it (`fingerprint` to `details`) is described in `plan.Job`. Slots, and parts shared with the
+    plan or left in the journal, because a run may have a hundred thousand.
     """
 
     job_id: str
@@ -142,10 +179,7 @@ class JobRecord:
     planned: bool = True
     fingerprint: str = ""
     config: str = ""
-    argv: Sequence[str] = ()
-    params: Mapping[str, Any] = field(default_factory=lambda: _NO_PARAMS)
-    seed: str | None = None
-    seed_param: str = "seed"
+    details: Details | DetailsOnDisk = _NO_DETAILS
     shape: str = ""
     """Jobs of one shape ask for the same resources; empty: what the run's settings say."""
     timeout_s: float | None = None
@@ -169,14 +203,32 @@ class JobRecord:
         like, which must not wait for it: it is a queue of its own."""
         return f"{self.shape}!{self.job_id}" if self.oom_failures else self.shape
 
-    def describe(self, entry: Mapping[str, Any]) -> None:
-        """Take over what a complete entry of `JobsPlanned` or `JobsChanged` says of the job."""
+    @property
+    def argv(self) -> Sequence[str]:
+        return self._details().argv
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self._details().params
+
+    @property
+    def seed(self) -> str | None:
+        return self._details().seed
+
+    @property
+    def seed_param(self) -> str:
+        return self._details().seed_param
+
+    def _details(self) -> Details:
+        details = self.details
+        return details if isinstance(details, Details) else details.load(self.job_id)
+
+    def describe(self, entry: Mapping[str, Any], line: JournalLine | None = None, position: int = 0) -> None:
+        """Take over what a complete entry of `JobsPlanned` or `JobsChanged` says of the job. `line`, `position`: where
+        in the journal it stands."""
         self.fingerprint = entry["fp"]
         self.config = entry.get("config", "")
-        self.argv = entry.get("argv", ())
-        self.params = entry.get("params", _NO_PARAMS)
-        self.seed = entry.get("seed")
-        self.seed_param = entry.get("seed_param", "seed")
+        self.details = _details(entry) if line is None else DetailsOnDisk(line, position)
         self.shape = entry.get("shape", "")
         self.timeout_s = entry.get("timeout_s")
 

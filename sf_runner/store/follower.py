@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from sf_runner.basics.errors import StorageError
 from sf_runner.state.events import Event
 from sf_runner.state.fold import RunState, replay
-from sf_runner.store.journal import read_journal
+from sf_runner.store.reader import JournalReader, collection_paused
+from sf_runner.store.state_cache import StateCache, state_cache_of
+
+WORTH_A_CACHE = 2 << 20
+"""Bytes of a journal that take so long to read (50 ms) that the state is left beside it for the next reader."""
 
 
 class JournalFollower:
@@ -18,29 +23,36 @@ class JournalFollower:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._offset = self._lines = self._inode = 0
+        self._inode = 0
+        self._head = b""
+        self.reader = JournalReader(path)
         self.state = RunState()
+        self.cached_at = 0
+        """Up to which byte the state is kept beside the journal."""
         self.trouble = ""
         """Why the journal cannot be read; empty when it can."""
 
-    def events(self) -> list[Event]:
-        """As `poll`, for a command that cannot go on without the journal.
+    def catch_up(self) -> bool:
+        """Bring `state` up to date; whether it was begun anew, because the journal was replaced by another one.
+
+        The first time it goes on from the state that is kept beside the journal, if that fits. An empty journal is an
+        empty state.
 
         Raises:
             StorageError: it cannot be read.
             JournalError: a line of it is damaged, or contradicts the lines before.
         """
+        try:
+            return self._advance(None)
+        except OSError as exc:
+            raise StorageError(self._why(exc)) from exc
+
+    def events(self) -> list[Event]:
+        """As `poll`; StorageError where it sets `trouble`."""
         events, _ = self.poll()
         if self.trouble:
             raise StorageError(self.trouble)
         return events
-
-    def events_or_anew(self) -> bool:
-        """As `events`; whether `state` was begun anew, because the journal was replaced by another one."""
-        _, replaced = self.poll()
-        if self.trouble:
-            raise StorageError(self.trouble)
-        return replaced
 
     def poll(self) -> tuple[list[Event], bool]:
         """(new events, already folded into `state`; whether `state` was begun anew). Sets `trouble`.
@@ -48,25 +60,65 @@ class JournalFollower:
         Raises:
             JournalError: a line of it is damaged, or contradicts the lines before.
         """
-        replaced = False
+        events: list[Event] = []
+        before = self.state
         try:
-            status = self._path.stat()
-            replaced = self._offset > 0 and (status.st_ino != self._inode or status.st_size < self._offset)
-            if replaced:
-                self._offset, self._lines, self.state = 0, 0, RunState()
-            self._inode = status.st_ino
-            events: list[Event] = []
-            if status.st_size > self._offset:
-                events, self._offset = read_journal(self._path, offset=self._offset)
+            replaced = self._advance(events)
         except OSError as exc:
             self.trouble = self._why(exc)
-            return [], replaced
+            return [], self.state is not before
         self.trouble = ""
-        replay(events, self._path, self.state, lines_before=self._lines)
-        self._lines += len(events)
         return events, replaced
 
+    def _advance(self, events: list[Event] | None) -> bool:
+        """Read on; the new events are kept in `events`, if given."""
+        status = self._path.stat()
+        position = self.reader.position
+        replaced = position.offset > 0 and self._is_another(status.st_ino, status.st_size)
+        if replaced:
+            self.reader, self.state, self.cached_at = JournalReader(self._path), RunState(), 0
+        elif status.st_size == position.offset:
+            return False
+        self._inode = status.st_ino
+        self._head = self._head or self.reader.head()
+        with collection_paused():
+            self._read_on(events)
+        return replaced
+
+    def _is_another(self, inode: int, size: int) -> bool:
+        """An inode may have been given to the file that took the place of the old one."""
+        offset = self.reader.position.offset
+        if inode != self._inode or size < offset:
+            self._head = b""
+            return True
+        if size == offset or self.reader.head() == self._head:
+            return False
+        self._head = b""
+        return True
+
+    def _read_on(self, events: list[Event] | None) -> None:
+        if events is None and not self.reader.position.offset:
+            cached = StateCache(state_cache_of(self._path)).load(self.reader)
+            if cached is not None:
+                self.state, self.cached_at = cached, self.reader.position.offset
+        replay(self._new(events), self._path, self.state, lines_before=self.reader.position.lines)
+        if events is None and self.reader.position.offset - self.cached_at >= WORTH_A_CACHE:
+            self._leave_state()
+
+    def _new(self, events: list[Event] | None) -> Iterator[Event]:
+        for event in self.reader.events():
+            if events is not None:
+                events.append(event)
+            yield event
+
+    def _leave_state(self) -> None:
+        """For the next reader. What was written meanwhile is left to it as well."""
+        status = self._path.stat()
+        if self._head and self.reader.head() == self._head:  # asked last: it is still the file that was read
+            StateCache(state_cache_of(self._path)).save(self.state, self.reader.position, self._head, status)
+            self.cached_at = self.reader.position.offset
+
     def _why(self, exc: OSError) -> str:
-        if isinstance(exc, FileNotFoundError) and not self._offset:
+        if isinstance(exc, FileNotFoundError) and not self.reader.position.offset:
             return f"run '{self._path.parent.parent.name}' has no journal yet ({self._path})"
         return f"cannot read {self._path}: {exc.strerror}"

@@ -8,114 +8,106 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
+from zlib import crc32
 
-from sf_runner.state.events import FORMAT_VERSION, Event, JournalCreated, JournalError, Note, decode, encode
+from sf_runner.state.events import (
+    FORMAT_VERSION,
+    Event,
+    JobsChanged,
+    JobsPlanned,
+    JournalCreated,
+    JournalError,
+    Note,
+    encode,
+)
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import JournalLine
+from sf_runner.store.follower import WORTH_A_CACHE, JournalFollower
+from sf_runner.store.reader import check_header
+from sf_runner.store.state_cache import StateCache, state_cache_of
 
 _DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE, errno.ETIMEDOUT)
 _HEADER_START = b'{"e":"journal"'
+_BLOCK = 1 << 16
+CACHE_EVERY = 8 << 20
+"""Bytes that a reader has to read at most of a run that goes on; a quarter of a second."""
 
-
-def read_journal(path: Path, *, offset: int = 0) -> tuple[list[Event], int]:
-    """Complete events from byte `offset` on, and the offset after the last of them. A torn last line is left alone.
-
-    Raises JournalError naming the file and line when a complete line is not an event or the version is newer.
-    """
-    with path.open("rb") as file:
-        file.seek(offset)
-        data = file.read()
-    end = data.rfind(b"\n") + 1
-    return list(_decode_lines(path, data[:end], first=offset == 0)), offset + end
-
-
-def _decode_lines(path: Path, data: bytes, *, first: bool) -> Iterator[Event]:
-    lines = data.decode("utf-8", "surrogateescape").split("\n")[:-1]
-    if first and lines:
-        check_header(path, lines[0])
-    for number, line in enumerate(lines, 1):
-        try:
-            yield decode(line)
-        except JournalError as exc:
-            where = f"line {number}" if first else "a new line"
-            raise JournalError(
-                f"{path}: {where} is damaged ({exc}); remove that line, or give the run a new name"
-            ) from exc
-
-
-def check_header(path: Path, line: str | bytes) -> None:
-    """JournalError when the file is not a journal or of a newer format."""
-    try:
-        header = json.loads(line)
-        version = int(header["version"])
-    except (ValueError, KeyError, TypeError) as exc:
-        raise JournalError(f"{path} is not a journal of sf_runner; move it away or choose another --train_dir") from exc
-    if version > FORMAT_VERSION:
-        raise JournalError(
-            f"{path} was written by a newer sf_runner (format {version}, this one reads up to {FORMAT_VERSION}); "
-            "upgrade sf_runner, or give the run a new name"
-        )
+Described = TypeVar("Described", bound=JobsPlanned | JobsChanged)
 
 
 class Journal:
     """The writing side. `append` collects, `flush` writes; nothing may be acted on before it is flushed."""
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: Path, fd: int, read: JournalFollower) -> None:
         self.path = path
         self._fd = fd
+        self._reader = read.reader
         self._unwritten = b""
         self._lines: list[str] = []
         self._unsynced = False
         self._syncing: threading.Thread | None = None
+        self._cached_at = read.cached_at
+        self._caching: threading.Thread | None = None
         self.torn: Note | None = None
         """What was done about a torn last line when it was opened."""
         self.trouble = ""
         """Why the last flush could not write everything; empty when it could."""
 
     @classmethod
-    def open(cls, path: Path, run_name: str) -> tuple[Journal, list[Event]]:
-        """Open for writing, creating it when absent, and read it. The caller holds the run's lock.
+    def open(cls, path: Path, run_name: str) -> tuple[Journal, RunState]:
+        """Open for writing, creating it when absent; the state of the run it tells of. The caller holds the run's lock.
 
         Raises JournalError for a file that is not a readable journal (it is left as it is) or cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         torn = _drop_torn_tail(path)
-        journal = cls(path, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            events, _ = read_journal(path)
-            if not events:
-                events = journal._begin(run_name)
+            read = JournalFollower(path)
+            read.catch_up()
+            journal = cls(path, fd, read)
+            if not read.reader.position.offset:
+                journal._begin(run_name, read.state)
         except BaseException:
-            os.close(journal._fd)
+            os.close(fd)
             raise
         if torn:
             text = f"{path.name}: dropped {torn} bytes of an unfinished last line"
-            note = Note(t=time.time(), text=text, level="info")
-            journal.append([note])
-            events.append(note)
-            journal.torn = note
-        return journal, events
+            journal.torn = Note(t=time.time(), text=text, level="info")
+            journal.append([journal.torn])
+            read.state.apply(journal.torn)
+        return journal, read.state
 
-    def _begin(self, run_name: str) -> list[Event]:
+    def _begin(self, run_name: str, state: RunState) -> None:
         header = JournalCreated(t=time.time(), version=FORMAT_VERSION, run_id=os.urandom(8).hex(), run_name=run_name)
         self.append([header])
         if not self.flush():
             raise JournalError(
                 f"cannot write {self.path}: {self.trouble}; free some space or choose another --train_dir"
             )
-        return [header]
+        state.apply(header)
 
     def append(self, events: Iterable[Event]) -> None:
         self._lines.extend(map(encode, events))
+
+    def located(self, event: Described) -> Described:
+        """The event, which is appended next, with the place where it will stand. Flushes what was appended before."""
+        if not self.flush():
+            return event
+        return replace(event, line=JournalLine(self._reader.entries, self._reader.position.offset))
 
     def flush(self) -> bool:
         """Write what was appended; False (and `trouble`) when the disk takes no more: call again later."""
         while self._unwritten or self._lines:
             if not self._unwritten:
+                self._reader.position.lines += len(self._lines)
                 self._unwritten = ("\n".join(self._lines) + "\n").encode()
                 self._lines.clear()
             try:
@@ -125,6 +117,9 @@ class Journal:
                     raise
                 self.trouble = exc.strerror or str(exc)
                 return False
+            position = self._reader.position
+            position.crc = crc32(self._unwritten[:written], position.crc)
+            position.offset += written
             self._unwritten = self._unwritten[written:]
             self._unsynced = True
         self.trouble = ""
@@ -141,10 +136,36 @@ class Journal:
         with contextlib.suppress(OSError):  # a write will meet the same trouble and tell it
             (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(self._fd)
 
-    def close(self) -> None:
-        self.flush()
-        if self._syncing is not None:
-            self._syncing.join()
+    def cache(self, state: RunState, *, every: int = CACHE_EVERY) -> None:
+        """Leave the state beside the journal for readers, when it has grown by `every` bytes since the last time.
+
+        `state` is that after everything appended. The disk is written in the background.
+        """
+        position = self._reader.position
+        if position.offset - self._cached_at < every or self._unwritten or self._lines:
+            return
+        if self._caching is not None and self._caching.is_alive():
+            return
+        head = self._reader.head()
+        try:
+            status = os.fstat(self._fd)
+        except OSError:
+            return
+        if not head or status.st_size != position.offset:  # somebody else writes, too: what a reader finds is not this
+            return
+        self._cached_at = position.offset
+        cache = StateCache(state_cache_of(self.path))
+        self._caching = cache.save_soon(state, position, head, status)
+
+    def close(self, state: RunState | None = None) -> None:
+        """`state`: as of `cache`, for the readers of a run that has ended."""
+        if self.flush() and state is not None:
+            if self._caching is not None:
+                self._caching.join()
+            self.cache(state, every=WORTH_A_CACHE)
+        for thread in (self._syncing, self._caching):
+            if thread is not None:
+                thread.join()
         self._sync()
         os.close(self._fd)
 
@@ -153,15 +174,23 @@ def _drop_torn_tail(path: Path) -> int:
     """Cut a last line that lacks its newline; the number of bytes dropped. Never touches what is not a journal."""
     try:
         with path.open("rb+") as file:
-            data = file.read()
-            end = data.rfind(b"\n") + 1
-            if end == len(data):
+            size = file.seek(0, os.SEEK_END)
+            end = size
+            while end > 0:
+                start = max(0, end - _BLOCK)
+                file.seek(start)
+                found = file.read(end - start).rfind(b"\n")
+                if found >= 0:
+                    end = start + found + 1
+                    break
+                end = start
+            if end == size:
                 return 0
-            if end:
-                check_header(path, data[: data.index(b"\n")])
-            elif data[: len(_HEADER_START)] != _HEADER_START[: len(data)]:
-                check_header(path, data)
+            file.seek(0)
+            first = file.readline(_BLOCK)
+            if end or first[: len(_HEADER_START)] != _HEADER_START[: len(first)]:
+                check_header(path, first)
             file.truncate(end)
-            return len(data) - end
+            return size - end
     except FileNotFoundError:
         return 0

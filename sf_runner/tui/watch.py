@@ -31,7 +31,7 @@ def watch(paths: RunPaths, *, ui: str = "auto", parent_pid: int | None = None) -
     """
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # giving the terminal back must work from the background too
     follower = JournalFollower(paths.journal)
-    follower.events()
+    follower.catch_up()
     screen = make_screen(ui, paths, every_s=_PLAIN_EVERY_S, leader_pid=os.getpid(), mode="watch")
     watcher = _Watcher(paths, follower, screen)
     with SignalInbox() as signals, selectors.DefaultSelector() as selector:

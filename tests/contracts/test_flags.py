@@ -23,7 +23,7 @@ RUN = """
 --slurm_print_only
 --ngc_job_template --ngc_train_dir --ngc_poll --ngc_print_only
 """
-STATUS = "run --train_dir --json --state --watch -w --ui"
+STATUS = "run --train_dir --json --state --all --watch -w --ui"
 CANCEL = "run --train_dir jobs --kill --grace"
 LOGS = "run --train_dir job --attempt --follow -f --tail -n --path"
 

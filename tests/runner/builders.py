@@ -98,8 +98,9 @@ def essence(state: RunState) -> dict[str, Any]:
 
 
 def _record_essence(record: JobRecord) -> dict[str, Any]:
-    body = {name: getattr(record, name) for name in JobRecord.__slots__}
-    return {**body, "argv": list(record.argv), "params": dict(record.params), "elapsed_s": round(record.elapsed_s, 3)}
+    body = {name: getattr(record, name) for name in JobRecord.__slots__ if name != "details"}
+    told = {"argv": list(record.argv), "params": dict(record.params), "seed": (record.seed, record.seed_param)}
+    return {**body, **told, "elapsed_s": round(record.elapsed_s, 3)}
 
 
 def check_consistency(state: RunState) -> None:

@@ -20,7 +20,7 @@ from sf_runner.linux.process_tools import boot_id, is_alive
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import ENDED, JobRecord, JobState
-from sf_runner.store.journal import read_journal
+from sf_runner.store.reader import read_journal
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_NAME = "chaos"

@@ -22,7 +22,6 @@ from sf_runner.engine.launching import LaunchBuilder
 from sf_runner.slots.devices import GpuSnapshot
 from sf_runner.slots.placement import Placement
 from sf_runner.state import events as ev
-from sf_runner.state.fold import RunState
 from sf_runner.state.history import save_history
 from sf_runner.store.journal import Journal
 from tests.runner.builders import fresh, make_run, opening, resources, run_once, simple_plan
@@ -44,9 +43,7 @@ def jobs_of(lines: list[str]) -> list[str]:
 
 def earlier(plan: Plan, *verdicts: str) -> None:
     """A start of this plan whose first jobs ended like this."""
-    journal, events = Journal.open(plan.paths.journal, plan.run_name)
-    state = RunState()
-    state.apply_all(events)
+    journal, state = Journal.open(plan.paths.journal, plan.run_name)
 
     def write(event: ev.Event) -> None:
         journal.append([event])

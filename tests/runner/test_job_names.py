@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from sf_runner.basics.errors import UsageError
@@ -55,3 +57,25 @@ def test_what_is_meant(wanted: list[str], found: list[int]) -> None:
 def test_what_is_not_clear_is_an_error_that_helps(wanted: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         resolve([wanted], JOBS)
+
+
+class Counted(list[str]):
+    """How often it is gone through."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.passes += 1
+        return super().__iter__()
+
+    def __contains__(self, item: object) -> bool:
+        self.passes += 1
+        return super().__contains__(item)
+
+
+def test_many_names_of_many_jobs_do_not_go_through_all_jobs_for_each() -> None:
+    jobs = Counted(f"e_/{number}_e" for number in range(300))
+    asked = [job if number % 3 else str(number) for number, job in enumerate(jobs)]
+    jobs.passes = 0
+    assert resolve(asked, jobs) == list(jobs)
+    assert jobs.passes < 5

@@ -11,7 +11,8 @@ import pytest
 
 from sf_runner.state import events as ev
 from sf_runner.state.fold import replay
-from sf_runner.store.journal import Journal, read_journal
+from sf_runner.store.journal import Journal
+from sf_runner.store.reader import read_journal
 from tests.runner.builders import essence, opening, simple_plan
 
 HISTORY: list[ev.Event] = [
@@ -41,15 +42,17 @@ def lines(events: list[ev.Event]) -> list[str]:
 
 
 def test_a_new_journal_begins_with_its_header(path: Path) -> None:
-    journal, events = Journal.open(path, "study")
+    journal, _ = Journal.open(path, "study")
     journal.close()
+    events = read_journal(path)[0]
     (header,) = events
     assert isinstance(header, ev.JournalCreated)
     assert (header.version, header.run_name, len(header.run_id)) == (1, "study", 16)
     assert lines(read_journal(path)[0]) == lines(events)
-    again, found = Journal.open(path, "another name")
+    again, state = Journal.open(path, "another name")
     again.close()
-    assert lines(found) == lines(events)
+    assert lines(read_journal(path)[0]) == lines(events)
+    assert (state.run_id, state.run_name) == (header.run_id, "study")
 
 
 def test_what_was_flushed_is_read_in_order(path: Path) -> None:
@@ -97,9 +100,13 @@ def test_a_tail_torn_at_any_byte_loses_only_the_unfinished_line(path: Path) -> N
     for cut in range(len(data) + 1):
         path.write_bytes(data[:cut])
         complete = data[:cut].count(b"\n")
-        journal, events = Journal.open(path, "study")
-        journal.append([ev.RunClosed(t=9.0, exit_code=0)])
+        journal, state = Journal.open(path, "study")
+        closing = ev.RunClosed(t=9.0, exit_code=0)
+        journal.append([closing])
         journal.close()
+        # What is appended afterwards starts on a line of its own.
+        *events, last = read_journal(path)[0]
+        assert last == closing
         torn = cut not in (0, data.rfind(b"\n", 0, cut) + 1)
         kept = [event for event in events if not isinstance(event, ev.Note)]
         if cut < header_end:
@@ -107,18 +114,19 @@ def test_a_tail_torn_at_any_byte_loses_only_the_unfinished_line(path: Path) -> N
         else:
             assert kept[1:] == HISTORY[: complete - 1]
         assert sum(isinstance(event, ev.Note) for event in events) == torn, cut
-        # What is appended afterwards starts on a line of its own.
-        assert lines(read_journal(path)[0]) == lines([*events, ev.RunClosed(t=9.0, exit_code=0)])
+        assert [note.text for note in state.notes] == [event.text for event in events if isinstance(event, ev.Note)]
 
 
 def test_blocks_of_zeros_at_the_end_are_a_torn_line(path: Path) -> None:
     data = write(path, HISTORY)
     path.write_bytes(data + b"\0" * 4096)
-    journal, events = Journal.open(path, "study")
+    journal, state = Journal.open(path, "study")
     journal.close()
+    events = read_journal(path)[0]
     assert events[1:-1] == HISTORY
     assert isinstance(events[-1], ev.Note)
     assert "dropped 4096 bytes" in events[-1].text
+    assert [note.text for note in state.notes] == [events[-1].text]
 
 
 def test_a_reader_leaves_a_torn_tail_alone(path: Path) -> None:
@@ -209,9 +217,10 @@ def test_a_journal_that_cannot_be_begun_says_so(path: Path, full_disk: dict[str,
     with pytest.raises(ev.JournalError, match=r"No space left on device; free some space or choose another"):
         Journal.open(path, "study")
     full_disk["free"] = 1 << 20
-    journal, events = Journal.open(path, "study")  # an empty file is a journal that was never begun
+    journal, state = Journal.open(path, "study")  # an empty file is a journal that was never begun
     journal.close()
-    assert len(events) == 1
+    assert len(read_journal(path)[0]) == 1
+    assert state.run_name == "study"
 
 
 def test_syncing_in_the_background_and_closing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,8 +235,7 @@ def test_syncing_in_the_background_and_closing(path: Path, monkeypatch: pytest.M
 
 def test_a_whole_state_survives_the_disk(path: Path) -> None:
     plan = simple_plan(1200, cmd="python train.py 'two words' ünïcode")
-    journal, events = Journal.open(path, "study")
-    state = replay(events, path)
+    journal, state = Journal.open(path, "study")
     for event in opening(plan, state):
         journal.append([event])
         state.apply(event)

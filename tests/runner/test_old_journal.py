@@ -14,7 +14,8 @@ from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState, replay
 from sf_runner.state.jobs import Cancelled, Running, Stopping, Succeeded
 from sf_runner.store.follower import JournalFollower
-from sf_runner.store.journal import Journal, read_journal
+from sf_runner.store.journal import Journal
+from sf_runner.store.reader import read_journal
 from tests.runner.builders import check_consistency
 
 OLD = Path(__file__).parents[1] / "golden" / "journal_v1.jsonl"
@@ -71,8 +72,8 @@ def test_a_writer_goes_on_with_it(tmp_path: Path) -> None:
     paths = RunPaths(train_dir=tmp_path, run_name="golden")
     paths.runner_dir.mkdir(parents=True)
     shutil.copy(OLD, paths.journal)
-    journal, events = Journal.open(paths.journal, "golden")
-    assert len(events) == len(read_journal(OLD)[0])
+    journal, opened = Journal.open(paths.journal, "golden")
+    assert opened.counts == replay(read_journal(OLD)[0], OLD).counts
     reader = JournalFollower(paths.journal)
     assert snapshot_of(reader, paths).state.count("Stopping") == 1
     ended = ev.AttemptEnded(t=1795390100.0, job="bad_/00_bad", attempt=5, verdict="requeue")

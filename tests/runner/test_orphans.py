@@ -9,11 +9,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from sf_runner.backends.base import Ended, Known, Report, Started
 from sf_runner.backends.local.orphans import OrphanWatch
 from sf_runner.backends.stopping import Stopper
+from sf_runner.linux import process_tools
 from sf_runner.linux.exit_record import write_record
-from sf_runner.linux.process_tools import handle_of, make_tag
+from sf_runner.linux.process_tools import boot_id, handle_of, make_tag
 from tests.runner.harness import wait_until
 
 
@@ -45,3 +48,22 @@ def test_an_attempt_that_is_just_becoming_its_program_is_found(tmp_path: Path) -
         assert reports[-1].record is not None
         assert reports[-1].record["exit_code"] == 7
         watch.close()
+
+
+def test_thousands_that_are_gone_take_one_look_at_the_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    scan = process_tools.process_ids
+    monkeypatch.setattr(process_tools, "process_ids", lambda: looks.append(1) or scan())
+    gone = {"pid": os.getpid(), "up": -1.0, "boot": boot_id()}
+    known = [
+        Known(job=f"job{number}", attempt=1, handle=gone, log=str(tmp_path / "log"), exit_record=str(tmp_path / "exit"))
+        for number in range(50)
+    ]
+    with selectors.DefaultSelector() as selector:
+        watch = OrphanWatch("run", selector, Stopper("run"), 0.1, recorders=[], held={})
+        reports = watch.adopt(known)
+        watch.close()
+    assert [type(report) for report in reports] == [Ended] * 50
+    assert len(looks) <= 4

@@ -172,3 +172,27 @@ def test_an_unplanned_job_is_shown_while_it_runs(paths: RunPaths) -> None:
         ended = ev.AttemptEnded(t=NOW, job="bad_/00_bad", attempt=5, verdict="requeue")
         file.write(ev.encode(ended) + "\n")
     assert "bad_/00_bad" not in shown()
+
+
+# ---- large runs --------------------------------------------------------------------------------------------------
+
+
+def test_a_large_run_is_listed_in_part(
+    paths: RunPaths, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = output(capsys, "golden").splitlines()
+    monkeypatch.setattr(status, "_LISTED", 3)
+    head, columns, *rows = output(capsys, "golden").splitlines()
+    assert (head, columns.split()) == (everything[0], everything[1].split())
+    # What runs comes first, then what was cancelled, in the order of the description.
+    assert [row.split()[0] for row in rows[:3]] == ["succeeded", "ending", "cancelled"]
+    assert rows[3] == "... and 5 more (--state=failed lists those, --all every one)"
+    assert output(capsys, "golden", "--all").splitlines() == everything
+    assert "more" not in output(capsys, "golden", "--state=ending")
+
+
+@pytest.mark.parametrize("states", [(), ("--state=failed",), ("--state=ending",), ("--state=succeeded",)])
+def test_json_is_written_job_by_job(paths: RunPaths, capsys: pytest.CaptureFixture[str], states: tuple[str]) -> None:
+    text = output(capsys, "golden", "--json", *states)
+    assert text == json.dumps(json.loads(text), indent=1) + "\n"
+    assert len(json.loads(text)["jobs"]) == {(): 8, ("--state=failed",): 0, ("--state=ending",): 1}.get(states, 6)

@@ -25,7 +25,7 @@ from sf_runner.linux.process_tools import (
     is_alive,
     is_zombie_of,
     make_tag,
-    session_members,
+    members_of,
     signal_process,
     tagged_processes,
 )
@@ -110,19 +110,30 @@ class OrphanWatch:
             self._stopper.add(job, orphan.known.attempt, orphan.pid, level, grace_s)
 
     def poll(self, now: float, reports: list[Report]) -> None:
-        for job, orphan in list(self._orphans.items()):
-            if orphan.main_ended_at is None:
-                if self._main_alive(orphan):
-                    continue
-                orphan.main_ended_at = now
-                self._unwatch(orphan)
-            tagged = tagged_processes([orphan.tag]).get(orphan.tag, [])
-            if not self._found_late(orphan, tagged, reports) and self._settled(orphan, tagged, now):
+        ended = [(job, orphan) for job, orphan in self._orphans.items() if self._has_ended(orphan, now)]
+        if not ended:
+            return
+        # One look at the processes for all of them: there may be thousands.
+        by_tag = tagged_processes([orphan.tag for _, orphan in ended])
+        members = members_of({orphan.pid for _, orphan in ended if orphan.pid is not None})
+        for job, orphan in ended:
+            tagged = by_tag.get(orphan.tag, [])
+            left = [*{*tagged, *members.get(orphan.pid or 0, [])}]
+            if not self._found_late(orphan, tagged, reports) and self._settled(orphan, left, now):
                 _close(orphan)
                 del self._orphans[job]
                 self._stopper.forget(job)
                 ended_at = orphan.record["ended"] if orphan.record else now
                 reports.append(Ended(job=job, attempt=orphan.known.attempt, t=ended_at, record=orphan.record))
+
+    def _has_ended(self, orphan: _Orphan, now: float) -> bool:
+        """Whether its main process is gone."""
+        if orphan.main_ended_at is None:
+            if self._main_alive(orphan):
+                return False
+            orphan.main_ended_at = now
+            self._unwatch(orphan)
+        return True
 
     def certain(self) -> bool:
         """Whether all of them are known to live."""
@@ -186,9 +197,8 @@ class OrphanWatch:
             self._selector.unregister(orphan.pidfd)
 
     def _settled(self, orphan: _Orphan, left: Sequence[int], now: float) -> bool:
-        """Nothing of it is left, and its record is here or will never come. `left`: what carries its tag."""
-        if orphan.pid is not None:  # seen alive, so the number is still that of its session
-            left = [*{*left, *session_members(orphan.pid)}]
+        """Nothing of it is left, and its record is here or will never come. `left`: what carries its tag or is in its
+        session (of one that was seen alive: the number is still that of its session)."""
         if left:
             self._end_leftovers(orphan, left, now)
             return False
