@@ -8,18 +8,20 @@ from collections.abc import Sequence
 
 from sf_algo.config.entry import run_command
 from sf_algo.config.resolve import Command, Invocation
+from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_of
 
 
 def enjoy(invocation: Invocation) -> int:
     """Plays the policy that the command line names; returns the exit code."""
     from sf_algo.watching.enjoy import run_evaluation
 
-    return run_evaluation(invocation.config)
+    return run_evaluation(invocation.config, additions_of(invocation))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
-    return run_command(Command.ENJOY, enjoy, argv)
+def main(argv: Sequence[str] | None = None, additions: Additions = NOTHING_ADDED) -> int:
+    """The command; `argv` without the program's name, by default the process's, and what the user's program adds. Returns
+    the exit code."""
+    return run_command(Command.ENJOY, enjoy, argv, additions)
 
 
 if __name__ == "__main__":

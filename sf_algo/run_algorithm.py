@@ -11,20 +11,22 @@ from collections.abc import Sequence
 
 from sf_algo.config import Command, run_command
 from sf_algo.config.command_line import parse_command_line
+from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.speed.dummy_sampler.run import run_dummy_sampler
 
 DUMMY_SAMPLER = "DUMMY_SAMPLER"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
+def main(argv: Sequence[str] | None = None, additions: Additions = NOTHING_ADDED) -> int:
+    """The command; `argv` without the program's name, by default the process's, and what the user's program adds. Returns
+    the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     typed = parse_command_line(words)
     if not typed.help_wanted and typed.values.get(("run", "algo"), "APPO") != DUMMY_SAMPLER:
         from sf_algo import train_appo
 
-        return train_appo.main(words)
-    return run_command(Command.RUN_ALGORITHM, run_dummy_sampler, words)
+        return train_appo.main(words, additions)
+    return run_command(Command.RUN_ALGORITHM, run_dummy_sampler, words, additions)
 
 
 if __name__ == "__main__":

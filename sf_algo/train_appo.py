@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from sf_algo.config.entry import run_command
 from sf_algo.config.resolve import Command, Invocation
+from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_of
 from sf_algo.processes.threads import keep_freed_memory, prepare_threads
-from sf_algo.training.forked_copies import ForkedCopies, copies_for_workers, copy_for_learner
+from sf_algo.training.forked_copies import copies_for_workers, with_learner
 
 _BEGAN = time.monotonic()
 
@@ -21,21 +22,23 @@ def train(invocation: Invocation) -> int:
         from sf_algo.speed.tune import run_tuning
 
         return run_tuning(invocation)
-    prepare_threads()
-    workers = copies_for_workers(invocation.config)
-    keep_freed_memory()
-    from sf_algo.training.launch import run_training
-
-    copies = ForkedCopies(workers=workers, learner=copy_for_learner(invocation.config, workers))
+    additions = additions_of(invocation)
+    copies = copies_for_workers(invocation.config, additions)
     try:
-        return run_training(invocation.config, copies, began=_BEGAN)
+        keep_freed_memory()
+        from sf_algo.training.launch import run_training
+
+        copies = with_learner(copies, invocation.config, additions)
+        return run_training(invocation.config, copies, additions, began=_BEGAN)
     finally:
         copies.let_go()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
-    return run_command(Command.TRAIN, train, argv)
+def main(argv: Sequence[str] | None = None, additions: Additions = NOTHING_ADDED) -> int:
+    """The command; `argv` without the program's name, by default the process's, and what the user's program adds. Returns
+    the exit code."""
+    prepare_threads()  # the user's module, which is imported for its flags, may import torch
+    return run_command(Command.TRAIN, train, argv, additions)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sf_algo.config.entry import report_error, run_command
 from sf_algo.config.env import DmlabConfig, DoomConfig, EnvConfig
+from sf_algo.config.env_family import EnvFamily, family_of
 from sf_algo.config.extras import DummySamplerConfig, EvaluationConfig, PbtConfig, WandbConfig
-from sf_algo.config.families import EnvFamily, family_of
 from sf_algo.config.learner import LearnerConfig
 from sf_algo.config.model import ModelConfig
 from sf_algo.config.resolve import Command, Invocation, configure, parse_args

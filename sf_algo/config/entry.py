@@ -7,24 +7,30 @@ from collections.abc import Callable, Sequence
 
 from sf_algo.config.command_line import parse_command_line
 from sf_algo.config.help import help_text
+from sf_algo.config.program import NO_PROGRAM, Program
 from sf_algo.config.resolve import Command, Invocation, configure
 from sf_algo.errors import ConfigError, SfAlgoError
 
 INTERRUPTED = 130
 
 
-def run_command(command: Command, body: Callable[[Invocation], int], argv: Sequence[str] | None = None) -> int:
-    """Understands the command line and runs `body`; returns the exit code.
+def run_command(
+    command: Command,
+    body: Callable[[Invocation], int],
+    argv: Sequence[str] | None = None,
+    program: Program = NO_PROGRAM,
+) -> int:
+    """Understands the command line and runs `body`; returns the exit code. `program` adds flags and environments.
 
     A fault of the user's making is printed as ``error: <one line>`` for each fault, without a traceback.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     typed = parse_command_line(words)
-    if typed.help_wanted:
-        sys.stdout.write(help_text(command, typed.env))
-        return 0
     try:
-        invocation = configure(words, command)
+        if typed.help_wanted:
+            sys.stdout.write(help_text(command, typed.env, program=program))
+            return 0
+        invocation = configure(words, command, program)
         for note in invocation.notes:
             print(f"note: {note}", file=sys.stderr)
         return body(invocation)

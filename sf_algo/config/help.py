@@ -6,9 +6,10 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from sf_algo.config.families import FAMILY_SECTIONS, EnvFamily, family_of, understands
-from sf_algo.config.flags import FlagSpec, all_flags
-from sf_algo.config.resolve import COMMAND_SECTIONS, Command, default_values
+from sf_algo.config.env_family import FAMILY_SECTIONS, EnvFamily, understands
+from sf_algo.config.flags import ENV_ARGS, FlagSpec
+from sf_algo.config.program import NO_PROGRAM, Program, default_values, flag_set, program_family
+from sf_algo.config.resolve import COMMAND_SECTIONS, Command
 from sf_algo.config.values import format_value
 
 TITLES = {
@@ -46,26 +47,44 @@ _HELP_COLUMN = 6
 _MAX_WIDTH = 100
 
 
-def help_text(command: Command, env: str | None, *, width: int | None = None) -> str:
-    """The whole help. `env` decides which family's flags and defaults it shows; without one, all families'
-    flags are left out and the text says how to see them."""
+def help_text(command: Command, env: str | None, *, program: Program = NO_PROGRAM, width: int | None = None) -> str:
+    """The whole help. `env` decides which family's flags and defaults it shows, and which parameters of the
+    environment's own maker; without one, all families' flags are left out and the text says how to see them.
+
+    Raises:
+        SfAlgoError: the environment or the program cannot be asked for its flags.
+    """
     columns = min(width or shutil.get_terminal_size().columns, _MAX_WIDTH)
-    family = family_of(env)
-    defaults = default_values(env)
+    family = program_family(program, env)
+    flags = flag_set(program, env, parameters=True)
+    defaults = default_values(program, env, flags)
     lines = [
-        f"usage: python -m {command.value} {_ESSENTIAL[command]} [--flag=value ...]",
+        f"usage: python -m {command.value} {_ESSENTIAL[command]} [--flag=value ...]"
+        if program.path is None
+        else f"usage: {_ESSENTIAL[command]} [--flag=value ...] with {program.path}",
         "",
         _SUMMARIES[command],
     ]
     lines += ["", *_wrap(_about_families(env, family), columns, indent=0)]
-    for section in COMMAND_SECTIONS[command]:
+    titles = {**TITLES, **{name: _own_title(name, kind) for name, kind in program.sections.items()}}
+    titles[ENV_ARGS] = f"Parameters of {env}"
+    for section in (ENV_ARGS, *program.sections, *COMMAND_SECTIONS[command]):
         if section in FAMILY_SECTIONS and (family is None or not understands(family, section)):
             continue
-        lines += ["", f"{TITLES[section]}:"]
-        for spec in all_flags():
-            if spec.section == section and _is_shown(spec, command):
-                lines += _flag_lines(spec, format_value(defaults[spec.key]), columns)
+        shown = [spec for spec in flags.of_section(section) if _is_shown(spec, command)]
+        if section == ENV_ARGS and flags.open_env_args:
+            shown_anyway = ["", *_wrap(f"{env} takes any parameter as --env.KEY=VALUE.", columns, indent=0)]
+            lines += shown_anyway if not shown else []
+        lines += ["", f"{titles[section]}:"] if shown else []
+        for spec in shown:
+            lines += _flag_lines(spec, format_value(defaults[spec.key]), columns)
     return "\n".join(lines) + "\n"
+
+
+def _own_title(section: str, kind: type) -> str:
+    """The first line of the dataclass's docstring, if somebody wrote one."""
+    text = (kind.__doc__ or "").strip().split("\n")[0].rstrip(".")
+    return text if text and not text.startswith(f"{kind.__name__}(") else section
 
 
 def _is_shown(spec: FlagSpec, command: Command) -> bool:
@@ -83,19 +102,19 @@ def _about_families(env: str | None, family: EnvFamily | None) -> str:
 
 
 def _flag_lines(spec: FlagSpec, default: str, columns: int) -> Iterator[str]:
-    yield " " * _FLAG_COLUMN + f"--{spec.name} {_placeholder(spec)}"
+    yield " " * _FLAG_COLUMN + f"--{spec.spellings[0]} {_placeholder(spec)}"
     shown = spec.info.default_text or default or "none"
     choices = f" [{', '.join(spec.choices)}]" if spec.choices else ""
-    text = f"{spec.info.help}{choices} (default: {shown})"
-    if spec.info.aliases:
-        text += f" [also {', '.join('--' + alias for alias in spec.info.aliases)}]"
+    text = f"{spec.info.help}{choices} (default: {shown})".lstrip()
+    if len(spec.spellings) > 1:
+        text += f" [also {', '.join('--' + alias for alias in spec.spellings[1:])}]"
     yield from _wrap(text, columns, indent=_HELP_COLUMN)
 
 
 def _placeholder(spec: FlagSpec) -> str:
     if spec.choices:
         return "CHOICE"
-    text = {"bool": "True|False", "int": "N", "float": "X", "str": "TEXT"}[spec.kind]
+    text = {"bool": "True|False", "int": "N", "float": "X", "str": "TEXT", "any": "VALUE"}[spec.kind]
     return f"[{text} ...]" if spec.is_list else text
 
 

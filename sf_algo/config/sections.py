@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sf_algo.config.env import DmlabConfig, DoomConfig, EnvConfig
+from sf_algo.config.env_family import EnvFamily, family_of
 from sf_algo.config.extras import DummySamplerConfig, EvaluationConfig, PbtConfig, SpeedConfig, WandbConfig
 from sf_algo.config.learner import LearnerConfig
 from sf_algo.config.model import ModelConfig
@@ -28,3 +31,17 @@ class Config:
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dummy: DummySamplerConfig = field(default_factory=DummySamplerConfig)
+
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """Sections of the user's program: name -> its dataclass."""
+    env_args: Mapping[str, Any] = field(default_factory=dict)
+    """What the maker of the environment is told: parameter -> value."""
+    app: str | None = None
+    """Import path of the user's program."""
+    names_env: bool = False
+    """The user's program makes the environment, whatever its name looks like."""
+
+    @property
+    def env_family(self) -> EnvFamily | None:
+        """The family of the run's environment."""
+        return EnvFamily.CUSTOM if self.names_env else family_of(self.run.env)

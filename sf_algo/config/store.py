@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sf_algo.config.flags import FlagKey, FlagValue, all_flags, flags_by_key, section_types
+from sf_algo.config.flags import (
+    ENV_ARGS,
+    FlagKey,
+    FlagSet,
+    FlagValue,
+    all_flags,
+    section_types,
+    trainer_flags,
+)
 from sf_algo.config.sections import Config
 from sf_algo.config.values import has_type, nearest, type_text
 from sf_algo.errors import ConfigError
@@ -23,13 +33,16 @@ ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {2: {("rl", "vtrace_lam
 
 
 def stored_keys() -> list[FlagKey]:
-    """Flags that cfg.json holds, in the order of `--help`."""
+    """The trainer's flags that are in every ``cfg.json``."""
     return [spec.key for spec in all_flags() if spec.section not in TRANSIENT_SECTIONS]
 
 
 def config_values(config: Config) -> dict[FlagKey, FlagValue]:
-    """Every flag's value by section and name."""
-    return {spec.key: getattr(getattr(config, spec.section), spec.name) for spec in all_flags()}
+    """Every flag's value by section and name, those of a user's program and environment included."""
+    values = {spec.key: getattr(getattr(config, spec.section), spec.name) for spec in all_flags()}
+    for section, own in config.own.items():
+        values |= {(section, one.name): getattr(own, one.name) for one in dataclasses.fields(own)}
+    return values | {(ENV_ARGS, name): value for name, value in config.env_args.items()}
 
 
 def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
@@ -41,7 +54,19 @@ def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def config_from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
+@dataclass(frozen=True, kw_only=True)
+class ProgramFacts:
+    """What a `Config` says about the user's program."""
+
+    sections: Mapping[str, type] = dataclasses.field(default_factory=dict)
+    path: str | None = None
+    names_env: bool = False
+
+
+NO_FACTS = ProgramFacts()
+
+
+def config_from_dict(sections: Mapping[str, Mapping[str, Any]], facts: ProgramFacts = NO_FACTS) -> Config:
     """The configuration that `config_to_dict` described: between processes of one training, so without
     checks."""
     return make_config(
@@ -49,52 +74,101 @@ def config_from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
             (section, name): tuple(value) if isinstance(value, list) else value
             for section, flags in sections.items()
             for name, value in flags.items()
-        }
+        },
+        facts,
     )
 
 
-def make_config(values: Mapping[FlagKey, FlagValue]) -> Config:
+def make_config(values: Mapping[FlagKey, FlagValue], facts: ProgramFacts = NO_FACTS) -> Config:
     """Builds the sections; flags that `values` leaves out keep their general default."""
-    by_section: dict[str, dict[str, Any]] = {section: {} for section in section_types()}
+    by_section: dict[str, dict[str, Any]] = {ENV_ARGS: {}}
+    by_section |= {section: {} for section in (*section_types(), *facts.sections)}
     for (section, name), value in values.items():
         by_section[section][name] = value
-    return Config(**{section: kind(**by_section[section]) for section, kind in section_types().items()})
+    return Config(
+        **{section: kind(**by_section[section]) for section, kind in section_types().items()},
+        own={section: kind(**by_section[section]) for section, kind in facts.sections.items()},
+        env_args=by_section[ENV_ARGS],
+        app=facts.path,
+        names_env=facts.names_env,
+    )
 
 
 def save_config(config: Config, directory: Path) -> None:
     """Writes ``cfg.json`` into `directory`. Raises StorageError when that cannot be done."""
     kept = {name: flags for name, flags in config_to_dict(config).items() if name not in TRANSIENT_SECTIONS}
-    text = json.dumps({"version": FORMAT_VERSION, "config": kept}, indent=2, allow_nan=False)
+    app = {} if config.app is None else {"app": config.app}
+    text = json.dumps({"version": FORMAT_VERSION, **app, "config": kept}, indent=2, allow_nan=False)
     write_bytes_atomically(directory / CONFIG_FILE_NAME, text.encode() + b"\n", what="configuration")
 
 
-def load_stored_values(path: Path) -> dict[FlagKey, FlagValue]:
-    """Reads the values of a ``cfg.json``.
+@dataclass(frozen=True, kw_only=True)
+class StoredConfig:
+    """A ``cfg.json`` as it was read: its flags are not checked yet, because which ones there are depends on the program
+    and the environment that it names."""
+
+    path: Path
+    version: int
+    app: str | None
+    values: Mapping[FlagKey, Any]
+
+    @property
+    def env(self) -> str | None:
+        env = self.values.get(("run", "env"))
+        return str(env) if env else None
+
+    def checked(self, flags: FlagSet) -> tuple[dict[FlagKey, FlagValue], list[str]]:
+        """The values, and what there is to be told about them. A program or an environment may have changed since: what
+        it has no flag for any more is left out, what is new has its default.
+
+        Raises:
+            ConfigError: unknown, missing or mistyped flags of the trainer; all of them are listed.
+        """
+        known = {
+            key: value for key, value in self.values.items() if key[0] in section_types() or flags.spec(key) is not None
+        }
+        gone = self.values.keys() - known.keys()
+        foreign = [key for key in gone if key[0] != ENV_ARGS and key[0] not in flags.own_sections]
+        faults = _faults({**known, **{key: self.values[key] for key in foreign}}, flags)
+        if faults:
+            raise ConfigError([f"{self.path}: {fault}" for fault in faults])
+        notes = [
+            f"{self.path}: {section}.{name}={self.values[section, name]} is left out, because there is no such "
+            "parameter any more"
+            for section, name in sorted(gone)
+        ]
+        specs = {key: flags.spec(key) for key in known}
+        return {
+            key: float(value) if (spec := specs[key]) and spec.kind == "float" and isinstance(value, int) else value
+            for key, value in known.items()
+        }, notes
+
+
+def read_stored(path: Path) -> StoredConfig:
+    """Reads a ``cfg.json``.
 
     Raises:
-        ConfigError: no such file, not ours, of a newer version, or with unknown, missing or mistyped flags;
-        all
-            of them are listed.
+        ConfigError: no such file, not ours, or of a newer version.
     """
-    sections, version = _read(path)
+    document, version = _read(path)
     found = {
         (section, name): tuple(value) if isinstance(value, list) else value
-        for section, flags in sections.items()
+        for section, flags in document["config"].items()
         for name, value in flags.items()
     }
     for added_in, added in ADDED_SINCE.items():
         if version < added_in:
             found = {**added, **found}
-    faults = _faults(found)
-    if faults:
-        raise ConfigError([f"{path}: {fault}" for fault in faults])
-    return {
-        key: float(value) if flags_by_key()[key].kind == "float" and isinstance(value, int) else value
-        for key, value in found.items()
-    }
+    app = document.get("app")
+    return StoredConfig(path=path, version=version, app=app if isinstance(app, str) else None, values=found)
 
 
-def _read(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
+def load_stored_values(path: Path) -> dict[FlagKey, FlagValue]:
+    """The values of a ``cfg.json`` that knows the trainer's own flags only. Raises ConfigError."""
+    return read_stored(path).checked(trainer_flags())[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], int]:
     try:
         document = json.loads(path.read_text())
     except FileNotFoundError:
@@ -114,18 +188,19 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
         )
     if not all(isinstance(section, dict) for section in document["config"].values()):
         raise ConfigError(f"{path} is not a configuration of this trainer; use another --experiment")
-    return document["config"], version
+    return document, version
 
 
-def _faults(found: Mapping[FlagKey, object]) -> list[str]:
-    known = stored_keys()
+def _faults(found: Mapping[FlagKey, object], flags: FlagSet) -> list[str]:
+    known = [*stored_keys(), *(spec.key for spec in flags.specs if spec.section not in section_types())]
     faults = []
     for key in found.keys() - set(known):
-        hint = nearest(key[1], [name for _, name in known])
-        faults.append(f"unknown entry {key[0]}.{key[1]}" + (f"; did you mean {hint}?" if hint else ""))
-    faults += [f"entry {section}.{name} is missing" for section, name in known if (section, name) not in found]
+        if flags.spec(key) is None or key[0] in TRANSIENT_SECTIONS:
+            hint = nearest(key[1], [name for _, name in known])
+            faults.append(f"unknown entry {key[0]}.{key[1]}" + (f"; did you mean {hint}?" if hint else ""))
+    faults += [f"entry {section}.{name} is missing" for section, name in stored_keys() if (section, name) not in found]
     for key, value in found.items():
-        spec = flags_by_key().get(key)
+        spec = flags.spec(key)
         if spec is not None and not has_type(spec, value):
             faults.append(f"{key[0]}.{key[1]} is {json.dumps(value)}, but must be {type_text(spec)}")
     return sorted(faults)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sf_algo.config.env import DoomConfig
-from sf_algo.config.families import EnvFamily, family_of
+from sf_algo.config.env_family import EnvFamily
 from sf_algo.config.sections import Config
 
 
@@ -15,7 +15,7 @@ def unsupported_features(config: Config) -> list[str]:
             "--with_pbt=True: population-based training is not in this version; without it num_policies > 1 "
             "trains independent policies"
         )
-    family = family_of(config.run.env)
+    family = config.env_family
     if family is EnvFamily.DMLAB:
         missing.append(f"--env={config.run.env}: DeepMind Lab environments are not in this version")
     if family is EnvFamily.DOOM:

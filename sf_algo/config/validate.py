@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sf_algo.config.families import EnvFamily, family_of
+from sf_algo.config.env_family import EnvFamily
 from sf_algo.config.rounds import fills_rounds, nearest_fitting_batch
 from sf_algo.config.sections import Config
 
@@ -91,7 +91,7 @@ def _model(config: Config) -> Iterator[str]:
         if any(width < 1 for width in getattr(model, name)):
             yield f"--{name}: every width must be at least 1, because a layer has at least one unit"
     custom = model.encoder_custom
-    if custom is not None and ":" not in custom and family_of(config.run.env) is not EnvFamily.DMLAB:
+    if custom is not None and ":" not in custom and config.env_family is not EnvFamily.DMLAB:
         yield f"--encoder_custom={custom}: write package.module:make_encoder"
 
 

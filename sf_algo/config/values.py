@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypeGuard
 
 from sf_algo.config.flags import FlagSpec, FlagValue
 
 _TRUE = frozenset({"true", "1", "yes", "t", "y", "on"})
 _FALSE = frozenset({"false", "0", "no", "f", "n", "off"})
-_KIND_NAMES = {"bool": "True or False", "int": "a whole number", "float": "a number", "str": "a text"}
+_KIND_NAMES = {"bool": "True or False", "int": "a whole number", "float": "a number", "str": "a text", "any": "a value"}
 
 
 class BadValueError(ValueError):
@@ -29,10 +31,30 @@ def parse_value(spec: FlagSpec, texts: Sequence[str]) -> FlagValue:
     Raises:
         BadValueError: not a value of the flag's type, or not one of its choices.
     """
+    if spec.kind == "any":
+        return _parse_any(texts[0])
     if not spec.is_list:
         return _parse_scalar(spec, texts[0])
     items = [item for text in texts for item in _list_items(text)]
     return tuple([_parse_item(spec, item) for item in items])
+
+
+def _parse_any(text: str) -> FlagValue:
+    """As Python would read it where that is a plain value or a list of these, else the text itself."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+    value = tuple(value) if isinstance(value, list) else value
+    plain = is_plain(value) and (not isinstance(value, float) or math.isfinite(value))
+    return value if plain else text
+
+
+def is_plain(value: object) -> TypeGuard[FlagValue]:
+    """Whether a command line and JSON can say it: a truth value, a number, a text, None, or a tuple of these."""
+    items = value if isinstance(value, tuple) else (value,)
+    allowed = (bool, int, float, str) if isinstance(value, tuple) else (bool, int, float, str, type(None))
+    return all(isinstance(item, allowed) for item in items)
 
 
 def _list_items(text: str) -> list[str]:
@@ -107,6 +129,8 @@ def format_value(value: FlagValue) -> str:
 
 def has_type(spec: FlagSpec, value: object) -> bool:
     """Whether a decoded JSON value is of the flag's type (lists as tuples); choices count as type."""
+    if spec.kind == "any":
+        return is_plain(value)
     if value is None:
         return spec.optional
     if spec.is_list:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_algo.config import EnvConfig
-from sf_algo.envs.names import unknown_env
 from sf_algo.envs.spec import (
     PLAIN_OBS,
     ActionSpec,
@@ -29,6 +28,7 @@ from sf_algo.envs.spec import (
     StepResult,
 )
 from sf_algo.errors import MissingDependencyError, UnknownEnvError
+from sf_algo.own.names import unknown_env
 
 PREFIX = "atari_"
 SIZE = 84

@@ -6,13 +6,17 @@ ms).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-from sf_algo.config import DmlabConfig, DoomConfig, EnvConfig
-from sf_algo.config.families import EnvFamily, family_of
+from sf_algo.config import Config, DmlabConfig, DoomConfig, EnvConfig
+from sf_algo.config.env_family import EnvFamily, family_of
 from sf_algo.envs.spec import Env, EnvPlacement
 from sf_algo.errors import ConfigError, EnvError
+from sf_algo.own.additions import NOTHING_ADDED, Additions, is_import_path
+from sf_algo.own.loading import load_maker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,24 @@ class EnvSections:
     env: EnvConfig = field(default_factory=EnvConfig)
     doom: DoomConfig = field(default_factory=DoomConfig)
     dmlab: DmlabConfig = field(default_factory=DmlabConfig)
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """What the environment's own maker is told."""
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """Sections of the user's program."""
+    additions: Additions = NOTHING_ADDED
+    """The user's program, which may make the environment itself."""
+
+    @staticmethod
+    def of(config: Config, additions: Additions) -> EnvSections:
+        """What a whole configuration has for environments."""
+        return EnvSections(
+            env=config.env,
+            doom=config.doom,
+            dmlab=config.dmlab,
+            args=config.env_args,
+            own=config.own,
+            additions=additions,
+        )
 
 
 def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | None = None) -> Env:
@@ -34,6 +56,8 @@ def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | 
     if not name:
         raise ConfigError("--env is missing; name an environment, for instance --env=CartPole-v1")
     placement = placement or EnvPlacement()
+    if sections.additions.has_env(name) or is_import_path(name):
+        return _make_own(name, sections, placement)
     family = family_of(name)
     if family is EnvFamily.DOOM:
         from sf_algo.envs.doom.make import make_doom
@@ -45,23 +69,32 @@ def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | 
         return make_atari(name, sections.env, placement)
     if family is EnvFamily.DMLAB:
         raise EnvError(f"--env={name}: DMLab environments are not available in this version")
-    if family is EnvFamily.CUSTOM and not _is_gymnasium_id(name):
-        from sf_algo.envs.custom import make_custom
-
-        return make_custom(name, sections.env, placement)
     if family is EnvFamily.MUJOCO:
         from sf_algo.envs.mujoco import make_mujoco
 
         return make_mujoco(name, sections.env, render_mode=placement.render_mode)
     from sf_algo.envs.gymnasium_env import make_gymnasium
 
-    return make_gymnasium(name, sections.env, render_mode=placement.render_mode)
+    return make_gymnasium(name, sections.env, render_mode=placement.render_mode, told=sections.args)
 
 
-def import_family(name: str | None) -> None:
+def _make_own(name: str, sections: EnvSections, placement: EnvPlacement) -> Env:
+    from sf_algo.envs.custom import make_custom
+
+    more = dict(sections.own)
+    if sections.additions.has_env(name):
+        maker = sections.additions.envs[name]
+        more["name"] = name
+    else:
+        maker = load_maker(name)
+    return make_custom(name, maker, sections.env, placement, more=more, told=sections.args)
+
+
+def import_family(name: str | None, additions: Additions = NOTHING_ADDED) -> None:
     """Imports what an environment of that name will import, for processes that are copied from this one. What cannot be
     imported is told when the environment is made."""
-    family = family_of(name) if name else EnvFamily.CUSTOM
+    own = name is not None and (additions.has_env(name) or is_import_path(name))
+    family = EnvFamily.CUSTOM if own else family_of(name)
     with suppress(ImportError):
         if family is EnvFamily.DOOM:
             import vizdoom  # noqa: F401
@@ -69,7 +102,9 @@ def import_family(name: str | None) -> None:
             import sf_algo.envs.doom.make
         elif family is EnvFamily.ATARI:
             import sf_algo.envs.atari
-        elif family is not EnvFamily.CUSTOM:  # a user's module may do anything
+        elif own:  # the user's module itself was imported when its flags were asked for
+            import sf_algo.envs.custom
+        elif name:
             import sf_algo.envs.gymnasium_env  # noqa: F401
 
 
@@ -90,9 +125,3 @@ def remove_own_leftovers() -> None:
     from sf_algo.envs.doom.shm import remove_own_segments
 
     remove_own_segments()
-
-
-def _is_gymnasium_id(name: str) -> bool:
-    """`module:Name-v0` is gymnasium's own way to import a module that registers environments."""
-    stem, _, version = name.rpartition("-v")
-    return bool(stem) and version.isdigit()

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_algo.config import EnvConfig
-from sf_algo.envs.names import did_you_mean
 from sf_algo.envs.spaces import ObsWriter, action_decoder
 from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsRow, StepResult
 from sf_algo.errors import EnvError, MissingDependencyError, UnknownEnvError
+from sf_algo.own.loading import failed
+from sf_algo.own.names import did_you_mean
 
 GymEnv: TypeAlias = "gymnasium.Env[Any, Any]"
 
@@ -106,15 +107,22 @@ def wrap_gymnasium(env: GymEnv, env_cfg: EnvConfig) -> GymnasiumEnv:
     )
 
 
-def make_gymnasium(env_id: str, env_cfg: EnvConfig, *, render_mode: str | None = None) -> GymnasiumEnv:
-    """Makes a registered gymnasium id. Its own time limit and order checks stay, the passive checker does
-    not.
+NOT_TOLD: Mapping[str, Any] = {}
+
+
+def make_gymnasium(
+    env_id: str, env_cfg: EnvConfig, *, render_mode: str | None = None, told: Mapping[str, Any] = NOT_TOLD
+) -> GymnasiumEnv:
+    """Makes a registered gymnasium id; what the user has `told` it goes to its maker. Its own time limit and order
+    checks stay, the passive checker does not.
 
     Raises UnknownEnvError, MissingDependencyError or EnvError.
     """
     errors = gymnasium.error
+    # None for the time limit means the registered one.
+    given = {name: value for name, value in told.items() if (name, value) != ("max_episode_steps", None)}
     try:
-        env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True)
+        env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True, **given)
     except errors.DependencyNotInstalled as error:
         raise MissingDependencyError(f"--env={env_id}: {error}") from error
     except errors.UnregisteredEnv as error:
@@ -134,4 +142,9 @@ def make_gymnasium(env_id: str, env_cfg: EnvConfig, *, render_mode: str | None =
         raise MissingDependencyError(f"--env={env_id}: {error}; install what is missing") from error
     except errors.Error as error:
         raise EnvError(f"--env={env_id}: {error}") from error
+    except Exception as error:
+        if not given:
+            raise
+        shown = ", ".join(f"--env.{name}={value}" for name, value in given.items())
+        raise failed(f"--env={env_id} with {shown}", error) from error
     return wrap_gymnasium(env, env_cfg)

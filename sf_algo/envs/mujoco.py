@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 from sf_algo.config import EnvConfig
 from sf_algo.envs.gymnasium_env import GymnasiumEnv, make_gymnasium
-from sf_algo.envs.names import unknown_env
 from sf_algo.errors import MissingDependencyError, UnknownEnvError
+from sf_algo.own.names import unknown_env
 
 log = logging.getLogger(__name__)
 

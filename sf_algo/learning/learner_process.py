@@ -31,6 +31,7 @@ from sf_algo.learning.build import build_policy_learner
 from sf_algo.learning.learner_settings import LearnerSettings
 from sf_algo.learning.remote_memory import SharedBatches, batch_specs, weight_specs, write_weights
 from sf_algo.learning.state_file import read_state, write_state
+from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_at
 from sf_algo.plain import cloned
 from sf_algo.processes.child_setup import dying_with_parent, name_process, prepare_process
 from sf_algo.processes.threads import keep_freed_memory
@@ -43,8 +44,9 @@ PROCESS_NAME = "sf_learner"
 class LearnerProcess:
     """All learners of a run, obeying commands."""
 
-    def __init__(self, settings: LearnerSettings) -> None:
+    def __init__(self, settings: LearnerSettings, additions: Additions | None) -> None:
         self._settings = settings
+        self._additions = additions
         self._messages = MessageWriter(settings.message_fd)
         self._bell = Doorbell(*settings.hub_fds)
 
@@ -65,7 +67,8 @@ class LearnerProcess:
 
     def _build(self) -> None:
         settings = self._settings
-        config = config_from_dict(settings.config)
+        additions = self._additions or additions_at(settings.app)
+        config = config_from_dict(settings.config, additions.facts(settings.config))
         spec: EnvSpec = pickle.loads(base64.b64decode(settings.pickled_spec))
         torch.set_num_threads(settings.num_threads)
         num_policies = config.sampling.num_policies
@@ -147,18 +150,19 @@ def main(argv: list[str] | None = None) -> int:
     return learn(LearnerSettings.from_json(read_all(int(words[0]))))
 
 
-def run_forked(text: str, fds: Mapping[int, int]) -> int:
-    """The same in a forked copy of the main process."""
-    return learn(LearnerSettings.from_json(text).renumbered(fds))
+def run_forked(text: str, fds: Mapping[int, int], additions: Additions = NOTHING_ADDED) -> int:
+    """The same in a forked copy of the main process, which has the user's program already."""
+    return learn(LearnerSettings.from_json(text).renumbered(fds), additions)
 
 
-def learn(settings: LearnerSettings) -> int:
-    """Everything that this process does from now on. Returns the exit code."""
+def learn(settings: LearnerSettings, additions: Additions | None = None) -> int:
+    """Everything that this process does from now on. Returns the exit code. Without `additions`, the user's program is
+    found by its import path."""
     name_process(PROCESS_NAME)
     with dying_with_parent(settings.lifeline_fd):
         keep_freed_memory()
         prepare_process(inherited_fds=settings.inherited_fds(), trace_fd=settings.trace_fd)
-        return LearnerProcess(settings).run()
+        return LearnerProcess(settings, additions).run()
 
 
 if __name__ == "__main__":

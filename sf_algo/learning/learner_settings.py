@@ -14,6 +14,8 @@ class LearnerSettings:
 
     config: dict[str, dict[str, Any]]
     """`config_to_dict`"""
+    app: str | None
+    """Import path of the user's program, for a process that was not forked."""
     pickled_spec: str
     """The EnvSpec, pickled by the main process, base64."""
     seed: int

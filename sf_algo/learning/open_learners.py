@@ -166,6 +166,7 @@ def _open_remote(
 def _remote_settings(basis: RunBasis, threads: TorchThreads) -> LearnerSettings:
     return LearnerSettings(
         config=config_to_dict(basis.config),
+        app=basis.config.app,
         pickled_spec=basis.pickled_spec,
         seed=basis.seed,
         num_buffers=basis.plan.num_batch_buffers,

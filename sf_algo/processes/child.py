@@ -15,6 +15,7 @@ from typing import Protocol
 from sf_algo.ipc.messages import Message, MessageReader
 from sf_algo.processes.child_setup import TRACE_SIGNAL, sigint_blocked, single_thread_environment
 from sf_algo.processes.copies import ForkedCopy
+from sf_algo.processes.fork_server import ForkServer, ServedChild
 
 _TRACE_WAIT_S = 0.5
 _KILL_WAIT_S = 5.0
@@ -44,21 +45,26 @@ class Lifeline:
 
 
 class ChildProcess:
-    """Runs `python -m <module> <descriptor of its settings>`, or turns a forked copy of this process into the same.
+    """Runs `python -m <module> <descriptor of its settings>`, or a forked process that does the same.
 
     It leads a process group of its own (see `prepare_process`) in our session: Ctrl-C does not reach it, it
     can be ended together with what it starts, and the kernel weighs its niceness against ours.
     """
 
     def __init__(
-        self, module: str, make_settings: Callable[[int, int], ChildSettings], forked_copy: ForkedCopy | None = None
+        self,
+        module: str,
+        make_settings: Callable[[int, int], ChildSettings],
+        forked_copy: ForkedCopy | None = None,
+        fork_server: ForkServer | None = None,
     ) -> None:
-        """`make_settings` gets the descriptors for messages to us and for stack traces."""
+        """`make_settings` gets the descriptors for messages to us and for stack traces. The process is `forked_copy`
+        where that is still there, else one that `fork_server` forks, else a new one."""
         self._trace_fd = _anonymous_file()
         read_fd, write_fd = os.pipe()
         self.messages = MessageReader(read_fd)
         try:
-            self._process = _start(module, make_settings(write_fd, self._trace_fd), forked_copy)
+            self._process = _start(module, make_settings(write_fd, self._trace_fd), forked_copy, fork_server)
         finally:
             os.close(write_fd)
 
@@ -114,12 +120,15 @@ class ChildProcess:
 
 
 def _start(
-    module: str, settings: ChildSettings, forked_copy: ForkedCopy | None
-) -> subprocess.Popen[bytes] | ForkedCopy:
+    module: str, settings: ChildSettings, forked_copy: ForkedCopy | None, fork_server: ForkServer | None
+) -> subprocess.Popen[bytes] | ForkedCopy | ServedChild:
     if forked_copy is not None and forked_copy.can_become(settings):
         with suppress(OSError):  # it has just died: then a new process has to do
             forked_copy.become(settings)
             return forked_copy
+    if fork_server is not None:
+        with suppress(OSError):
+            return fork_server.start(settings)
     return _spawn(module, settings)
 
 

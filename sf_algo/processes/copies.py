@@ -36,6 +36,14 @@ class Settings(Protocol):
     def to_json(self) -> str: ...
 
 
+class Forked(Protocol):
+    """A child that was forked early."""
+
+    @property
+    def socket(self) -> socket.socket:
+        """Our end of the socket to it, which children that are forked later close."""
+
+
 Body = Callable[[str, Mapping[int, int]], int]
 """What a copy runs: (settings as JSON, descriptor number in the main process -> number here) -> exit code."""
 
@@ -43,27 +51,23 @@ Body = Callable[[str, Mapping[int, int]], int]
 class ForkedCopy:
     """A copy of this process that waits for its settings. It ends when it is let go, or when this process is gone."""
 
-    def __init__(self, body: Body, others: Sequence[ForkedCopy] = ()) -> None:
+    def __init__(self, body: Body, others: Sequence[Forked] = ()) -> None:
         """Fork. This process should have imported what `body` needs, and must have no threads.
 
         `others`: the copies made earlier; the new one closes its inherited ends of their sockets. Linux only:
         elsewhere system libraries may not survive a fork.
         """
-        self._socket, theirs = socket.socketpair()
         self._started = False
         self._code: int | None = None
         self._reaping = threading.Lock()
-        # What has been made so far stays for ever: no collection has to look through it, which would copy its pages.
-        gc.collect()
-        gc.freeze()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with sigint_blocked():
-            self.pid = os.fork()
-            if self.pid == 0:
-                # An end that is still open here would hide the end of the process that it belongs to.
-                _live(theirs, [self._socket, *(other._socket for other in others)], body)
-        theirs.close()
+        self.pid, self._socket = fork_early(
+            lambda theirs: _wait_for_settings(theirs, body), [other.socket for other in others]
+        )
+
+    @property
+    def socket(self) -> socket.socket:
+        """Our end, for those who are forked later to close."""
+        return self._socket
 
     @staticmethod
     def possible() -> bool:
@@ -79,10 +83,7 @@ class ForkedCopy:
         Raises:
             OSError: the copy has died.
         """
-        fds, text = sorted(settings.inherited_fds()), settings.to_json().encode()
-        numbers = struct.pack(f"<{len(fds)}i", *fds)
-        socket.send_fds(self._socket, [_HEADER.pack(len(numbers), len(text))], fds)
-        self._socket.sendall(numbers + text)
+        send_settings(self._socket, settings)
         self._started = True
         self._socket.close()
 
@@ -120,8 +121,29 @@ class ForkedCopy:
             self.wait()
 
 
-def _live(sock: socket.socket, not_mine: Sequence[socket.socket], body: Body) -> NoReturn:
-    """All that the copy does. It never returns into the code that forked it."""
+def fork_early(main: Callable[[socket.socket], int], not_its: Sequence[socket.socket]) -> tuple[int, socket.socket]:
+    """Fork this process while it is small and has no threads. The child runs `main` with its end of a socket and ends
+    with the exit code that `main` returns. Returns the child's pid and our end.
+
+    `not_its`: sockets to children made earlier, which the child closes.
+    """
+    ours, theirs = socket.socketpair()
+    # What has been made so far stays for ever: no collection has to look through it, which would copy its pages.
+    gc.collect()
+    gc.freeze()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with sigint_blocked():
+        pid = os.fork()
+        if pid == 0:
+            # An end that is still open here would hide the end of the process that it belongs to.
+            live(lambda: main(theirs), [ours, *not_its])
+    theirs.close()
+    return pid, ours
+
+
+def live(main: Callable[[], int], not_mine: Sequence[socket.socket]) -> NoReturn:
+    """All that a forked child does. It never returns into the code that forked it."""
     code = 1
     try:
         for other in not_mine:
@@ -132,7 +154,7 @@ def _live(sock: socket.socket, not_mine: Sequence[socket.socket], body: Body) ->
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
-        code = _wait_for_settings(sock, body)
+        code = main()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -142,15 +164,30 @@ def _live(sock: socket.socket, not_mine: Sequence[socket.socket], body: Body) ->
         os._exit(code)
 
 
-def _wait_for_settings(sock: socket.socket, body: Body) -> int:
+def send_settings(sock: socket.socket, settings: Settings, more: Sequence[int] = ()) -> None:
+    """Send settings with the descriptors that they name, and `more` descriptors behind these. Raises OSError."""
+    fds, text = sorted(settings.inherited_fds()), settings.to_json().encode()
+    numbers = struct.pack(f"<{len(fds)}i", *fds)
+    socket.send_fds(sock, [_HEADER.pack(len(numbers), len(text))], [*fds, *more])
+    sock.sendall(numbers + text)
+
+
+def receive_settings(sock: socket.socket) -> tuple[str, dict[int, int], list[int]] | None:
+    """The settings as text, the number here of every descriptor that they name, and the descriptors behind these. None
+    when the other end has been closed."""
     header, fds, _, _ = socket.recv_fds(sock, _HEADER.size, _MOST_DESCRIPTORS)
     if len(header) < _HEADER.size:
-        return 0
+        return None
     numbers_size, text_size = _HEADER.unpack(header)
-    numbers = struct.unpack(f"<{len(fds)}i", _exactly(sock, numbers_size))
+    numbers = struct.unpack(f"<{numbers_size // 4}i", _exactly(sock, numbers_size))
     text = _exactly(sock, text_size).decode()
+    return text, dict(zip(numbers, fds, strict=False)), fds[len(numbers) :]
+
+
+def _wait_for_settings(sock: socket.socket, body: Body) -> int:
+    received = receive_settings(sock)
     sock.close()
-    return body(text, dict(zip(numbers, fds, strict=True)))
+    return 0 if received is None else body(received[0], received[1])
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes:

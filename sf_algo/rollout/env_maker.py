@@ -5,14 +5,16 @@ from __future__ import annotations
 from sf_algo.config import Config
 from sf_algo.envs.factory import EnvSections, make_env, remove_leftovers
 from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
+from sf_algo.own.additions import NOTHING_ADDED, Additions
 
 
 class EnvMaker:
     """Knows the name and the sections that environments are made from."""
 
-    def __init__(self, config: Config, worker_index: int = 0) -> None:
+    def __init__(self, config: Config, worker_index: int = 0, additions: Additions = NOTHING_ADDED) -> None:
+        """`additions`: the user's program, which may make the environments itself."""
         self._name = config.run.env
-        self._sections = EnvSections(env=config.env, doom=config.doom, dmlab=config.dmlab)
+        self._sections = EnvSections.of(config, additions)
         self._worker_index = worker_index
 
     def make(self, env_index: int) -> Env:

@@ -27,6 +27,8 @@ class WorkerSettings:
 
     config: dict[str, dict[str, Any]]
     """The whole configuration (`config_to_dict`): a maker may need any of it."""
+    app: str | None
+    """Import path of the user's program, for a process that was not forked."""
     pickled_spec: str
     """The EnvSpec that every environment must have; pickled by the main process, base64."""
     warm_up_s: float

@@ -8,7 +8,9 @@ others through shared memory and doorbells, and ends with the process that start
 from __future__ import annotations
 
 import base64
+import os
 import pickle
+import random
 import sys
 import time
 import traceback
@@ -25,6 +27,7 @@ from sf_algo.errors import SfAlgoError
 from sf_algo.ipc.control import ControlBlock, WorkerPhase
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import MessageWriter
+from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_at
 from sf_algo.processes.child_setup import dying_with_parent, let_wakers_finish, name_process, prepare_process
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.env_set import EnvFault, EnvSet
@@ -116,8 +119,9 @@ class SplitRunner:
 class RolloutWorker:
     """All splits of one worker and its ways to the outside."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, additions: Additions | None) -> None:
         self._settings = settings
+        self._additions = additions
         self._messages = MessageWriter(settings.message_fd)
         self._inbox = Doorbell(*settings.inbox_fds)
         self._hub = Doorbell(*settings.hub_fds)
@@ -149,8 +153,9 @@ class RolloutWorker:
     def _open(self) -> list[SplitRunner]:
         settings = self._settings
         self._status.set_phase(WorkerPhase.RESETTING)
-        config = config_from_dict(settings.config)
-        maker = EnvMaker(config, settings.worker_index)
+        additions = self._additions or additions_at(settings.app)
+        config = config_from_dict(settings.config, additions.facts(settings.config))
+        maker = EnvMaker(config, settings.worker_index, additions)
         spec: EnvSpec = pickle.loads(base64.b64decode(settings.pickled_spec))
         layout = make_layout(
             obs=spec.obs,
@@ -248,13 +253,14 @@ def main(argv: list[str] | None = None) -> int:
     return work(WorkerSettings.from_json(read_all(int(words[0]))))
 
 
-def run_forked(text: str, fds: Mapping[int, int]) -> int:
-    """The same in a forked copy of the main process."""
-    return work(WorkerSettings.from_json(text).renumbered(fds))
+def run_forked(text: str, fds: Mapping[int, int], additions: Additions = NOTHING_ADDED) -> int:
+    """The same in a forked copy of the main process, which has the user's program already."""
+    return work(WorkerSettings.from_json(text).renumbered(fds), additions)
 
 
-def work(settings: WorkerSettings) -> int:
-    """Everything that this process does from now on. Returns the exit code."""
+def work(settings: WorkerSettings, additions: Additions | None = None) -> int:
+    """Everything that this process does from now on. Returns the exit code. Without `additions`, the user's program is
+    found by its import path."""
     name_process(PROCESS_NAME)
     with dying_with_parent(settings.lifeline_fd, remove_own_leftovers):
         prepare_process(
@@ -264,7 +270,14 @@ def work(settings: WorkerSettings) -> int:
             cores=settings.cores,
         )
         let_wakers_finish()
-        return RolloutWorker(settings).run()
+        seed_global_generators(mix_seed(settings.seed, settings.worker_index, os.getpid()))
+        return RolloutWorker(settings, additions).run()
+
+
+def seed_global_generators(seed: int) -> None:
+    """Processes that were forked from one begin with the same state of these, and so would their environments."""
+    random.seed(seed)
+    np.random.seed(seed)
 
 
 if __name__ == "__main__":

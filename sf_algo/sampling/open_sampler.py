@@ -12,6 +12,7 @@ from sf_algo.config.store import config_to_dict
 from sf_algo.learning.learners import LocalLearners
 from sf_algo.learning.open_learners import OpenLearners, RunBasis
 from sf_algo.processes.copies import ForkedCopy
+from sf_algo.processes.fork_server import ForkServer
 from sf_algo.processes.stopping import StopCondition
 from sf_algo.rollout.cores import worker_cores
 from sf_algo.rollout.env_maker import EnvMaker
@@ -36,6 +37,8 @@ class SamplerParts:
     maker: EnvMaker
     forked_copies: Sequence[ForkedCopy]
     """For rollout workers."""
+    fork_server: ForkServer | None
+    """For rollout workers that replace others."""
     stop: StopCondition
     on_collected: Callable[[int, int], None]
     on_episodes: Callable[[list[EpisodeReport]], None]
@@ -88,6 +91,7 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
         on_episodes=parts.on_episodes,
         clean_up=parts.maker.clean_up,
         forked_copies=parts.forked_copies,
+        fork_server=parts.fork_server,
     )
     hub = SamplingHub(
         plan=plan,
@@ -123,6 +127,7 @@ def worker_settings(basis: RunBasis, layout: TrajectoryLayout, transport: Transp
         mix_policies=sampling.pbt_mix_policies_in_one_env,
         seed=basis.seed,
         config=config_to_dict(config),
+        app=config.app,
         pickled_spec=basis.pickled_spec,
         warm_up_s=sampling.decorrelate_experience_max_seconds,
         warm_up_each=sampling.decorrelate_envs_on_one_worker,

@@ -15,6 +15,7 @@ from sf_algo.errors import WorkerError
 from sf_algo.ipc.messages import Message
 from sf_algo.processes.absence import AbsenceWatch
 from sf_algo.processes.copies import ForkedCopy
+from sf_algo.processes.fork_server import ForkServer
 from sf_algo.rollout.episodes import EpisodeReport
 from sf_algo.rollout.settings import WorkerSettings
 from sf_algo.sampling.faults import FaultLog
@@ -55,15 +56,17 @@ class WorkerPool:
         on_episodes: Callable[[list[EpisodeReport]], None],
         clean_up: Callable[[], None],
         forked_copies: Sequence[ForkedCopy] = (),
+        fork_server: ForkServer | None = None,
     ) -> None:
-        """`forked_copies` become the first workers. `clean_up` runs after workers have been killed (what their engines
-        left behind is removed)."""
+        """`forked_copies` become the first workers, `fork_server` forks those that replace them. `clean_up` runs after
+        workers have been killed (what their engines left behind is removed)."""
         self._transport = transport
         self._settings = settings
         self._timeouts = timeouts
         self._on_episodes = on_episodes
         self._clean_up = clean_up
         self._forked_copies = forked_copies
+        self._fork_server = fork_server
         self._workers: list[WorkerProcess] = []
         self._restarts: list[deque[float]] = [deque() for _ in settings]
         self._next_check = 0.0
@@ -77,7 +80,8 @@ class WorkerPool:
             self._workers.append(self._launch(settings, forked_copy))
 
     def _launch(self, settings: WorkerSettings, forked_copy: ForkedCopy | None = None) -> WorkerProcess:
-        return WorkerProcess(settings, self._transport.control.status(settings.worker_index), forked_copy)
+        status = self._transport.control.status(settings.worker_index)
+        return WorkerProcess(settings, status, forked_copy, self._fork_server)
 
     @property
     def pids(self) -> list[int]:

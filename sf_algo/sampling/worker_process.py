@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from sf_algo.ipc.control import WorkerPhase, WorkerStatus
 from sf_algo.processes.child import ChildProcess
 from sf_algo.processes.copies import ForkedCopy
+from sf_algo.processes.fork_server import ForkServer
 from sf_algo.rollout.settings import WorkerSettings
 from sf_algo.timing import ProcessTimes, Stage
 
@@ -34,14 +35,22 @@ class WorkerFailure:
 class WorkerProcess(ChildProcess):
     """The process that runs a rollout worker."""
 
-    def __init__(self, settings: WorkerSettings, status: WorkerStatus, forked_copy: ForkedCopy | None = None) -> None:
-        """Starts the process; `forked_copy` becomes it where there is one. Fills in `message_fd` and `trace_fd` of the
-        settings."""
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        status: WorkerStatus,
+        forked_copy: ForkedCopy | None = None,
+        fork_server: ForkServer | None = None,
+    ) -> None:
+        """Starts the process, as `ChildProcess` says. Fills in `message_fd` and `trace_fd` of the settings."""
         self.settings = settings
         self.status = status
         status.set_phase(WorkerPhase.STARTING)
         super().__init__(
-            _MODULE, lambda messages, trace: replace(settings, message_fd=messages, trace_fd=trace), forked_copy
+            _MODULE,
+            lambda messages, trace: replace(settings, message_fd=messages, trace_fd=trace),
+            forked_copy,
+            fork_server,
         )
 
     @property

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TextIO, TypeAlias
 
 from sf_algo.config import Config
-from sf_algo.config.families import family_of, understands
-from sf_algo.config.flags import FlagValue
+from sf_algo.config.env_family import understands
+from sf_algo.config.flags import ENV_ARGS, ENV_PREFIX, FlagValue
 from sf_algo.config.resolve import Invocation
 from sf_algo.config.rounds import fills_rounds
 from sf_algo.config.sampling import usable_cores
@@ -110,14 +110,16 @@ def trial_words(invocation: Invocation, choice: Choice) -> list[str]:
     """The command of one trial: all that decides what is learned as it stands, whatever else was typed, and the
     choice."""
     words: list[str] = []
-    family = family_of(invocation.config.run.env)
+    family = invocation.config.env_family
     for (section, name), value in config_values(invocation.config).items():
         if not understands(family, section):
             continue
-        kept = section in _WHAT_IS_LEARNED or name in invocation.typed or (section, name) == ("run", "env")
+        own = section == ENV_ARGS or section in invocation.config.own
+        kept = own or section in _WHAT_IS_LEARNED or name in invocation.typed or (section, name) == ("run", "env")
         if kept and name not in choice and name not in _NOT_OF_A_TRIAL:
             items = [format_value(item) for item in value] if isinstance(value, tuple) else [format_value(value)]
-            words += [f"--{name}", *items] if items else []
+            prefix = ENV_PREFIX if section == ENV_ARGS else ""
+            words += [f"--{prefix}{name}", *items] if items else []
     return [*words, *(f"--{name}={format_value(value)}" for name, value in choice.items())]
 
 

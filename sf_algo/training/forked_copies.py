@@ -5,11 +5,15 @@ Workers are forked before torch is imported, so this module must not import it a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from sf_algo.config import Config
-from sf_algo.processes.copies import ForkedCopy
+from sf_algo.own.additions import Additions, is_importable
+from sf_algo.processes.copies import Forked, ForkedCopy
+from sf_algo.processes.fork_server import ForkServer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,38 +22,47 @@ class ForkedCopies:
 
     workers: Sequence[ForkedCopy] = ()
     learner: ForkedCopy | None = None
+    server: ForkServer | None = None
+    """Forks the workers that replace others."""
 
     def let_go(self) -> None:
-        """End the copies that no training has used."""
+        """End the copies that no training has used, and the server."""
+        if self.server is not None:
+            self.server.close()
         for forked_copy in (*self.workers, *([self.learner] if self.learner else [])):
             forked_copy.let_go()
 
 
-def copies_for_workers(config: Config) -> list[ForkedCopy]:
-    """One copy for each rollout worker. Call it before torch is imported. Empty where copies cannot be made."""
+def copies_for_workers(config: Config, additions: Additions) -> ForkedCopies:
+    """One copy for each rollout worker, and a server for those that replace them. Call it before torch is imported.
+    Empty where copies cannot be made."""
     sampling = config.sampling
-    # Numerical libraries are told to use one thread before they are loaded: too late for a copy.
-    if not ForkedCopy.possible() or sampling.serial_mode or sampling.force_envs_single_thread:
-        return []
+    if not ForkedCopy.possible() or sampling.serial_mode:
+        return ForkedCopies()
+    # Numerical libraries are told to use one thread before they are loaded: too late for a copy. A thread of the user's
+    # module may hold a lock, which would stay locked in a copy. A new process finds what has an import path.
+    if is_importable(config.run.env, additions) and (sampling.force_envs_single_thread or threading.active_count() > 1):
+        return ForkedCopies()
     from sf_algo.envs.factory import import_family
     from sf_algo.rollout.worker import run_forked
 
-    import_family(config.run.env)
+    import_family(config.run.env, additions)
+    body = partial(run_forked, additions=additions)
     made: list[ForkedCopy] = []
     for _ in range(sampling.num_workers):
-        made.append(ForkedCopy(run_forked, made))
-    return made
+        made.append(ForkedCopy(body, made))
+    return ForkedCopies(workers=made, server=ForkServer(body, made))
 
 
-def copy_for_learner(config: Config, others: Sequence[ForkedCopy]) -> ForkedCopy | None:
-    """A copy for the learner process; None where the training has no such process. Imports torch. `others` are the
-    copies made earlier."""
+def with_learner(copies: ForkedCopies, config: Config, additions: Additions) -> ForkedCopies:
+    """The same copies, with one for the learner process where the training has such a process. Imports torch."""
     if not (ForkedCopy.possible() and config.sampling.async_rl) or config.run.device == "gpu":
-        return None
+        return copies
     import torch
 
     if config.run.device == "auto" and torch.cuda.is_available():
-        return None
+        return copies
     from sf_algo.learning.learner_process import run_forked
 
-    return ForkedCopy(run_forked, others)
+    sockets: list[Forked] = [*copies.workers, *([copies.server] if copies.server else [])]
+    return replace(copies, learner=ForkedCopy(partial(run_forked, additions=additions), sockets))

@@ -22,6 +22,7 @@ from sf_algo.learning.learners import TrainedBatch
 from sf_algo.learning.open_learners import OpenLearners, RunBasis, open_learners
 from sf_algo.logging_setup import log_to_file_only, logging_to
 from sf_algo.model.actor_critic import ActorCritic
+from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.paths import ExperimentPaths
 from sf_algo.plain import to_plain
 from sf_algo.plan import make_plan
@@ -42,9 +43,15 @@ from sf_algo.training.training import TrainingLoop
 log = logging.getLogger(__name__)
 
 
-def run_training(config: Config, copies: ForkedCopies | None = None, *, began: float | None = None) -> int:
+def run_training(
+    config: Config,
+    copies: ForkedCopies | None = None,
+    additions: Additions = NOTHING_ADDED,
+    *,
+    began: float | None = None,
+) -> int:
     """Trains until a limit or a signal; returns the exit code. Time counts from `began` (monotonic clock). Child
-    processes are those of the `copies` as far as it goes.
+    processes are those of the `copies` as far as it goes. `additions`: the user's program.
 
     Nothing on disk changes before the configuration, the environment and the network are known to work.
 
@@ -57,7 +64,7 @@ def run_training(config: Config, copies: ForkedCopies | None = None, *, began: f
     stop = StopCondition(time_left_s=config.run.train_for_seconds, began=began)
     paths = ExperimentPaths(config.run.experiment_dir)
     with stop_on_signals(stop):
-        maker = EnvMaker(config)
+        maker = EnvMaker(config, additions=additions)
         maker.clean_up()
         basis = make_basis(config, maker)
         models = basis.models()
@@ -230,6 +237,7 @@ class _Run:
             learning=learning,
             maker=self._maker,
             forked_copies=self._copies.workers,
+            fork_server=self._copies.server,
             stop=self._stop,
             on_collected=self._ledger.collected,
             on_episodes=loop.on_episodes,

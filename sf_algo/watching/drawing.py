@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sf_algo.config import Config
-from sf_algo.config.families import EnvFamily, family_of
+from sf_algo.config.env_family import EnvFamily, family_of
 from sf_algo.errors import EnvError, SfAlgoError
 
 
@@ -23,7 +23,7 @@ def prepare_drawing(config: Config) -> None:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         if not has_display:
             os.environ.setdefault("MUJOCO_GL", "egl")
-    elif not evaluation.no_render and not has_display and family_of(env) is not EnvFamily.CUSTOM:
+    elif not evaluation.no_render and not has_display and config.env_family is not EnvFamily.CUSTOM:
         raise EnvError(f"there is no display to show {env} on; add --no_render or --save_video")
 
 

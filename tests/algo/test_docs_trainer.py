@@ -13,6 +13,7 @@ import pytest
 
 from sf_algo.config import Command, parse_args
 from sf_algo.config.flags import flags_by_spelling
+from sf_algo.own.additions import NOTHING_ADDED
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = (ROOT / "docs" / "trainer.md").read_text()
@@ -32,11 +33,14 @@ def trainer_commands() -> list[str]:
 
 
 @pytest.mark.parametrize("line", trainer_commands())
-def test_commands_parse(line: str) -> None:
+def test_commands_parse(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in examples(tmp_path):
+        sys.modules.pop(name, None)
+    monkeypatch.syspath_prepend(str(tmp_path))
     python, dash_m, module, *argv = shlex.split(line)
     assert (python, dash_m) == ("python", "-m")
     if "--help" not in argv:
-        assert parse_args(argv, MODULES[module]).notes == ()
+        assert parse_args(argv, MODULES[module], NOTHING_ADDED).notes == ()
 
 
 def test_other_commands_exist() -> None:
@@ -48,7 +52,7 @@ def test_other_commands_exist() -> None:
 
 
 def test_flags_that_the_text_names_exist() -> None:
-    named = set(re.findall(r"--([a-z_0-9]+)", GUIDE)) - {"help", "logdir", "name"}
+    named = set(re.findall(r"--([a-z_0-9]+)", GUIDE)) - {"help", "logdir", "name", "env", "length"}
     table = GUIDE[GUIDE.index("| group | flags |") : GUIDE.index("Command lines of Sample Factory")]
     named |= set(re.findall(r"`([a-z_0-9]+)`", table))
     assert named <= set(flags_by_spelling())
@@ -64,13 +68,18 @@ def test_links_lead_somewhere() -> None:
     assert all((ROOT / "docs" / file).is_file() for file in files)
 
 
+def examples(folder: Path) -> list[str]:
+    """Writes the guide's example files into `folder`; returns the names of the modules."""
+    for text in blocks("python"):
+        if re.match(r"# \w+\.py\n", text):
+            (folder / text.split("\n", 1)[0].removeprefix("# ")).write_text(text)
+    return sorted(path.stem for path in folder.iterdir())
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the guide's example files."""
-    examples = [block for block in blocks("python") if re.match(r"# \w+\.py\n", block)]
-    for text in examples:
-        (tmp_path / text.split("\n", 1)[0].removeprefix("# ")).write_text(text)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["corridor.py", "my_model.py"]
+    assert examples(tmp_path) == ["corridor", "my_model"]
     return tmp_path
 
 

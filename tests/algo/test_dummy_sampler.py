@@ -14,6 +14,7 @@ import pytest
 from sf_algo import run_algorithm
 from sf_algo.config import Command, parse_args
 from sf_algo.config.sampling import usable_cores
+from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.speed.dummy_sampler.settings import make_plan
 from tests.algo.waiting import wait_for_end
 
@@ -78,7 +79,8 @@ def test_another_algorithm_is_a_training(monkeypatch: pytest.MonkeyPatch) -> Non
 
     given: list[list[str]] = []
 
-    def train(argv: list[str]) -> int:
+    def train(argv: list[str], additions: Additions) -> int:
+        assert additions is NOTHING_ADDED
         given.append(argv)
         return 5
 

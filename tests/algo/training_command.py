@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -21,12 +22,20 @@ TAG = "SF_TEST_TAG"
 class TrainingCommand:
     """`python -m sf_algo.train_appo ...`, with a tag in its environment that all its descendants inherit."""
 
-    def __init__(self, *flags: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *flags: str,
+        env: dict[str, str] | None = None,
+        program: Sequence[str] = ("-m", "sf_algo.train_appo", "--algo=APPO"),
+        cwd: Path | None = None,
+    ) -> None:
+        """`program`: what python runs, if not the trainer's own command."""
         self.tag = uuid.uuid4().hex
         self.lines: list[str] = []
         self._queue: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sf_algo.train_appo", "--algo=APPO", *flags],
+            [sys.executable, *program, *flags],
+            cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -9,9 +9,9 @@ from sf_algo.envs.doom import maps
 from sf_algo.envs.doom.doom_env import DoomEnv
 from sf_algo.envs.doom.engine import DoomEngine
 from sf_algo.envs.doom.scenarios import MULTIPLAYER_NAMES, SCENARIOS, DoomScenario
-from sf_algo.envs.names import unknown_env
 from sf_algo.envs.spec import EnvPlacement
 from sf_algo.errors import EnvError, UnknownEnvError
+from sf_algo.own.names import unknown_env
 
 PREFIX = "doom_"
 _SCREEN_4_3 = (160, 120)

@@ -6,18 +6,22 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from sf_algo.config import Config, Invocation
 from sf_algo.config.sampling import usable_cores
 from sf_algo.experiment import make_experiment_dir
+from sf_algo.own.additions import Additions, additions_of, is_importable
 from sf_algo.paths import ExperimentPaths
+from sf_algo.processes.copies import ForkedCopy
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.speed.dummy_sampler.sampler import DummySampler, Measured
 from sf_algo.speed.dummy_sampler.settings import DummyPlan, make_plan
+from sf_algo.speed.dummy_sampler.worker import run_forked
 from sf_algo.summaries.progress import ProgressFile, write_results
 
 _PHASE = "sampling"
@@ -48,7 +52,25 @@ def run_dummy_sampler(invocation: Invocation) -> int:
     plan = make_plan(config, invocation.typed)
     paths = ExperimentPaths(config.run.experiment_dir)
     make_experiment_dir(paths)
-    maker = EnvMaker(config)
+    additions = additions_of(invocation)
+    copies = _copies(config, plan, additions)
+    try:
+        return _run(config, plan, paths, EnvMaker(config, additions=additions), copies)
+    finally:
+        for copy in copies:
+            copy.let_go()
+
+
+def _copies(config: Config, plan: DummyPlan, additions: Additions) -> list[ForkedCopy]:
+    """Workers for environments that no import path leads to; empty where a new process finds them."""
+    made: list[ForkedCopy] = []
+    if not is_importable(config.run.env, additions) and ForkedCopy.possible():
+        for _ in range(plan.num_workers):
+            made.append(ForkedCopy(partial(run_forked, additions=additions), made))
+    return made
+
+
+def _run(config: Config, plan: DummyPlan, paths: ExperimentPaths, maker: EnvMaker, copies: Sequence[ForkedCopy]) -> int:
     maker.clean_up()
     maker.spec()  # a wrong name, a missing map or package: one line before any process is started
     seed = config.run.seed if config.run.seed is not None else secrets.randbits(31)
@@ -59,7 +81,7 @@ def run_dummy_sampler(invocation: Invocation) -> int:
     )
     with (
         _noticing_signals() as signal_received,
-        DummySampler(config, plan, seed=seed, clean_up=maker.clean_up) as sampler,
+        DummySampler(config, plan, seed=seed, clean_up=maker.clean_up, forked_copies=copies) as sampler,
     ):
         if sampler.wait_until_ready(lambda: signal_received() is None):
             sampler.begin()

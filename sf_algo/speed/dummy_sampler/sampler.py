@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sf_algo.buffers.shared import SharedBlock
 from sf_algo.config import Config
@@ -18,6 +18,7 @@ from sf_algo.config.store import config_to_dict
 from sf_algo.errors import WorkerError
 from sf_algo.ipc.messages import Message, MessageReader
 from sf_algo.processes.child_setup import single_thread_environment
+from sf_algo.processes.copies import ForkedCopy
 from sf_algo.rollout.cores import worker_cores
 from sf_algo.speed.dummy_sampler.settings import (
     COUNTERS,
@@ -54,25 +55,20 @@ class Measured:
 class _Worker:
     """One process and the pipe it speaks through."""
 
-    def __init__(self, settings: DummyWorkerSettings, *, pass_fds: Sequence[int]) -> None:
+    def __init__(self, settings: DummyWorkerSettings, forked_copy: ForkedCopy | None) -> None:
+        """`forked_copy` becomes the process where there is one."""
         read_fd, write_fd = os.pipe()
         self.messages = MessageReader(read_fd)
         self.index = settings.worker_index
-        settings_read, settings_write = os.pipe()
-        told = DummyWorkerSettings(**{**vars(settings), "message_fd": write_fd})
-        path = os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path)  # noqa: PTH109
+        told = replace(settings, message_fd=write_fd)
+        self.process: subprocess.Popen[bytes] | ForkedCopy
         try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "sf_algo.speed.dummy_sampler.worker", str(settings_read)],
-                pass_fds=(settings_read, write_fd, *pass_fds),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env={**os.environ, **single_thread_environment(), "PYTHONPATH": path},
-            )
-            with os.fdopen(settings_write, "w") as file:
-                file.write(told.to_json())
+            if forked_copy is not None:
+                forked_copy.become(told)
+                self.process = forked_copy
+            else:
+                self.process = _spawn(told)
         finally:
-            os.close(settings_read)
             os.close(write_fd)
 
     def fault(self) -> str | None:
@@ -89,11 +85,39 @@ class _Worker:
         self.process.wait()
 
 
+def _spawn(settings: DummyWorkerSettings) -> subprocess.Popen[bytes]:
+    settings_read, settings_write = os.pipe()
+    path = os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path)  # noqa: PTH109
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sf_algo.speed.dummy_sampler.worker", str(settings_read)],
+            pass_fds=(settings_read, *settings.inherited_fds()),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, **single_thread_environment(), "PYTHONPATH": path},
+        )
+        with os.fdopen(settings_write, "w") as file:
+            file.write(settings.to_json())
+    finally:
+        os.close(settings_read)
+    return process
+
+
 class DummySampler:
     """Use as a context: entering starts the workers, leaving ends them and whatever they started."""
 
-    def __init__(self, config: Config, plan: DummyPlan, *, seed: int, clean_up: Callable[[], None]) -> None:
-        """`clean_up` is called after workers had to be killed."""
+    def __init__(
+        self,
+        config: Config,
+        plan: DummyPlan,
+        *,
+        seed: int,
+        clean_up: Callable[[], None],
+        forked_copies: Sequence[ForkedCopy] = (),
+    ) -> None:
+        """`clean_up` is called after workers had to be killed. `forked_copies` become the workers where there are
+        any."""
+        self._forked_copies = forked_copies
         self._config = config
         self._plan = plan
         self._seed = seed
@@ -128,6 +152,7 @@ class DummySampler:
             seed=self._seed,
             max_frames=self._plan.max_frames_per_worker,
             config=config_to_dict(self._config),
+            app=self._config.app,
             cores=worker_cores(index, self._plan.num_workers) if sampling.set_workers_cpu_affinity else (),
             niceness=sampling.default_niceness,
             counters_fd=self._block.fd,
@@ -135,7 +160,7 @@ class DummySampler:
             go_fd=self._go_read,
             lifeline_fd=self._lifeline_read,
         )
-        return _Worker(settings, pass_fds=(self._block.fd, self._go_read, self._lifeline_read))
+        return _Worker(settings, self._forked_copies[index] if self._forked_copies else None)
 
     def wait_until_ready(self, keep_waiting: Callable[[], bool]) -> bool:
         """Waits until every worker has its environments; False when `keep_waiting` said no before that.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,8 @@ class DummyWorkerSettings:
     seed: int
     max_frames: int | None
     config: dict[str, Any]
+    app: str | None
+    """Import path of the user's program, for a process that was not forked."""
     cores: tuple[int, ...]
     niceness: int
     counters_fd: int
@@ -89,6 +91,20 @@ class DummyWorkerSettings:
     """Read end of a pipe; the test begins when it is closed at the other end."""
     lifeline_fd: int
     """Read end of a pipe that is closed at the other end when the main process is gone."""
+
+    def inherited_fds(self) -> set[int]:
+        """Descriptors that must stay open across the start of the process."""
+        return {self.counters_fd, self.message_fd, self.go_fd, self.lifeline_fd}
+
+    def renumbered(self, fds: Mapping[int, int]) -> DummyWorkerSettings:
+        """The same for a process in which descriptors have other numbers: `fds` maps ours to those."""
+        return replace(
+            self,
+            counters_fd=fds[self.counters_fd],
+            message_fd=fds[self.message_fd],
+            go_fd=fds[self.go_fd],
+            lifeline_fd=fds[self.lifeline_fd],
+        )
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
@@ -18,6 +19,7 @@ from sf_algo.envs.factory import remove_own_leftovers
 from sf_algo.envs.spec import ACTION_MASK, Env, ObsTarget
 from sf_algo.errors import EnvCrashedError, SfAlgoError
 from sf_algo.ipc.messages import MessageWriter
+from sf_algo.own.additions import Additions, additions_at
 from sf_algo.processes.child_setup import dying_with_parent, let_wakers_finish
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.episodes import mix_seed
@@ -42,9 +44,10 @@ class DummyWorker:
     time.
     """
 
-    def __init__(self, settings: DummyWorkerSettings) -> None:
+    def __init__(self, settings: DummyWorkerSettings, additions: Additions) -> None:
         self._settings = settings
-        self._maker = EnvMaker(config_from_dict(settings.config), settings.worker_index)
+        config = config_from_dict(settings.config, additions.facts(settings.config))
+        self._maker = EnvMaker(config, settings.worker_index, additions)
         block = SharedBlock(settings.counters_fd, counter_specs(settings.num_workers))
         self._stop = block.counters(STOP)
         start = settings.worker_index * NUM_COUNTERS
@@ -127,21 +130,30 @@ class DummyWorker:
 def main(argv: list[str] | None = None) -> int:
     """Body of the child process. Its only argument is the descriptor of a file with the settings as JSON."""
     words = sys.argv[1:] if argv is None else argv
-    settings = DummyWorkerSettings.from_json(read_all(int(words[0])))
+    return _live(DummyWorkerSettings.from_json(read_all(int(words[0]))), None)
+
+
+def run_forked(text: str, fds: Mapping[int, int], additions: Additions) -> int:
+    """The same in a forked copy of the main process, which has the user's program already."""
+    return _live(DummyWorkerSettings.from_json(text).renumbered(fds), additions)
+
+
+def _live(settings: DummyWorkerSettings, additions: Additions | None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
     with dying_with_parent(settings.lifeline_fd, remove_own_leftovers):
-        return _work(settings)
+        return _work(settings, additions)
 
 
-def _work(settings: DummyWorkerSettings) -> int:
+def _work(settings: DummyWorkerSettings, additions: Additions | None) -> int:
     with suppress(OSError):
         os.nice(settings.niceness)
         if settings.cores:
             os.sched_setaffinity(0, settings.cores)
     let_wakers_finish()
     messages = MessageWriter(settings.message_fd)
-    worker = DummyWorker(settings)
+    worker: DummyWorker | None = None
     try:
+        worker = DummyWorker(settings, additions or additions_at(settings.app))
         worker.open()
         messages.send({"kind": "ready"})
         os.read(settings.go_fd, 1)
@@ -158,7 +170,8 @@ def _work(settings: DummyWorkerSettings) -> int:
         )
         return 1
     finally:
-        worker.close()
+        if worker is not None:
+            worker.close()
     return 0
 
 
