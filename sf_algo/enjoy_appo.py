@@ -19,7 +19,7 @@ def enjoy(invocation: Invocation) -> int:
 
 
 def main(argv: Sequence[str] | None = None, additions: Additions = NOTHING_ADDED) -> int:
-    """The command; `argv` without the program's name, by default the process's, and what the user's program adds. Returns
+    """The command; `argv` without the program's name, by default the process's, and what a program adds. Returns
     the exit code."""
     return run_command(Command.ENJOY, enjoy, argv, additions)
 

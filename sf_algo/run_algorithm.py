@@ -18,7 +18,7 @@ DUMMY_SAMPLER = "DUMMY_SAMPLER"
 
 
 def main(argv: Sequence[str] | None = None, additions: Additions = NOTHING_ADDED) -> int:
-    """The command; `argv` without the program's name, by default the process's, and what the user's program adds. Returns
+    """The command; `argv` without the program's name, by default the process's, and what a program adds. Returns
     the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     typed = parse_command_line(words)

@@ -35,7 +35,7 @@ def train(invocation: Invocation) -> int:
 
 
 def main(argv: Sequence[str] | None = None, additions: Additions = NOTHING_ADDED) -> int:
-    """The command; `argv` without the program's name, by default the process's, and what the user's program adds. Returns
+    """The command; `argv` without the program's name, by default the process's, and what a program adds. Returns
     the exit code."""
     prepare_threads()  # the user's module, which is imported for its flags, may import torch
     return run_command(Command.TRAIN, train, argv, additions)
