@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     options = parse(argv)
     if options.dry_run:
-        return _dry_run(options)
+        return _dry_run(options, argv)
     if options.print_only:
         return _print_only(options)
     if not options.guarded:
@@ -34,14 +34,18 @@ def _execute(options: RunOptions, argv: Sequence[str], lifeline: Lifeline | None
     from sf_runner.cli.session import execute, prepare
 
     gc.disable()  # until the run begins: what is made before that is there to stay
-    return execute(prepare(options), list(argv), lifeline)
+    prepared = prepare(options, argv, run_name=lifeline.run_name if lifeline is not None else "")
+    if lifeline is not None:
+        lifeline.run_name = prepared.plan.run_name
+    return execute(prepared, list(argv), lifeline)
 
 
-def _dry_run(options: RunOptions) -> int:
+def _dry_run(options: RunOptions, argv: Sequence[str]) -> int:
     from sf_runner.cli.dry_run import dry_run_lines
     from sf_runner.cli.session import prepare
 
-    for line in dry_run_lines(prepare(options)):
+    given = [argument for argument in argv if argument.split("=")[0] != "--dry_run"]
+    for line in dry_run_lines(prepare(options, given)):
         print(line)
     return 0
 

@@ -32,7 +32,7 @@ def dry_run_lines(prepared: Prepared) -> Iterator[str]:
         yield f"{len(waiting)} of them would be started; the others run, are done, failed or were cancelled"
     if slots.refusal:
         yield f"note: a start on this machine would be refused: {slots.refusal}"
-    yield from (f"note: {text}" for text in (*notes, *slots.setup.notes))
+    yield from (f"note: {text}" for text in (*prepared.warnings, *notes, *slots.setup.notes))
     yield from (f"note: {warning.message}" for warning in slots.snapshot.warnings)
     launches, jobs = LaunchBuilder(plan.paths), plan.by_id()
     free = max(0, slots.max_parallel - len(state.active))

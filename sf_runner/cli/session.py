@@ -21,6 +21,7 @@ from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import kind_of
 from sf_runner.cli.kind import BackendContext, BackendKind
 from sf_runner.cli.options import RunOptions
+from sf_runner.cli.run_name import name_note
 from sf_runner.cli.slots import SlotChoice
 from sf_runner.cli.switching import is_elsewhere, settle_elsewhere
 from sf_runner.describe.loading import load_description
@@ -54,11 +55,18 @@ class Prepared:
     kind: BackendKind
     slots: SlotChoice
     pause_between_s: float
+    warnings: tuple[str, ...] = ()
+    """What people should know before the run begins."""
 
 
-def prepare(options: RunOptions) -> Prepared:
-    """Load and check; touches nothing. UsageError or DescriptionError in one line."""
+def prepare(options: RunOptions, command: Sequence[str] = (), *, run_name: str = "") -> Prepared:
+    """Load and check; touches nothing. UsageError or DescriptionError in one line.
+
+    command: the arguments that this start was given. run_name: what the run is called, if another process of this start
+    has named it already; a description may give it another name each time.
+    """
     description = load_description(options.run)
+    description.run_name = run_name or description.run_name
     plan = make_plan(
         description,
         options.train_dir,
@@ -69,7 +77,10 @@ def prepare(options: RunOptions) -> Prepared:
     kind.check(options, plan)
     pause = options.pause_between if options.pause_between is not None else plan.defaults.pause_between_s or 0.0
     slots = kind.choose_slots(options, plan)
-    return Prepared(options=options, plan=plan, kind=kind, slots=slots, pause_between_s=pause)
+    note = name_note(plan.paths, command, time.time())
+    return Prepared(
+        options=options, plan=plan, kind=kind, slots=slots, pause_between_s=pause, warnings=(note,) if note else ()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,7 +288,8 @@ def _opening_events(
         retry=options.retry,
         now=now,
     )
-    notes = [ev.Note(t=now, text=text, level="info") for text in prepared.slots.setup.notes]
+    notes = [ev.Note(t=now, text=text, level="warning") for text in prepared.warnings]
+    notes += [ev.Note(t=now, text=text, level="info") for text in prepared.slots.setup.notes]
     for warning in prepared.slots.snapshot.warnings:
         # A machine without GPUs is nothing to worry about; a GPU that cannot be read is.
         level: Literal["info", "warning"] = "info" if warning.kind in ("library", "driver") else "warning"

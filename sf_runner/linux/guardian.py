@@ -21,6 +21,7 @@ have to run again; a wrapper process around every job would cost two process sta
 
 from __future__ import annotations
 
+import mmap
 import os
 import selectors
 import signal
@@ -56,6 +57,7 @@ def run_guarded(body: Callable[[Lifeline], int]) -> int:
     spared: set[int] = set(foreign)
     jobs = JobParent(_LEFTOVER_GRACE_S, predecessors=tables, spared=spared, takes_untagged=not foreign)
     asked: list[int] = []
+    named = mmap.mmap(-1, mmap.PAGESIZE)
     code: int | None = None
     for restarts in range(_MAX_RESTARTS + 1):
         tables.append(JobTable())
@@ -72,6 +74,7 @@ def run_guarded(body: Callable[[Lifeline], int]) -> int:
                 held=jobs.live,
                 table=tables[-1],
                 _sock=theirs,
+                _named=named,
             )
             _be_the_runner(body, line)
         theirs.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import mmap
 import os
 import socket
 import sys
@@ -29,6 +30,20 @@ class Lifeline:
     table: JobTable | None = None
     """Where the guardian looks for the runner's jobs if the runner is killed."""
     _sock: socket.socket | None = field(default=None, repr=False)
+    _named: mmap.mmap | None = field(default=None, repr=False)
+    """Memory shared with runners that were killed and with those to come."""
+
+    @property
+    def run_name(self) -> str:
+        """What the first runner called the run; empty: nobody has named it. A description may put the time into the
+        name, and a runner that takes the place of another must go on with the same run."""
+        return self._named[:].rstrip(b"\0").decode("utf-8", "surrogateescape") if self._named is not None else ""
+
+    @run_name.setter
+    def run_name(self, name: str) -> None:
+        if self._named is not None:
+            text = name.encode("utf-8", "surrogateescape")
+            self._named[: len(text)] = text
 
     def let_go(self, code: int) -> None:
         """Have the command end with `code` now; this process goes on in the background, without the terminal."""
