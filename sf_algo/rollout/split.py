@@ -167,18 +167,21 @@ class EnvSplit:
             if not several:
                 rewards[e] = step_rewards[0]
                 valid[e] = active[0]
+                if not active[0]:
+                    self._credit_late(t, e)
                 if terminated[0] or truncated[0]:
                     self._end_episode(e, t, result, env_rows)
                 continue
             columns = self._columns[e]
-            rewards[columns] = step_rewards
+            out = self._out[columns]
+            rewards[columns] = step_rewards * ~out
+            valid[columns] = active & ~out
+            if not active.all():
+                for column in np.flatnonzero(~active & ~out).tolist():
+                    self._credit_late(t, columns.start + column)
             if self._autoreset:
-                valid[columns] = active
                 self._note_restarts(e, t, result)
                 continue
-            out = self._out[columns]
-            valid[columns] = active & ~out
-            rewards[columns] *= ~out
             ended = terminated | truncated
             if ended.any():
                 self._end_agents(e, t, result, ended, env_rows)
@@ -253,6 +256,22 @@ class EnvSplit:
         self.slot["terminated"][t, columns] = result.terminated & news
         self.slot["truncated"][t, columns] = result.truncated & ~result.terminated & news
         out |= ended
+
+    def _credit_late(self, t: int, column: int) -> None:
+        """A reward that comes while an agent is out of the game is for what it did last, where that is in this slot:
+        nothing is learned from row t."""
+        slot = self.slot
+        reward = slot["rewards"][t, column]
+        if reward == 0.0:
+            return
+        for row in range(t - 1, -1, -1):
+            if slot["reset_after"][row, column]:
+                return
+            if slot["valid"][row, column]:
+                slot["rewards"][row, column] += reward
+                slot["rewards"][t, column] = 0.0
+                self._totals.rewards[column] += reward
+                return
 
     def _note_restarts(self, e: int, t: int, result: StepResult) -> None:
         """What became of the agents of environment e, which resets itself."""
