@@ -10,12 +10,10 @@ import pytest
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from sf_algo.config import EnvConfig
 from sf_algo.envs.agent_lists import AgentLists, agents
-from sf_algo.envs.custom import make_custom
 from sf_algo.envs.factory import EnvSections, make_env
 from sf_algo.envs.parallel import ParallelAgents, TurnAgents, parallel
-from sf_algo.envs.spec import Discrete, Env, EnvPlacement
+from sf_algo.envs.spec import Discrete, Env
 from sf_algo.errors import EnvError
 from tests.algo.split_harness import Harness
 
@@ -78,7 +76,7 @@ def test_lists_per_agent() -> None:
 
 
 def test_lists_are_adapted_where_a_maker_returns_them() -> None:
-    env = make_custom(f"{__name__}:make_drones", EnvConfig(), EnvPlacement())
+    env = make_env(f"{__name__}:make_drones", EnvSections())
     assert isinstance(env, AgentLists)
     assert isinstance(env, Env)
 
@@ -174,7 +172,7 @@ def test_agents_of_different_spaces_that_end_one_by_one() -> None:
 
 
 def test_makers_that_hand_their_keywords_on_get_only_known_ones() -> None:
-    env = make_custom(f"{__name__}:make_hunt", EnvConfig(), EnvPlacement())
+    env = make_env(f"{__name__}:make_hunt", EnvSections())
     assert isinstance(env, ParallelAgents)
     assert env.spec.actions.components == (Discrete(4),)
 

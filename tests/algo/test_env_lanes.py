@@ -11,8 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
-from sf_algo.config import EnvConfig
-from sf_algo.envs.custom import make_custom
+from sf_algo.envs.factory import EnvSections, make_env
 from sf_algo.envs.lanes import VectorLanes, lanes
 from sf_algo.envs.space_blocks import BlockWriter, batch_decoder
 from sf_algo.envs.spaces import ObsWriter, action_decoder
@@ -170,7 +169,7 @@ def test_batches_of_actions_stay_in_their_box(dtype: Any, bound: float) -> None:
 
 
 def test_a_maker_may_return_a_vector_environment() -> None:
-    env = make_custom(f"{__name__}:make_counters", EnvConfig(), EnvPlacement())
+    env = make_env(f"{__name__}:make_counters", EnvSections())
     assert isinstance(env, Env)
     assert (env.spec.num_agents, env.spec.autoreset) == (2, True)
     env.close()
