@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 
+from sf_runner.basics.clock import SYSTEM_CLOCK
 from sf_runner.basics.requests import Request, send, wait_for_reply
 from sf_runner.cli.common import add_run_arguments, jobs_of, run_paths
 from sf_runner.cli.errors import run_command
@@ -42,7 +42,7 @@ def _cancel(argv: Sequence[str]) -> int:
         request = Request(action="kill" if options.kill else "cancel", jobs=jobs)
         print(wait_for_reply(send(paths.requests_dir, request), timeout_s=15.0))
     else:
-        print(cancel_offline(paths, jobs, grace_s=0.0 if options.kill else options.grace, now=time.time))
+        print(cancel_offline(paths, jobs, grace_s=0.0 if options.kill else options.grace, now=SYSTEM_CLOCK.wall))
     return 0
 
 

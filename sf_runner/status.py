@@ -163,7 +163,7 @@ def _row(snapshot: RunSnapshot, record: JobRecord, now: float) -> tuple[str, str
         slot = Placement.from_json(state.placement).label
         if isinstance(running, Running):
             until = now if snapshot.live else snapshot.state.last_event_at
-            elapsed = format_duration(until - running.started_at)
+            elapsed = format_duration(running.elapsed_s(until))
     elif isinstance(state, Succeeded | Failed):
         elapsed = format_duration(state.duration_s)
     if isinstance(state, Failed):

@@ -40,7 +40,9 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """The attempt runs (or is queued elsewhere). `handle` finds it again after a restart; it is journaled."""
+    """The attempt runs (or is queued elsewhere). `handle` finds it again after a restart; it is journaled.
+
+    `t`: unix time, here and in the other reports."""
 
     job: str
     attempt: int
@@ -135,7 +137,7 @@ class Backend(Protocol):
         """End the attempt of that job: TERM to all of it, KILL after `grace_s`; `kill`: at once. May be repeated."""
 
     def poll(self, now: float) -> list[Report]:
-        """What happened since; never blocks."""
+        """What happened since; never blocks. `now`: of the steady clock (`basics/clock.py`)."""
 
     def fds(self) -> Sequence[int]:
         """File descriptors that become readable when `poll` has something to say."""
@@ -150,7 +152,7 @@ class Backend(Protocol):
         """Whether of every adopted attempt it is known if it is over, and reported if it is."""
 
     def next_wake(self) -> float | None:
-        """Unix time at which `poll` wants to be called even when nothing becomes readable."""
+        """When `poll` wants to be called even if nothing becomes readable, by the steady clock."""
 
     def close(self, *, detach: bool) -> None:
         """Let go. With `detach` running attempts go on; without, none is running any more."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-import time
 from dataclasses import dataclass
 
 from sf_runner.backends.base import Remark, Report, StopLevel
+from sf_runner.basics.clock import steady_s
 from sf_runner.linux.process_tools import make_tag, signal_group, signal_process, tagged_processes
 
 _REPEAT_KILL_S = 1.0
@@ -24,7 +24,7 @@ class _Stop:
 
 
 class Stopper:
-    """Attempts that were told to end and have not yet been reported ended."""
+    """Attempts that were told to end and have not yet been reported ended. All times are of the steady clock."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
@@ -32,7 +32,7 @@ class Stopper:
 
     def add(self, job: str, attempt: int, pid: int | None, level: StopLevel, grace_s: float) -> None:
         """`pid` leads the attempt's session and group; None while it is not known yet (see `known`)."""
-        now = time.time()
+        now = steady_s()
         grace_s = 0.0 if level == "kill" else grace_s
         stop = self._stops.get(job)
         if stop is None:
@@ -46,7 +46,7 @@ class Stopper:
         stop = self._stops.get(job)
         if stop is not None and stop.pid is None:
             stop.pid = pid
-            stop.kill_at = min(stop.kill_at, time.time() + stop.grace_s)
+            stop.kill_at = min(stop.kill_at, steady_s() + stop.grace_s)
             signal_group(pid, signal.SIGTERM)
 
     def forget(self, job: str) -> None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from sf_runner.backends.base import Report
+from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.basics.errors import BackendError, StorageError
 from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import kind_of
@@ -58,6 +59,7 @@ class _Canceller:
                 max_retries=state.max_retries,
                 queues=state.opened.queues if state.opened else None,
                 local=state.opened.local if state.opened else None,
+                clocks=SYSTEM_CLOCK.now().unset,
             )
         )
 
@@ -90,11 +92,11 @@ class _Canceller:
         self._flush()
         for job in left:
             backend.stop(job, "terminate", grace_s)
-        deadline = self._now() + grace_s + _PATIENCE_S
+        deadline = steady_s() + grace_s + _PATIENCE_S
         while left:
             select.select(backend.fds(), (), (), 0.1)
-            self._take(backend.poll(self._now()), left)
-            if left and self._now() > deadline:
+            self._take(backend.poll(steady_s()), left)
+            if left and steady_s() > deadline:
                 raise BackendError(f"'{min(left)}' is still there after KILL (stuck in the kernel, state D in ps?)")
         backend.close(detach=False)
         return running
@@ -109,7 +111,7 @@ class _Canceller:
             elif isinstance(event, ev.AttemptSubmitted):
                 left.add(event.job)
 
-        record_reports(reports, self._state.jobs, self._launches.paths, policy, emit)
+        record_reports(reports, self._state.jobs, self._launches.paths, policy, emit, now=SYSTEM_CLOCK.wall())
 
     def _emit(self, event: ev.Event) -> None:
         self._journal.append([event])

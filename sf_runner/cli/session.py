@@ -7,7 +7,6 @@ import os
 import shlex
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from itertools import chain
 from typing import Literal
 
 from sf_runner.backends.base import Backend
+from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.basics.errors import SfRunnerError, StorageError
 from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import kind_of
@@ -77,7 +77,7 @@ def prepare(options: RunOptions, command: Sequence[str] = (), *, run_name: str =
     kind.check(options, plan)
     pause = options.pause_between if options.pause_between is not None else plan.defaults.pause_between_s or 0.0
     slots = kind.choose_slots(options, plan)
-    note = name_note(plan.paths, command, time.time())
+    note = name_note(plan.paths, command, SYSTEM_CLOCK.wall())
     return Prepared(
         options=options, plan=plan, kind=kind, slots=slots, pause_between_s=pause, warnings=(note,) if note else ()
     )
@@ -97,7 +97,7 @@ class Outcome:
 
 def execute(prepared: Prepared, command: list[str], lifeline: Lifeline | None = None) -> int:
     """Run the plan to its end; the exit code. Without a `lifeline` there is no guardian."""
-    started = time.time()
+    started = steady_s()
     outcome = _run(prepared, command, lifeline)
     code, state, paths = outcome.exit_code, outcome.state, prepared.plan.paths
     if outcome.backend is not None and outcome.ending in (None, "detached"):
@@ -108,7 +108,7 @@ def execute(prepared: Prepared, command: list[str], lifeline: Lifeline | None = 
             _print_lines(detached_lines(state, paths))
     elif state is not None:
         rerun = shlex.join(["python", "-m", "sf_runner.run", *command])
-        elapsed_s = time.time() - started
+        elapsed_s = steady_s() - started
         summary = summary_lines(state, paths, elapsed_s=elapsed_s, rerun=rerun, results=_results(state, paths))
         _print_lines(summary)
         if outcome.notifier is not None:
@@ -217,7 +217,7 @@ def _run_loop(prepared: Prepared, opened: _Opened, lifeline: Lifeline | None) ->
     save_history(plan.paths.history, state, slots.peaks)
     left = prepared.options.detach and end.ending == "detached"
     code = 0 if left else exit_code(state, end.interrupted_by)
-    _write(opened.journal, state, [ev.RunClosed(t=time.time(), exit_code=code)])
+    _write(opened.journal, state, [ev.RunClosed(t=SYSTEM_CLOCK.wall(), exit_code=code)])
     return Outcome(exit_code=code, ending=end.ending, state=state, backend=backend, notifier=notifier)
 
 
@@ -265,7 +265,9 @@ def _opening_events(
     command: list[str],
     guardians: Sequence[int],
 ) -> Iterator[ev.Event]:
-    options, plan, now = prepared.options, prepared.plan, time.time()
+    SYSTEM_CLOCK.look()
+    options, plan, clocks = prepared.options, prepared.plan, SYSTEM_CLOCK.now()
+    now = clocks.wall
     opened = ev.RunOpened(
         t=now,
         pid=os.getpid(),
@@ -279,6 +281,7 @@ def _opening_events(
         queues=prepared.kind.queues,
         local=prepared.kind.local,
         guardians=[handle_of(pid) for pid in guardians],
+        clocks=clocks.unset,
     )
     changes = reconcile(
         plan,

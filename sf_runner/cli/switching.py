@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import select
 import socket
-import time
 
 from sf_runner.backends.base import Backend, Report
+from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.basics.errors import BackendError, StorageError, UsageError
 from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import kind_of
@@ -67,21 +67,24 @@ class _Settler:
     def settle(self, backend: Backend, name: str) -> None:
         """Until the backend knows of each whether it is over."""
         self._take(backend.adopt(known_attempts(self._state, self._paths)))
-        deadline = time.monotonic() + _PATIENCE_S
-        self._take(backend.poll(time.time()))
+        deadline = steady_s() + _PATIENCE_S
+        self._take(backend.poll(steady_s()))
         while self._state.active and not backend.certain():
-            if time.monotonic() > deadline:
+            if steady_s() > deadline:
                 raise BackendError(
                     f"whether experiments left with --runner={name} still run cannot be told now; try again later"
                 )
             select.select(backend.fds(), (), (), 0.2)
-            self._take(backend.poll(time.time()))
+            self._take(backend.poll(steady_s()))
         if not self._journal.flush():
             raise StorageError(f"cannot write {self._journal.path}: {self._journal.trouble}; free some space first")
 
     def _take(self, reports: list[Report]) -> None:
         paths = self._paths
-        record_reports(reports, self._state.jobs, lambda record: paths.job(record.job_id), self._policy, self._emit)
+        now = SYSTEM_CLOCK.wall()
+        record_reports(
+            reports, self._state.jobs, lambda record: paths.job(record.job_id), self._policy, self._emit, now=now
+        )
 
     def _emit(self, event: Event) -> None:
         self._journal.append((event,))

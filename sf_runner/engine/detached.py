@@ -5,6 +5,7 @@ The journal has one writer, the runner; what it would write now is folded into a
 
 from __future__ import annotations
 
+from sf_runner.basics.clock import steady_s
 from sf_runner.basics.paths import RunPaths
 from sf_runner.engine.launching import known_attempts
 from sf_runner.engine.outcomes import record_reports
@@ -32,12 +33,13 @@ class DetachedRun:
         if not state.active or opened is None or opened.backend not in WITH_RECORDS:
             return state
         seen = (id(state), state.last_event_at)
-        if self._shown is None or seen != self._seen or now - self._looked_at >= _LOOK_EVERY_S:
-            self._seen, self._looked_at = seen, now
-            self._shown = self._look(state)
+        steady = steady_s()
+        if self._shown is None or seen != self._seen or steady - self._looked_at >= _LOOK_EVERY_S:
+            self._seen, self._looked_at = seen, steady
+            self._shown = self._look(state, now)
         return self._shown
 
-    def _look(self, state: RunState) -> RunState:
+    def _look(self, state: RunState, now: float) -> RunState:
         from sf_runner.backends.slurm.observe import Observer
 
         if not isinstance(self._observer, Observer):
@@ -45,5 +47,5 @@ class DetachedRun:
         shown = state.branch()
         policy = Policy(max_retries=state.max_retries)
         reports = self._observer.look(known_attempts(state, self._paths))
-        record_reports(reports, shown.jobs, lambda record: self._paths.job(record.job_id), policy, shown.apply)
+        record_reports(reports, shown.jobs, lambda record: self._paths.job(record.job_id), policy, shown.apply, now=now)
         return shown

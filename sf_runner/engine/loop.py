@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import selectors
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from sf_runner.backends.base import Backend, Bounded, Report
+from sf_runner.basics.clock import SYSTEM_CLOCK, Clock, Jump
 from sf_runner.basics.requests import Request, answer, take
 from sf_runner.describe.plan import Job
 from sf_runner.engine.launching import LaunchBuilder
@@ -22,6 +22,7 @@ from sf_runner.linux.lifeline import Lifeline
 from sf_runner.linux.signals import SignalInbox
 from sf_runner.slots.table import SlotRequest
 from sf_runner.state import events as ev
+from sf_runner.state.estimate import format_duration
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import ACTIVE, Cancelled, Failed, JobRecord, Running, Stopping, StopReason, Waiting
 from sf_runner.store.journal import Journal
@@ -30,6 +31,7 @@ _TICK_S = 0.5
 _SYNC_S = 1.0
 _SUPERVISE_S = 1.0
 _ABSENT_S = 2 * _SUPERVISE_S
+_TOLD_S = 5.0
 
 Ending = Literal["finished", "drained", "detached"]
 
@@ -61,6 +63,7 @@ class RunLoop:
         lifeline: Lifeline | None = None,
         notifier: Notifier | None = None,
         leave_when_submitted: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._jobs = jobs
         self._state = state
@@ -76,11 +79,13 @@ class RunLoop:
         self._lifeline = lifeline
         self._notifier = notifier
         self._leave_when_submitted = leave_when_submitted
+        self._clock = clock
         self._memory = LaunchMemory()
         self._news: list[ev.Event] = []
         self._unsent: list[Start] = []
         self._hold = Hold(why="nothing_ready")
-        self._synced_at = self._supervised_at = self._ticked_at = 0.0
+        # Of the steady clock, as all intervals of this process; `now` is unix time, the scale of the journal.
+        self._synced_at = self._supervised_at = self._ticked_at = float("-inf")
         self._back_at = 0.0
         self._interrupts = 0
         self._detach = False
@@ -114,18 +119,19 @@ class RunLoop:
                 self._line_rang = any(key.fd in lifeline for key, _ in ready)
 
     def _step(self) -> None:
-        now = time.time()
+        self._look_at_clock()
+        now, steady = self._clock.wall(), self._clock.steady()
         self._take_signals(now)
         if self._line_rang and self._lifeline is not None and self._lifeline.is_cut():
             self._detach_now(now)
-        self._take_reports(self._backend.poll(now))
-        self._look_at_slots(now)
-        self._take_requests(now)
-        self._supervise(now)
+        self._take_reports(self._backend.poll(steady))
+        self._look_at_slots(now, steady)
+        self._take_requests(now, steady)
+        self._supervise(now, steady)
         self._check_breaker(now)
         self._choose_starts(now)
         self._notify()
-        self._commit(now)
+        self._commit(steady)
         self._leave(now)
         news, self._news = self._news, []
         self._screen.update(news, self.view())
@@ -136,7 +142,7 @@ class RunLoop:
     def view(self) -> RunView:
         trouble = self._journal.trouble
         return RunView(
-            now=time.time(),
+            now=self._clock.wall(),
             state=self._state,
             gpus=self._slots.snapshot,
             hold=self._hold.text,
@@ -149,16 +155,29 @@ class RunLoop:
         self._news.append(event)
 
     def _note(self, text: str, job: str = "", level: Literal["info", "warning", "error"] = "warning") -> None:
-        self._emit(ev.Note(t=time.time(), text=text, job=job, level=level))
+        self._emit(ev.Note(t=self._clock.wall(), text=text, job=job, level=level))
 
     # ---- what happened -------------------------------------------------------------------------------------
 
+    def _look_at_clock(self) -> None:
+        """First of all in a step: where the clock was set, what the journal knows of times is put right."""
+        jump = self._clock.look()
+        if not jump:
+            return
+        now = self._clock.now()
+        self._emit(ev.ClockSet(t=now.wall, clocks=now.unset))
+        self._memory.last_start += jump.set_s
+        self._back_at += jump.set_s
+        if text := _told(jump):
+            self._note(text, level="info")
+
     def _take_reports(self, reports: Sequence[Report]) -> None:
-        record_reports(reports, self._state.jobs, self._launches.paths, self._policy, self._emit_reported)
+        now = self._clock.wall()
+        record_reports(reports, self._state.jobs, self._launches.paths, self._policy, self._emit_reported, now=now)
 
     def _emit_reported(self, event: ev.Event) -> None:
         if isinstance(event, ev.AttemptEnded | ev.AttemptWithdrawn):
-            peak = self._slots.freed(event.job, time.time())
+            peak = self._slots.freed(event.job, self._clock.steady())
             if peak is not None and isinstance(event, ev.AttemptEnded):
                 event = replace(event, gpu_peak_mb=peak)
         self._emit(event)
@@ -194,16 +213,16 @@ class RunLoop:
         if self._bounded is not None:
             self._take_reports(self._bounded.give_back(leaving=leaving))
 
-    def _take_requests(self, now: float) -> None:
+    def _take_requests(self, now: float, steady: float) -> None:
         for request in self._screen.requests():
             self._obey(request, now)
-        if now - self._ticked_at >= _TICK_S:
-            self._ticked_at = now
+        if steady - self._ticked_at >= _TICK_S:
+            self._ticked_at = steady
             for request in take(self._launches.run_paths.requests_dir):
                 answer(request, self._obey(request, now))
 
-    def _look_at_slots(self, now: float) -> None:
-        warnings, lost = self._slots.refresh(now)
+    def _look_at_slots(self, now: float, steady: float) -> None:
+        warnings, lost = self._slots.refresh(steady)
         for text in warnings:
             self._note(text)
         for job in lost:
@@ -266,12 +285,12 @@ class RunLoop:
 
     # ---- supervision ---------------------------------------------------------------------------------------
 
-    def _supervise(self, now: float) -> None:
-        if now - self._supervised_at < _SUPERVISE_S:
+    def _supervise(self, now: float, steady: float) -> None:
+        if steady - self._supervised_at < _SUPERVISE_S:
             return
-        if now - self._supervised_at > max(_ABSENT_S, (self._policy.stall_timeout_s or 0) / 2):
+        if steady - self._supervised_at > max(_ABSENT_S, (self._policy.stall_timeout_s or 0) / 2):
             self._back_at = now
-        self._supervised_at = now
+        self._supervised_at = steady
         for record in list(self._state.active.values()):
             sign = None
             if self._policy.stall_timeout_s and isinstance(record.state, Running):
@@ -338,15 +357,15 @@ class RunLoop:
             self._note(f"no waiting experiment can be placed: {hold.reasons[0].reason}", level="error")
             self._emit(ev.RunDraining(t=now, reason="max_failures"))
 
-    def _commit(self, now: float) -> None:
+    def _commit(self, steady: float) -> None:
         """Write the events; only then let the backend start what they say is submitted."""
         if not self._journal.flush():
             return
         for start in self._unsent:
             self._backend.submit(self._launches.launch(self._jobs[start.job.job_id], start.job, start.placement))
         self._unsent.clear()
-        if now - self._synced_at >= _SYNC_S:
-            self._synced_at = now
+        if steady - self._synced_at >= _SYNC_S:
+            self._synced_at = steady
             self._journal.sync_soon()
             self._journal.cache(self._state)
 
@@ -360,11 +379,21 @@ class RunLoop:
             self._detach_now(now)
 
     def _timeout(self) -> float:
-        now = time.time()
-        until = [now + _TICK_S]
+        waits = [_TICK_S]
         if self._hold.until is not None:
-            until.append(self._hold.until)
+            waits.append(self._hold.until - self._clock.wall())
         wake = self._backend.next_wake()
         if wake is not None:
-            until.append(wake)
-        return max(0.0, min(until) - now)
+            waits.append(wake - self._clock.steady())
+        return max(0.0, min(waits))
+
+
+def _told(jump: Jump) -> str:
+    """What people should know of it; empty where it is too little to be worth a line."""
+    if jump.slept_s >= _TOLD_S:
+        return f"this machine slept for {format_duration(jump.slept_s)}, which counts for no time limit"
+    if abs(jump.set_s) >= _TOLD_S:
+        way = "back" if jump.set_s < 0 else "forward"
+        size = format_duration(abs(jump.set_s))
+        return f"the clock of this machine was set {way} by {size}; time limits go on as before"
+    return ""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sf_runner.basics.clock import steady_s
 from sf_runner.basics.paths import RunPaths
 from sf_runner.basics.tail import last_line
 from sf_runner.engine.notify_events import NotifyEvent
@@ -43,7 +43,7 @@ class Notifier:
         self._on = on
         self._paths = run_paths
         self._failure_told = failure_told or "first_failure" not in on
-        self._started = time.time()
+        self._started = steady_s()
         self._hooks: list[_Hook] = []
 
     def took(self, events: Sequence[ev.Event], state: RunState) -> list[str]:
@@ -61,10 +61,10 @@ class Notifier:
         if "end" in self._on:
             more = {"EXIT_CODE": str(exit_code), "SUMMARY": "\n".join(summary)}
             troubles += self._start("end", more, state)
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = steady_s() + _PATIENCE_S
         for hook in self._hooks:
             try:
-                hook.process.wait(max(0.0, deadline - time.monotonic()))
+                hook.process.wait(max(0.0, deadline - steady_s()))
             except subprocess.TimeoutExpired:
                 troubles.append(
                     f"--notify_command ({hook.event}) is still running after {_PATIENCE_S:.0f} s; left alone"
@@ -78,7 +78,7 @@ class Notifier:
         return {"SUMMARY": summary, "FAILED_JOB": event.job, "FAILED_CAUSE": cause, "FAILED_LOG": str(log.absolute())}
 
     def _start(self, event: NotifyEvent, more: Mapping[str, str], state: RunState) -> list[str]:
-        env = {**os.environ, **hook_environment(event, more, state, self._paths, time.time() - self._started)}
+        env = {**os.environ, **hook_environment(event, more, state, self._paths, steady_s() - self._started)}
         try:
             with self._paths.notify_log.open("ab") as log:
                 # In our session, so that it counts as a helper of the runner and not as something a job left behind.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sf_runner.backends.base import Ended, NotStarted, Remark, Report, Started, Withdrawn
 from sf_runner.basics.paths import JobPaths
@@ -12,8 +13,9 @@ from sf_runner.engine.scheduler import Policy, judge
 from sf_runner.progress import Progress, read_progress
 from sf_runner.state import events as ev
 from sf_runner.state.failures import explain, make_cause
-from sf_runner.state.jobs import ACTIVE, FailureCause, JobRecord, Stopping
+from sf_runner.state.jobs import ACTIVE, FailureCause, JobRecord, Running, Stopping, Submitted
 
+_Timed = TypeVar("_Timed", bound=Started | Ended | NotStarted | Withdrawn)
 _CLOCK_SKEW_S = 1.0
 """Between the machine that runs the job and this one."""
 
@@ -97,7 +99,7 @@ def judge_report(
     return judge(
         record,
         t=report.t,
-        duration_s=max(0.0, report.t - started_at),
+        duration_s=_duration_s(running, report.t, exit_record),
         exit_record=exit_record,
         cause=cause_of(record, report, paths, policy) if paths else None,
         completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
@@ -107,22 +109,49 @@ def judge_report(
     )
 
 
+def _duration_s(running: Running | Submitted, ended_at: float, exit_record: Mapping[str, Any] | None) -> float:
+    """How long it ran: as its parent measured it, if there is such a record."""
+    measured = exit_record.get("duration_s") if exit_record is not None else None
+    if isinstance(measured, int | float):
+        return float(measured)
+    if isinstance(running, Running):
+        return running.elapsed_s(ended_at)
+    return max(0.0, ended_at - running.submitted_at)
+
+
 def record_reports(
     reports: Iterable[Report],
     jobs: Mapping[str, JobRecord],
     paths_of: Callable[[JobRecord], JobPaths],
     policy: Policy,
     record: Callable[[ev.Event], None],
+    *,
+    now: float,
 ) -> None:
     """Hand to `record` what the journal has to say of these reports. `record` must fold each event into `jobs`: what a
-    report means depends on the reports before it."""
+    report means depends on the reports before it. `now`: unix time."""
     for report in reports:
-        for event in _events_of(report, jobs, paths_of, policy):
+        timely = report if isinstance(report, Remark) else _timely(report, jobs[report.job], now)
+        for event in _events_of(timely, jobs, paths_of, policy, now):
             record(event)
 
 
+def _timely(report: _Timed, record: JobRecord, now: float) -> _Timed:
+    """With the nearest time at which it can have happened: not in the future, nor before the attempt was submitted or
+    started. Another machine's clock may say otherwise, or this one's before it was set."""
+    state = record.state
+    running = state.running if isinstance(state, Stopping) else state
+    earliest = 0.0
+    if isinstance(running, Running):
+        earliest = running.started_at
+    elif isinstance(running, Submitted):
+        earliest = running.submitted_at
+    t = min(max(report.t, earliest), max(now, earliest))
+    return report if t == report.t else replace(report, t=t)
+
+
 def _events_of(
-    report: Report, jobs: Mapping[str, JobRecord], paths_of: Callable[[JobRecord], JobPaths], policy: Policy
+    report: Report, jobs: Mapping[str, JobRecord], paths_of: Callable[[JobRecord], JobPaths], policy: Policy, now: float
 ) -> list[ev.Event]:
     """What the journal has to say of one report."""
     if isinstance(report, Started):
@@ -132,7 +161,7 @@ def _events_of(
         )
         return [started]
     if isinstance(report, Remark):
-        return [ev.Note(t=time.time(), text=report.text, job=report.job)]
+        return [ev.Note(t=now, text=report.text, job=report.job)]
     if isinstance(report, Withdrawn):
         if not isinstance(jobs[report.job].state, Stopping):
             return [ev.AttemptWithdrawn(t=report.t, job=report.job, attempt=report.attempt)]

@@ -130,7 +130,7 @@ def _held(state: RunState, policy: Policy, memory: LaunchMemory, now: float) -> 
         return _PAUSED
     if not policy.queueing and len(state.active) >= state.max_parallel:
         return _MAX_PARALLEL
-    memory.last_start = min(memory.last_start, now)  # the clock may have been set back
+    memory.last_start = min(memory.last_start, now)  # a start is never in the future, whatever the clocks say
     if now < memory.last_start + policy.pause_between_s:
         return Hold(why="pause", until=memory.last_start + policy.pause_between_s)
     if state.start_failures:
@@ -251,7 +251,7 @@ def overdue(
     if not isinstance(state, Running):
         return None
     timeout_s = record.timeout_s or policy.timeout_s
-    if timeout_s and now - state.started_at > timeout_s:
+    if timeout_s and state.elapsed_s(now) > timeout_s:
         return "timeout"
     if not policy.stall_timeout_s or last_sign_of_life is None:
         return None

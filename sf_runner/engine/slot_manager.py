@@ -35,7 +35,7 @@ class SlotManager:
         self._usage = GpuUsage()
         self._job_peaks: dict[str, int] = {}
         self._configs: dict[str, str] = {}
-        self._refreshed_at = 0.0
+        self._refreshed_at = float("-inf")
         self.snapshot = snapshot
         self.peaks = peaks or LearnedPeaks()
         self.table: SlotTable = setup.table(snapshot)
@@ -56,7 +56,9 @@ class SlotManager:
         self.table = table
 
     def freed(self, job: str, now: float) -> int | None:
-        """An attempt is over. Cores are free at once, a GPU when its memory is back. Peak GPU memory in MB."""
+        """An attempt is over. Cores are free at once, a GPU when its memory is back. Peak GPU memory in MB.
+
+        `now`: of the steady clock, here and in `refresh`."""
         occupant = self._occupants.pop(job, None)
         peak = self._job_peaks.pop(job, None)
         config = self._configs.pop(job, "")
@@ -67,7 +69,7 @@ class SlotManager:
         if self._probe is not None and occupant.placement.gpu_uuids:
             # Keyed apart: the same job may already be running again while its old memory drains.
             self._freed[f"{job}#{now}"] = (replace(occupant, ended=True), now)
-            self._refreshed_at = 0.0
+            self._refreshed_at = float("-inf")
         else:
             self.table = self.table.release(occupant.placement)
         return peak

@@ -42,8 +42,12 @@ def read_record(path: str, attempt: int) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and record.get("attempt") == attempt else None
 
 
-def exit_record(attempt: int, started: float | None, ended: EndedChild) -> dict[str, Any]:
+def exit_record(
+    attempt: int, started: float | None, ended: EndedChild, *, duration_s: float | None = None
+) -> dict[str, Any]:
     """What is kept of an ended attempt.
+
+    `started` and `ended` are unix times; the clock may have been set in between, so `duration_s` is measured apart.
 
     `max_rss_mb` is that of the largest single process; the kernel counts the moment before exec too, so it is never
     below the runner's own memory. It and `cpu_s` are left out, `started` is None where nobody can tell.
@@ -57,6 +61,8 @@ def exit_record(attempt: int, started: float | None, ended: EndedChild) -> dict[
         "started": None if started is None else round(started, 3),
         "ended": round(time.time(), 3),
     }
+    if duration_s is not None:
+        record["duration_s"] = round(duration_s, 3)
     if ended.cpu_s is not None:
         record |= {"max_rss_mb": ended.max_rss_mb, "cpu_s": ended.cpu_s}
     return record

@@ -27,10 +27,10 @@ import selectors
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from sf_runner.basics.clock import steady_s
 from sf_runner.linux.job_parent import JobParent
 from sf_runner.linux.job_table import JobTable
 from sf_runner.linux.kernel import Children, ChildWatch, EndedChild, make_subreaper, reap
@@ -186,7 +186,7 @@ class _Guardian:
 
     def _end_strays(self) -> None:
         """What jobs left behind that nobody could attribute to one of them."""
-        kill_at = time.monotonic() + _LEFTOVER_GRACE_S
+        kill_at = steady_s() + _LEFTOVER_GRACE_S
         signum = signal.SIGTERM
         while strays := [pid for pid in self._jobs.others() if not reap(pid)]:
             for pid in strays:
@@ -194,8 +194,8 @@ class _Guardian:
                     os.kill(pid, signum)
                 except OSError:
                     pass
-            self._select(_TICK_S if signum == signal.SIGKILL else max(0.0, kill_at - time.monotonic()))
-            if time.monotonic() >= kill_at:
+            self._select(_TICK_S if signum == signal.SIGKILL else max(0.0, kill_at - steady_s()))
+            if steady_s() >= kill_at:
                 signum = signal.SIGKILL
 
     def _select(self, timeout_s: float | None) -> list[int]:

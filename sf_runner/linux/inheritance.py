@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Sequence
 
+from sf_runner.basics.clock import since_boot_s, steady_s
 from sf_runner.linux.exit_record import read_record
 from sf_runner.linux.job_table import JobNote, JobTable
 from sf_runner.linux.kernel import (
@@ -20,7 +21,7 @@ from sf_runner.linux.kernel import (
     read_environ,
     read_tag,
     session_of,
-    uptime_s,
+    started_up_s,
 )
 
 _CLOCK_TOLERANCE_S = 0.05
@@ -84,7 +85,7 @@ def _note_of(pid: int) -> JobNote | None:
             tag=env[TAG_VARIABLE],
             log=f"{directory}/attempt_{attempt}.log",
             exit_record=f"{directory}/exit.json",
-            started=time.time(),
+            **_times_of(pid),
         )
     except (KeyError, ValueError):
         return None
@@ -111,5 +112,11 @@ def _could_be(pid: int, note: JobNote, parent: int) -> ProcessStat | None:
         return None
     if read_tag(pid) not in ("", note.tag, os.environ.get(TAG_VARIABLE)):
         return None
-    age_s = uptime_s() - stat.started_up_s
-    return stat if age_s - _CLOCK_TOLERANCE_S <= time.time() - note.started else None
+    return stat if stat.started_up_s >= note.up - _CLOCK_TOLERANCE_S else None
+
+
+def _times_of(pid: int) -> dict[str, float]:
+    """When a process started, as a note says it. Sleep of the machine since then is not known of."""
+    now = since_boot_s()
+    up = started_up_s(pid) or now
+    return {"started": time.time() - (now - up), "up": up, "steady": steady_s() - (now - up)}

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sf_runner.basics.clock import since_boot_s, steady_s
 from sf_runner.linux.exit_record import exit_record, write_record
 from sf_runner.linux.inheritance import find_jobs
 from sf_runner.linux.job_table import JobNote, JobTable
@@ -139,6 +140,8 @@ class JobParent:
             log=request.log,
             exit_record=request.exit_record,
             started=time.time(),
+            up=since_boot_s(),
+            steady=steady_s(),
         )
         if self._table is not None:
             self._table.expect(note)
@@ -232,7 +235,8 @@ class JobParent:
 
     def _reap_job(self, job: _Job, child: EndedChild) -> _Job:
         """Write the record, then reap: as long as the job is a zombie, its outcome can be read again."""
-        job.record = exit_record(job.note.attempt, job.note.started, child)
+        took_s = steady_s() - job.note.steady
+        job.record = exit_record(job.note.attempt, job.note.started, child, duration_s=took_s)
         self._write(job.note.exit_record, job.record)
         reap(job.pid)
         del self._jobs[job.pid]
@@ -252,7 +256,7 @@ class JobParent:
             return
         job.record["leftovers"] = len(job.leftovers) or 1
         self._write(job.note.exit_record, job.record)
-        job.kill_at = time.monotonic() + self._grace_s
+        job.kill_at = steady_s() + self._grace_s
         self._signal_leftovers(job, signal.SIGTERM)
         self._ending.append(job)
 
@@ -261,13 +265,13 @@ class JobParent:
         if not (job.group_left or job.leftovers):
             self._ending.remove(job)
             done.append(job.end())
-        elif time.monotonic() >= job.kill_at:
+        elif steady_s() >= job.kill_at:
             self._signal_leftovers(job, signal.SIGKILL)
 
     def _find_leftovers(self, job: _Job) -> None:
         """Processes that outlived the job's main one: its group, and orphans of it that became our children."""
         job.group_left = group_alive(job.pid)
-        found = self._children.since(job.pid, time.time() - job.note.started)
+        found = self._children.since(job.pid, since_boot_s() - job.note.up)
         job.leftovers = {pid for pid in found if self._belongs_to(pid, job)}
 
     def _belongs_to(self, pid: int, job: _Job) -> bool:

@@ -22,7 +22,10 @@ _HALF = 1 << 18
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobNote:
-    """What its parent has to know of an attempt. Paths are absolute; `started` is unix time."""
+    """What its parent has to know of an attempt. Paths are absolute.
+
+    When it started: `started` is unix time, for people; `up` counts from boot, as process start times do; `steady` is
+    of the steady clock."""
 
     job: str
     attempt: int
@@ -30,6 +33,8 @@ class JobNote:
     log: str
     exit_record: str
     started: float
+    up: float
+    steady: float
 
 
 class JobTable:
@@ -133,13 +138,17 @@ class JobTable:
 
 
 def _encode(note: JobNote) -> bytes:
-    fields = (note.job, str(note.attempt), note.tag, note.log, note.exit_record, repr(note.started))
+    times = (repr(note.started), repr(note.up), repr(note.steady))
+    fields = (note.job, str(note.attempt), note.tag, note.log, note.exit_record, *times)
     return "\0".join(fields).encode("utf-8", "surrogateescape")
 
 
 def _decode(text: bytes) -> JobNote | None:
     try:
-        job, attempt, tag, log, exit_record, started = text.decode("utf-8", "surrogateescape").split("\0")
-        return JobNote(job=job, attempt=int(attempt), tag=tag, log=log, exit_record=exit_record, started=float(started))
+        job, attempt, tag, log, record, *times = text.decode("utf-8", "surrogateescape").split("\0")
+        started, up, steady = map(float, times)
     except ValueError:
         return None
+    return JobNote(
+        job=job, attempt=int(attempt), tag=tag, log=log, exit_record=record, started=started, up=up, steady=steady
+    )

@@ -10,11 +10,12 @@ import fcntl
 import os
 import platform
 import struct
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sf_runner.basics.clock import since_boot_s
 
 TAG_VARIABLE = "SF_RUNNER_TAG"
 """Every process of an attempt inherits this variable."""
@@ -31,7 +32,6 @@ _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 _YOUNG_S = 2.0
 """Process ids cannot have gone once around in less."""
 _FEW_PIDS = 64
-_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,4 +305,4 @@ def writes_to(pid: int, path: str) -> bool:
 
 def uptime_s() -> float:
     """Seconds since boot, suspended time included: the clock of process start times. Immune to clock adjustments."""
-    return round(time.clock_gettime(_BOOT_CLOCK), 2)
+    return round(since_boot_s(), 2)

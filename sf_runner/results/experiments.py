@@ -103,7 +103,7 @@ def _task(params: Mapping[str, object], command: str) -> str:
 def _wall_time_s(record: JobRecord, now: float) -> float | None:
     state = record.state
     running = state.running if isinstance(state, Stopping) else state
-    live_s = now - running.started_at if isinstance(running, Running) else 0.0
+    live_s = running.elapsed_s(now) if isinstance(running, Running) else 0.0
     total_s = record.elapsed_s + max(live_s, 0.0)
     return total_s if record.attempts and (total_s > 0 or not isinstance(state, ACTIVE)) else None
 

@@ -12,8 +12,11 @@ from dataclasses import asdict
 from itertools import repeat
 from typing import Any
 
+from sf_runner.basics.clock import Reading
 from sf_runner.state import events as ev
-from sf_runner.state.fold import Durations, RunState
+from sf_runner.state.clock_shift import KnownClocks
+from sf_runner.state.durations import Durations
+from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import (
     Active,
     Cancelled,
@@ -56,6 +59,7 @@ def columns_of(state: RunState) -> dict[str, Any]:
         "closed": _event_text(state.closed),
         "draining": _event_text(state.draining),
         "notes": [ev.encode(note) for note in state.notes],
+        "clocks": _clocks_json(state.clocks),
         "durations": [state.durations.count, state.durations.mean_s, state.durations.m2],
         "failing_this_session": sorted(state.failing_this_session),
         "active": list(state.active),
@@ -80,6 +84,7 @@ def state_of(columns: Columns, entries: Callable[[int], Sequence[Mapping[str, An
         draining=_event(columns["draining"], ev.RunDraining),
         notes=[note for note in map(ev.decode, columns["notes"]) if isinstance(note, ev.Note)],
         durations=Durations(**dict(zip(("count", "mean_s", "m2"), columns["durations"], strict=True))),
+        clocks=_clocks(columns["clocks"]),
         failing_this_session=set(columns["failing_this_session"]),
     )
     state.guardians = [tuple(handles) for handles in state.guardians]
@@ -105,6 +110,14 @@ def _record(
         details=details, shape=shape, timeout_s=timeout_s, state=state, attempts=attempts, failures=failures,
         start_failures=start_failures, oom_failures=oom_failures, oom_room_mb=oom_room_mb, elapsed_s=elapsed_s,
     )  # fmt: skip
+
+
+def _clocks_json(clocks: KnownClocks | None) -> dict[str, Any] | None:
+    return None if clocks is None else {"boot": clocks.boot, "reading": asdict(clocks.reading)}
+
+
+def _clocks(body: Mapping[str, Any] | None) -> KnownClocks | None:
+    return None if body is None else KnownClocks(boot=body["boot"], reading=Reading(**body["reading"]))
 
 
 def _event_text(event: ev.Event | None) -> str | None:
@@ -181,6 +194,7 @@ def _state_columns(jobs: Sequence[JobRecord]) -> dict[str, Any]:
     columns = {
         "states": "".join(letters),
         "waiting_until": _pack([state.not_before for state in waiting] or [0.0]),
+        "waiting_delay": _pack([state.delay_s for state in waiting] or [0.0]),
         "waiting_cause": _pack([_number(causes, state.last_cause) for state in waiting] or [-1]),
         "active_state": [_active_json(state) for state in states["a"]],
         "failed_cause": [_number(causes, state.cause) for state in failed],
@@ -209,8 +223,10 @@ def _states_of(columns: Columns) -> Iterable[JobState]:
 
     fresh = Waiting()
     waiting = (
-        Waiting(not_before=until, last_cause=again[cause]) if until or cause >= 0 else fresh
-        for until, cause in zip(column("w", "waiting_until"), column("w", "waiting_cause"), strict=False)
+        Waiting(not_before=until, delay_s=delay, last_cause=again[cause]) if until or cause >= 0 else fresh
+        for until, delay, cause in zip(
+            column("w", "waiting_until"), column("w", "waiting_delay"), column("w", "waiting_cause"), strict=False
+        )
     )
     active = map(_active_state, columns["active_state"])
     done = (

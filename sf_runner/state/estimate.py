@@ -70,7 +70,7 @@ def estimate(state: RunState, now: float, etas_s: Mapping[str, float] | None = N
 
 
 def _elapsed_s(record: JobRecord, now: float) -> float:
-    return max(0.0, now - record.state.started_at) if isinstance(record.state, Running) else 0.0
+    return record.state.elapsed_s(now) if isinstance(record.state, Running) else 0.0
 
 
 def etas(progress: Mapping[str, Progress], now: float) -> dict[str, float]:

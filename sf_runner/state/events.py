@@ -62,6 +62,8 @@ class RunOpened(Event):
     """Whether the backend has a queue of its own, in which attempts wait after they were submitted."""
     local: bool | None = None
     """Whether attempts are processes of the runner's machine, which end or go on with it."""
+    clocks: Sequence[float] = ()
+    """Readings at `t` of the clocks that nobody sets: the steady one and the one since boot, see `basics/clock.py`."""
 
     def __post_init__(self) -> None:
         for name, value in backend_facts(vars(self)).items():
@@ -75,6 +77,15 @@ def backend_facts(body: Mapping[str, Any]) -> dict[str, bool]:
         "queues": body["queues"] if body.get("queues") is not None else not local,
         "local": body["local"] if body.get("local") is not None else local,
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockSet(Event):
+    """The wall clock of the runner's machine was set, or the machine slept. `t` is by the new time, earlier events by
+    the old one. By how much follows from `clocks` and those of the last event that has them."""
+
+    kind: ClassVar[str] = "clock_set"
+    clocks: Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +228,7 @@ class Note(Event):
 EVENT_TYPES: tuple[type[Event], ...] = (
     JournalCreated,
     RunOpened,
+    ClockSet,
     JobsPlanned,
     JobsChanged,
     AttemptSubmitted,

@@ -11,7 +11,10 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sf_runner.basics.clock import Jump
 from sf_runner.state import events as ev
+from sf_runner.state.clock_shift import KnownClocks, next_clocks, shifted
+from sf_runner.state.durations import Durations
 from sf_runner.state.jobs import (
     ACTIVE,
     Active,
@@ -30,25 +33,6 @@ _NOTES_KEPT = 200
 
 _Entry = tuple[float, int, str, int]
 """Rank, index, job, and its attempts at the time: an entry left over from before a change is recognised by them."""
-
-
-@dataclass(kw_only=True)
-class Durations:
-    """Running mean and variance (Welford) of the wall times of succeeded attempts, in seconds."""
-
-    count: int = 0
-    mean_s: float = 0.0
-    m2: float = 0.0
-
-    def add(self, duration_s: float) -> None:
-        self.count += 1
-        delta = duration_s - self.mean_s
-        self.mean_s += delta / self.count
-        self.m2 += delta * (duration_s - self.mean_s)
-
-    @property
-    def stddev_s(self) -> float:
-        return (self.m2 / (self.count - 1)) ** 0.5 if self.count > 1 else 0.0
 
 
 @dataclass(kw_only=True)
@@ -83,6 +67,7 @@ class RunState:
     durations: Durations = field(default_factory=Durations)
     notes: list[ev.Note] = field(default_factory=list)
     last_event_at: float = 0.0
+    clocks: KnownClocks | None = None
     _ready: dict[str, list[_Entry]] = field(default_factory=dict)
     _delayed: list[tuple[float, str]] = field(default_factory=list)
 
@@ -220,8 +205,30 @@ class RunState:
         self.runners.append({"pid": event.pid, "up": event.up, "boot": event.boot_id, "host": event.host})
         self.guardians.append(tuple(event.guardians))
         self.max_parallel, self.max_retries = event.max_parallel, event.max_retries
+        self._learn_clocks(event, event.boot_id)
         self.failed_this_session = self.succeeded_this_session = self.start_failures = 0
         self.failing_this_session.clear()
+
+    def _clock_set(self, event: ev.ClockSet) -> None:
+        self._learn_clocks(event, self.clocks.boot if self.clocks is not None else "")
+
+    def _learn_clocks(self, event: ev.RunOpened | ev.ClockSet, boot: str) -> None:
+        self.clocks, jump = next_clocks(self.clocks, boot, event)
+        if jump is not None:
+            self._shift(jump, event.t)
+
+    def _shift(self, jump: Jump, now: float) -> None:
+        self.first_opened_at += jump.set_s
+        self.start_failed_at += jump.set_s
+        delayed = {job_id: self.jobs[job_id] for _, job_id in self._delayed}
+        for record in (*self.active.values(), *delayed.values()):
+            record.state = shifted(record.state, jump, now)
+        self._delayed = [
+            (record.state.not_before, job_id)
+            for job_id, record in delayed.items()
+            if isinstance(record.state, Waiting) and record.state.not_before > 0
+        ]
+        heapq.heapify(self._delayed)
 
     def _jobs_planned(self, event: ev.JobsPlanned) -> None:
         waiting = Waiting()
@@ -362,7 +369,8 @@ def _after(event: ev.AttemptEnded) -> JobState:
     if event.verdict == "succeeded":
         return Succeeded(attempt=event.attempt, ended_at=event.t, duration_s=event.duration_s)
     if event.verdict in ("retry", "requeue"):
-        return Waiting(not_before=event.not_before, last_cause=event.cause)
+        delay_s = max(0.0, event.not_before - event.t)
+        return Waiting(not_before=event.not_before, delay_s=delay_s, last_cause=event.cause)
     if event.verdict == "cancelled":
         return Cancelled(ended_at=event.t, attempt=event.attempt)
     assert event.cause is not None, "a failed attempt has a cause"
@@ -372,6 +380,7 @@ def _after(event: ev.AttemptEnded) -> JobState:
 _HANDLERS: Mapping[type[ev.Event], Any] = {
     ev.JournalCreated: RunState._journal_created,
     ev.RunOpened: RunState._run_opened,
+    ev.ClockSet: RunState._clock_set,
     ev.JobsPlanned: RunState._jobs_planned,
     ev.JobsChanged: RunState._jobs_changed,
     ev.AttemptSubmitted: RunState._attempt_submitted,

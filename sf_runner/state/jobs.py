@@ -30,9 +30,10 @@ class FailureCause:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """Not started, or to be started again, at `not_before` (unix seconds) at the earliest."""
+    """Not started, or to be started again, at `not_before` (unix seconds) at the earliest, `delay_s` after its end."""
 
     not_before: float = 0.0
+    delay_s: float = 0.0
     last_cause: FailureCause | None = None
 
 
@@ -49,13 +50,19 @@ class Submitted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
-    """Known to run. `handle` is whatever the backend needs to find it again, e.g. pid and start time."""
+    """Known to run. `handle` is whatever the backend needs to find it again, e.g. pid and start time. `slept_s`: how
+    long the machine slept meanwhile."""
 
     attempt: int
     submitted_at: float
     started_at: float
     placement: Mapping[str, Any]
     handle: Mapping[str, Any]
+    slept_s: float = 0.0
+
+    def elapsed_s(self, now: float) -> float:
+        """How long it has been running at `now` (unix seconds), sleep of the machine left out."""
+        return max(0.0, now - self.started_at - self.slept_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

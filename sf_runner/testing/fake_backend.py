@@ -8,7 +8,7 @@
     backend.poll(clock())      # [Started(...), Ended(...)]
 
 The machine outlives the backend, as real jobs outlive their runner: a second backend on it can adopt them. With
-`time.time` as its clock it drives a real run loop.
+`basics.clock.steady_s` as its clock it drives a real run loop.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def job_row(
     base = state.running if isinstance(state, Stopping) else state
     elapsed_s = None
     if isinstance(base, Running):
-        elapsed_s = max(0.0, now - base.started_at)
+        elapsed_s = base.elapsed_s(now)
     elif isinstance(base, Succeeded | Failed):
         elapsed_s = base.duration_s
     remark = remark_on(record, now)

@@ -7,7 +7,6 @@ import pickle
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from sf_runner.backends.slurm.backend import SlurmBackend
 from sf_runner.backends.slurm.client import SlurmClient
 from sf_runner.backends.slurm.packing import SubmitSettings
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings
+from sf_runner.basics.clock import steady_s
 from sf_runner.linux.kernel import make_subreaper
 from sf_runner.linux.process_tools import handle_of, tagged_processes
 from sf_runner.slots.placement import ANYWHERE
@@ -126,7 +126,7 @@ class ProcessesRig:
                 earlier.open()
                 for launch in launches:
                     earlier.submit(launch)
-                os.write(writing, pickle.dumps(earlier.poll(time.time())))
+                os.write(writing, pickle.dumps(earlier.poll(steady_s())))
                 os.close(writing)
                 earlier.close(detach=True)
                 earlier.outlive_jobs()
@@ -139,11 +139,11 @@ class ProcessesRig:
         return [known_of(launch, report) for launch, report in zip(launches, started, strict=True)]
 
     def now(self) -> float:
-        return time.time()
+        return steady_s()
 
     def wait(self) -> None:
         wake = self.backend.next_wake()
-        timeout_s = PATIENCE_S if wake is None else max(0.0, wake - time.time())
+        timeout_s = PATIENCE_S if wake is None else max(0.0, wake - steady_s())
         ready, _, _ = select.select(self.backend.fds(), (), (), timeout_s)
         assert ready or wake is not None, "nothing happened for a minute"
 

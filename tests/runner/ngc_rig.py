@@ -14,6 +14,7 @@ from sf_runner.backends.cluster.api import SubmitRequest
 from sf_runner.backends.cluster.backend import ClusterBackend
 from sf_runner.backends.cluster.ids import IdFile
 from sf_runner.backends.cluster.template import parse_template
+from sf_runner.basics.clock import steady_s
 from sf_runner.slots.placement import ANYWHERE
 from tests.runner.cloud import TEMPLATE, FakeCloud, FastNgc
 
@@ -84,7 +85,7 @@ class NgcRig:
             earlier.submit(launch)
         started: dict[str, Started] = {}
         while len(started) < len(launches):
-            started |= {report.job: report for report in earlier.poll(time.time()) if isinstance(report, Started)}
+            started |= {report.job: report for report in earlier.poll(steady_s()) if isinstance(report, Started)}
             _wait(earlier)
         earlier.close(detach=True)
         earlier.outlive_jobs()
@@ -103,7 +104,7 @@ class NgcRig:
         ]
 
     def now(self) -> float:
-        return time.time()
+        return steady_s()
 
     def wait(self) -> None:
         _wait(self.backend)
@@ -121,6 +122,6 @@ class NgcRig:
 def _wait(backend: Backend) -> None:
     """Until it has something to say, by its own account."""
     wake = backend.next_wake()
-    timeout_s = _PATIENCE_S if wake is None else max(0.0, wake - time.time())
+    timeout_s = _PATIENCE_S if wake is None else max(0.0, wake - steady_s())
     ready, _, _ = select.select(backend.fds(), (), (), timeout_s)
     assert ready or wake is not None, "nothing happened for a minute"

@@ -47,6 +47,7 @@ EVENTS = st.one_of(
     st.builds(ev.JobRequeued, t=TIMES, job=TEXT),
     st.builds(ev.LaunchingChanged, t=TIMES, paused=st.none() | st.booleans(), max_parallel=st.none() | st.integers(1)),
     st.builds(ev.RunDraining, t=TIMES, reason=st.sampled_from(get_args(ev.DrainReason))),
+    st.builds(ev.ClockSet, t=TIMES, clocks=st.lists(TIMES, max_size=2)),
     st.builds(ev.RunClosed, t=TIMES, exit_code=st.integers(0, 255)),
     st.builds(ev.Note, t=TIMES, text=TEXT, job=TEXT, level=st.sampled_from(["info", "warning", "error"])),
 )  # fmt: skip
@@ -68,7 +69,7 @@ def test_every_event_survives_its_line(event: ev.Event) -> None:
 def test_the_strategy_knows_every_kind() -> None:
     assert {cls.kind for cls in ev.EVENT_TYPES} == {
         "journal", "run_opened", "jobs_planned", "jobs_changed", "submitted", "started", "stop", "ended", "cancelled",
-        "requeued", "launching", "draining", "run_closed", "note", "withdrawn",
+        "requeued", "launching", "draining", "run_closed", "note", "withdrawn", "clock_set",
     }  # fmt: skip
     assert len({cls.kind for cls in ev.EVENT_TYPES}) == len(ev.EVENT_TYPES)
 

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from sf_runner.basics.clock import since_boot_s, steady_s
 from sf_runner.linux.exit_record import read_record
 from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest
 from sf_runner.linux.job_table import JobNote, JobTable
@@ -52,6 +53,8 @@ def note_of(wanted: SpawnRequest) -> JobNote:
         log=wanted.log,
         exit_record=wanted.exit_record,
         started=time.time(),
+        up=since_boot_s(),
+        steady=steady_s(),
     )
 
 

@@ -26,7 +26,7 @@ def state() -> RunState:
     return replay(read_journal(OLD)[0], OLD)
 
 
-ADDED_LATER = {"withdrawn"}
+ADDED_LATER = {"withdrawn", "clock_set"}
 
 
 def test_it_holds_every_kind_of_event() -> None:

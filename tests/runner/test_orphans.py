@@ -6,7 +6,6 @@ import os
 import selectors
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from sf_runner.backends.base import Ended, Known, Report, Started
 from sf_runner.backends.local.orphans import OrphanWatch
 from sf_runner.backends.stopping import Stopper
+from sf_runner.basics.clock import steady_s
 from sf_runner.linux import process_tools
 from sf_runner.linux.exit_record import write_record
 from sf_runner.linux.process_tools import boot_id, handle_of, make_tag
@@ -33,7 +33,7 @@ def test_an_attempt_that_is_just_becoming_its_program_is_found(tmp_path: Path) -
             watch = OrphanWatch("run", selector, Stopper("run"), 0.1, recorders=[parent], held={})
             assert watch.adopt([known]) == []
             (tmp_path / "fifo").write_text("go\n")
-            wait_until("it to be found", lambda: watch.poll(time.time(), reports) or reports)
+            wait_until("it to be found", lambda: watch.poll(steady_s(), reports) or reports)
             (started,) = reports
             assert isinstance(started, Started)
             assert started.handle["pid"] == job.pid
@@ -43,7 +43,7 @@ def test_an_attempt_that_is_just_becoming_its_program_is_found(tmp_path: Path) -
             job.send_signal(signal.SIGKILL)
         job.wait()
         write_record(known.exit_record, {"attempt": 1, "pid": job.pid, "exit_code": 7, "ended": 1.0})
-        wait_until("its end", lambda: watch.poll(time.time(), reports) or reports[1:])
+        wait_until("its end", lambda: watch.poll(steady_s(), reports) or reports[1:])
         assert isinstance(reports[-1], Ended)
         assert reports[-1].record is not None
         assert reports[-1].record["exit_code"] == 7

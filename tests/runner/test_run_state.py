@@ -78,7 +78,7 @@ def test_retry_waits_and_counts_and_requeue_does_not() -> None:
     state, (job, other) = started_fresh(2)
     run_once(state, job, "retry", not_before=9.0)
     record = state.jobs[job]
-    assert record.state == Waiting(not_before=9.0, last_cause=CAUSE)
+    assert record.state == Waiting(not_before=9.0, delay_s=7.0, last_cause=CAUSE)
     assert (record.failures, record.attempts, record.elapsed_s) == (1, 1, 1.0)
     assert names(state.ready()) == [other]
     assert state.next_delayed_at() == 9.0

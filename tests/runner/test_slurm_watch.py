@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from sf_runner.backends.slurm.client import Entry, Queue, SlurmClient, SlurmDown
 from sf_runner.backends.slurm.fold import Unit
 from sf_runner.backends.slurm.task_records import RecordWriter
 from sf_runner.backends.slurm.watch import Watch
+from sf_runner.basics.clock import steady_s
 
 OK = {"version": 1, "attempt": 1, "exit_code": 0, "signal": None}
 KILLED = {"version": 1, "attempt": 1, "exit_code": 143, "signal": None}
@@ -57,7 +57,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.client, self.calls = HeldClient(), HeldDesk()
         self.watch = Watch(self.client, self.calls, poll_s=1.0)
-        self.now = time.time()
+        self.now = steady_s()
         """Runs ahead of the clock: whatever has to wait for its time is due at the next `poll`."""
         (folder / "tasks").mkdir()
         job = TaskJob(job="a", attempt=1, argv=["true"], env={}, folder=str(folder))

@@ -9,7 +9,6 @@ for that name, until it is certain that the cluster does not have it.
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from sf_runner.backends.cluster.jobs import ClusterAttempt, Refusal
 from sf_runner.backends.cluster.names import job_names
 from sf_runner.backends.cluster.retry import Retry
 from sf_runner.backends.cluster.watch import ClusterWatch
+from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.basics.errors import BackendError
 from sf_runner.linux.exit_record import read_record
 from sf_runner.linux.kernel import TAG_VARIABLE
@@ -95,7 +95,7 @@ class ClusterBackend:
                 id=found or "",
                 started=handle is not None,
             )
-        return self.poll(time.time())
+        return self.poll(steady_s())
 
     def submit(self, launch: Launch) -> None:
         try:
@@ -103,7 +103,7 @@ class ClusterBackend:
         except AnswerError as exc:  # it would fail in the same way again
             error = f"cannot submit it: {exc}"
             self._reports.append(
-                NotStarted(job=launch.job, attempt=launch.attempt, t=time.time(), error=error, permanent=True)
+                NotStarted(job=launch.job, attempt=launch.attempt, t=SYSTEM_CLOCK.wall(), error=error, permanent=True)
             )
             return
         self._attempts[launch.job] = ClusterAttempt(
@@ -123,7 +123,7 @@ class ClusterBackend:
             return
         attempt.stop = True
         if attempt.phase == "waiting":
-            self._over(attempt, time.time())
+            self._over(attempt)
         elif level == "kill":
             attempt.kill_at = 0.0
 
@@ -151,7 +151,7 @@ class ClusterBackend:
         return all(a.phase == "known" and a.last_seen is not None for a in self._attempts.values())
 
     def next_wake(self) -> float | None:
-        now = time.time()
+        now = steady_s()
         times = [self._calls.next_wake(), self._watch.next_wake(now)]
         if self._reports or self._submit_retry.has_remarks or self._ask_retry.has_remarks:
             times.append(now)
@@ -185,9 +185,9 @@ class ClusterBackend:
             if self._submitting >= self._cluster.parallel_calls:
                 return
             if attempt.phase == "waiting":
-                self._submit_one(attempt, now)
+                self._submit_one(attempt)
 
-    def _submit_one(self, attempt: ClusterAttempt, now: float) -> None:
+    def _submit_one(self, attempt: ClusterAttempt) -> None:
         assert attempt.argv is not None
         attempt.make_room()
         # The tag lets a later runner see that the command still runs.
@@ -198,13 +198,13 @@ class ClusterBackend:
             program = attempt.argv[0]
             missing = exc.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.E2BIG)
             why = f"program '{program}' was not found on PATH" if exc.errno == errno.ENOENT else exc.strerror
-            self._refused(attempt, Refusal(error=f"cannot submit it: {why}", permanent=missing), now)
+            self._refused(attempt, Refusal(error=f"cannot submit it: {why}", permanent=missing))
             return
         attempt.phase = "submitting"
         self._submitting += 1
 
     def _submitted(self, attempt: ClusterAttempt, result: CallResult) -> None:
-        now = time.time()
+        now = steady_s()
         self._submitting -= 1
         attempt.phase, attempt.unsure_since, attempt.refusal = "lookup", now, None
         if result.ok:
@@ -215,7 +215,7 @@ class ClusterBackend:
                 error = f"{self._cluster.name} took it, but its answer cannot be read: {exc}"
                 attempt.refusal = Refusal(error=error, permanent=True)
         elif result.code == _USAGE_ERROR:
-            self._refused(attempt, Refusal(error=self._says(result), permanent=True), now)
+            self._refused(attempt, Refusal(error=self._says(result), permanent=True))
         elif result.code is None or self._cluster.transient.search(result.text):
             self._submit_retry.failed(now, result.said)
         else:
@@ -226,35 +226,39 @@ class ClusterBackend:
 
     def _found(self, attempt: ClusterAttempt, job_id: str) -> None:
         """The cluster has it; from now on the list tells of it."""
-        attempt.phase, attempt.id, attempt.known_since = "known", job_id, time.time()
+        attempt.phase, attempt.id, attempt.known_since = "known", job_id, steady_s()
         self._ids.add(attempt.job, attempt.attempt, job_id, attempt.names[0])
         attempt.note(f"{self._cluster.name} job {job_id}, called {attempt.names[0]}")
 
-    def _absent(self, attempt: ClusterAttempt, now: float) -> None:
+    def _absent(self, attempt: ClusterAttempt) -> None:
         """It is certain that the cluster does not have it."""
         if attempt.stop or attempt.argv is None:
-            self._over(attempt, now)
+            self._over(attempt)
         elif attempt.refusal is not None:
-            self._refused(attempt, attempt.refusal, now)
+            self._refused(attempt, attempt.refusal)
         else:
             attempt.phase = "waiting"
 
-    def _refused(self, attempt: ClusterAttempt, refusal: Refusal, now: float) -> None:
+    def _refused(self, attempt: ClusterAttempt, refusal: Refusal) -> None:
         if attempt.stop:
-            self._over(attempt, now)
+            self._over(attempt)
             return
         del self._attempts[attempt.job]
         self._reports.append(
             NotStarted(
-                job=attempt.job, attempt=attempt.attempt, t=now, error=refusal.error, permanent=refusal.permanent
+                job=attempt.job,
+                attempt=attempt.attempt,
+                t=SYSTEM_CLOCK.wall(),
+                error=refusal.error,
+                permanent=refusal.permanent,
             )
         )
 
-    def _over(self, attempt: ClusterAttempt, now: float) -> None:
+    def _over(self, attempt: ClusterAttempt) -> None:
         """It never ran in the cluster, or (of an earlier runner with another backend) has left its record."""
         del self._attempts[attempt.job]
         record = read_record(attempt.exit_record, attempt.attempt)
-        self._reports.append(Ended(job=attempt.job, attempt=attempt.attempt, t=now, record=record))
+        self._reports.append(Ended(job=attempt.job, attempt=attempt.attempt, t=SYSTEM_CLOCK.wall(), record=record))
 
     # ---- what earlier runners left -------------------------------------------------------------------------
 
@@ -267,7 +271,7 @@ class ClusterBackend:
                 f"'{item.job}' was started with another --runner or cloud and may still run; go on with that one until "
                 "it has ended, or cancel it there"
             )
-        self._reports.append(Ended(job=item.job, attempt=item.attempt, t=time.time(), record=record))
+        self._reports.append(Ended(job=item.job, attempt=item.attempt, t=SYSTEM_CLOCK.wall(), record=record))
 
     def _look_for_left_behind(self, now: float) -> None:
         """Submissions that an earlier runner had begun: as long as the command runs, nobody knows how it will end."""

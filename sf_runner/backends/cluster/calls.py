@@ -8,12 +8,12 @@ import selectors
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
 from sf_runner.backends.cluster.answers import shorten
+from sf_runner.basics.clock import steady_s
 
 _POLL_S = 0.05
 """Where the kernel has no pidfds."""
@@ -28,7 +28,7 @@ class CallResult:
     output: str
     errors: str
     began: float
-    """Unix time."""
+    """By the steady clock."""
 
     @property
     def ok(self) -> bool:
@@ -99,7 +99,7 @@ class Calls:
             output.close()
             errors.close()
             raise
-        now = time.time()
+        now = steady_s()
         call = _Call(
             process=process, output=output, errors=errors, began=now, deadline=now + self._timeout_s, then=then
         )
@@ -122,17 +122,17 @@ class Calls:
                     os.killpg(call.process.pid, signal.SIGKILL)
 
     def next_wake(self) -> float | None:
-        """Unix time at which `poll` has something to do even if nothing ends."""
+        """When, by the steady clock, `poll` has something to do even if nothing ends."""
         if any(call.pidfd is None or call.killed for call in self._calls):
-            return time.time() + _POLL_S
+            return steady_s() + _POLL_S
         return min((call.deadline for call in self._calls), default=None)
 
     def wait(self) -> None:
         """Block until every call has ended and its result was taken."""
         while self._calls:
             wake = self.next_wake()
-            self._selector.select(None if wake is None else max(0.0, wake - time.time()))
-            self.poll(time.time())
+            self._selector.select(None if wake is None else max(0.0, wake - steady_s()))
+            self.poll(steady_s())
 
     def close(self) -> None:
         """Forget calls that still run; they end by themselves."""

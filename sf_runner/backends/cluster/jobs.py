@@ -33,7 +33,7 @@ class Refusal:
 
 @dataclass(kw_only=True)
 class ClusterAttempt:
-    """One attempt. Times are unix seconds.
+    """One attempt. Times are of the steady clock.
 
     names: those by which it can be found. argv: the command that submits it; None: an earlier runner did.
     unseen: looks in a row that found no command of an earlier runner.

@@ -9,7 +9,7 @@ _LONGEST_S = 300.0
 
 
 class Retry:
-    """Of one kind of command. `until`: unix time before which none should be started.
+    """Of one kind of command. `until`: time of the steady clock before which none should be started.
 
     failing, again: what is said when it begins to fail and when it succeeds again.
     """

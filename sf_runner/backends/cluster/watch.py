@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -14,6 +13,7 @@ from sf_runner.backends.cluster.checked import CheckedCluster
 from sf_runner.backends.cluster.jobs import ENDINGS, ClusterAttempt, ended
 from sf_runner.backends.cluster.names import run_prefix
 from sf_runner.backends.cluster.retry import Retry
+from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 
 _DAY_S = 86400.0
 _MISSES = 3
@@ -54,7 +54,7 @@ class ClusterWatch:
         self._unmapped: set[str] = set()
         self._losses: dict[str, int] = {}
         self.on_found: Callable[[ClusterAttempt, str], None] = lambda attempt, job_id: None
-        self.on_absent: Callable[[ClusterAttempt, float], None] = lambda attempt, now: None
+        self.on_absent: Callable[[ClusterAttempt], None] = lambda attempt: None
 
     def poll(self, now: float) -> None:
         """Start the commands that are due."""
@@ -88,7 +88,7 @@ class ClusterWatch:
         return min(due, default=None)
 
     def _ask_for_list(self, now: float) -> None:
-        days = int((now - self._since) / _DAY_S) + 2
+        days = int((SYSTEM_CLOCK.wall() - self._since) / _DAY_S) + 2
         try:
             argv = self._cluster.list(self._prefix, days)
         except AnswerError as exc:
@@ -97,7 +97,7 @@ class ClusterWatch:
         self._listing = self._started(argv, self._take_list)
 
     def _take_list(self, result: CallResult) -> None:
-        now = time.time()
+        now = steady_s()
         self._listing = False
         self._listed_at = result.began
         try:
@@ -113,21 +113,21 @@ class ClusterWatch:
         by_name = {job.name: job for job in reversed(jobs)}
         for attempt in list(self._attempts.values()):
             if attempt.phase == "lookup" and result.began >= attempt.unsure_since:
-                self._look_up(attempt, by_name, result.began, now)
+                self._look_up(attempt, by_name, result.began)
             if attempt.phase == "known" and (attempt.id in by_id or result.began >= attempt.known_since):
                 self._update(attempt, by_id.get(attempt.id), now)
 
-    def _look_up(self, attempt: ClusterAttempt, by_name: Mapping[str, ClusterJob], began: float, now: float) -> None:
+    def _look_up(self, attempt: ClusterAttempt, by_name: Mapping[str, ClusterJob], began: float) -> None:
         found = next((by_name[name] for name in attempt.names if name in by_name), None)
         if found is not None:
             self.on_found(attempt, found.id)
         elif began >= attempt.unsure_since + self._cluster.settle_s:
-            self.on_absent(attempt, now)
+            self.on_absent(attempt)
 
     def _update(self, attempt: ClusterAttempt, job: ClusterJob | None, now: float) -> None:
         if job is not None:
             attempt.misses, attempt.missing_since = 0, None
-            self._observe(attempt, job, now)
+            self._observe(attempt, job)
             return
         if attempt.missing_since is None:
             attempt.missing_since = now
@@ -148,7 +148,7 @@ class ClusterWatch:
             self._asked += attempt.asking
 
     def _take_one(self, attempt: ClusterAttempt, result: CallResult) -> None:
-        now = time.time()
+        now = steady_s()
         attempt.asking = False
         self._asked -= 1
         if self._attempts.get(attempt.job) is not attempt:
@@ -160,7 +160,7 @@ class ClusterWatch:
             return
         if job is not None and job.id == attempt.id:
             attempt.misses, attempt.missing_since = 0, None
-            self._observe(attempt, job, now)
+            self._observe(attempt, job)
         elif result.code is None or (not result.ok and self._cluster.transient.search(result.text)):
             self._retry.failed(now, result.said)
         else:
@@ -173,21 +173,21 @@ class ClusterWatch:
             attempt.last_seen = None
             attempt.ending = "lost"
 
-    def _observe(self, attempt: ClusterAttempt, job: ClusterJob, now: float) -> None:
+    def _observe(self, attempt: ClusterAttempt, job: ClusterJob) -> None:
         """What the list says of a job whose id is known."""
         state = self._cluster.states.get(job.state)
         if attempt.ending is not None and state == "cancelled":  # by us
-            self._end(attempt, attempt.ending, now)
+            self._end(attempt, attempt.ending)
             return
         attempt.last_seen = job
         if state is None:
             self._tell_unmapped(job.state)
         elif state == "running" and not attempt.started:
-            self._reports.append(attempt.start(self._cluster.name, job.started or now))
+            self._reports.append(attempt.start(self._cluster.name, job.started or SYSTEM_CLOCK.wall()))
         elif state in ENDINGS:
             attempt.ending = attempt.ending or state
         elif state not in ("queued", "running"):
-            self._end(attempt, state, now)
+            self._end(attempt, state)
 
     def _tell_unmapped(self, state: str) -> None:
         if state not in self._unmapped:
@@ -196,10 +196,10 @@ class ClusterWatch:
             text = f"{name} speaks of a state '{state}' that is not in its table of states; such jobs are waited for"
             self._reports.append(Remark(text=text))
 
-    def _end(self, attempt: ClusterAttempt, state: JobState, now: float) -> None:
+    def _end(self, attempt: ClusterAttempt, state: JobState) -> None:
         losses = self._losses.get(attempt.job, 0) + 1 if state == "lost" else 0
         self._losses[attempt.job] = losses
-        report = ended(attempt, state, self._cluster.name, now, give_up=losses > _MAX_LOSSES)
+        report = ended(attempt, state, self._cluster.name, SYSTEM_CLOCK.wall(), give_up=losses > _MAX_LOSSES)
         if not attempt.started:
             job = attempt.last_seen
             started = job.started if job is not None and job.started is not None else report.t
@@ -229,7 +229,7 @@ class ClusterWatch:
                     attempt.killing = True
 
     def _killed(self, group: Iterable[ClusterAttempt], result: CallResult) -> None:
-        now = time.time()
+        now = steady_s()
         self._kills -= 1
         live = [attempt for attempt in group if self._attempts.get(attempt.job) is attempt]
         if result.code is None or (not result.ok and self._cluster.transient.search(result.text)):
@@ -243,7 +243,7 @@ class ClusterWatch:
             if not result.ok and len(live) > 1:  # one that has just ended must not keep the others alive
                 attempt.kill_alone, attempt.kill_at = True, now
             elif attempt.ending is not None:
-                self._end(attempt, attempt.ending, now)
+                self._end(attempt, attempt.ending)
             elif not result.ok:
                 self._not_killed([attempt], result.said, now)
 
@@ -259,6 +259,6 @@ class ClusterWatch:
         try:
             self._calls.start(argv, then, {})
         except OSError as exc:
-            self._retry.failed(time.time(), f"cannot start '{argv[0]}': {exc.strerror}")
+            self._retry.failed(steady_s(), f"cannot start '{argv[0]}': {exc.strerror}")
             return False
         return True

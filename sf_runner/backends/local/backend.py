@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Report, Started, StopLevel
 from sf_runner.backends.local.orphans import OrphanWatch
 from sf_runner.backends.stopping import Stopper
+from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.linux.job_parent import JobParent, SpawnRequest
 from sf_runner.linux.job_table import JobTable
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, uptime_s
@@ -86,7 +86,7 @@ class ProcessesBackend:
             exit_record=launch.exit_record,
             cores=launch.placement.cores,
         )
-        now, up = time.time(), uptime_s()
+        now, up = SYSTEM_CLOCK.wall(), uptime_s()
         try:
             pid = self._parent.spawn(request)
         except OSError as exc:
@@ -132,7 +132,7 @@ class ProcessesBackend:
         times = [t for t in (self._stopper.next_wake(), self._orphans.next_wake()) if t is not None]
         wait_s = 0.0 if self._reports else self._parent.wait_s()
         if wait_s is not None:
-            times.append(time.time() + wait_s)
+            times.append(steady_s() + wait_s)
         return min(times, default=None)
 
     def close(self, *, detach: bool) -> None:
@@ -147,7 +147,7 @@ class ProcessesBackend:
         """After `close(detach=True)`: stay until every job has ended and its exit record is written. Blocks."""
         while self._parent.busy:
             self._selector.select(self._parent.wait_s())
-            self.poll(time.time())
+            self.poll(steady_s())
 
     def sessions(self) -> dict[int, str]:
         """Pid of each live main process -> job, for telling our own GPU processes from other people's."""
@@ -160,4 +160,4 @@ def _do_nothing(*_: object) -> None:
 
 def _not_started(launch: Launch, exc: OSError) -> NotStarted:
     error, permanent = start_error(launch.argv[0], launch.log, exc)
-    return NotStarted(job=launch.job, attempt=launch.attempt, t=time.time(), error=error, permanent=permanent)
+    return NotStarted(job=launch.job, attempt=launch.attempt, t=SYSTEM_CLOCK.wall(), error=error, permanent=permanent)

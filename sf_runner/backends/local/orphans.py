@@ -10,13 +10,13 @@ import contextlib
 import os
 import selectors
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Report, Started, StopLevel
 from sf_runner.backends.stopping import Stopper
+from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.linux.exit_record import exit_record, read_record, write_record
 from sf_runner.linux.kernel import end_of_stranger, session_of, started_up_s
 from sf_runner.linux.process_tools import (
@@ -51,6 +51,8 @@ def read_exit_record(known: Known) -> dict[str, Any] | None:
 
 @dataclass(kw_only=True)
 class _Orphan:
+    """Its times are of the steady clock."""
+
     known: Known
     tag: str
     pid: int | None
@@ -98,10 +100,10 @@ class OrphanWatch:
             orphan = _Orphan(known=attempt, tag=tag, pid=pid, record=record)
             self._orphans[attempt.job] = orphan
             if pid is None:
-                orphan.main_ended_at = time.time()
+                orphan.main_ended_at = steady_s()
             else:
                 self._found(orphan, pid, reports)
-        self.poll(time.time(), reports)
+        self.poll(steady_s(), reports)
         return reports
 
     def stop(self, job: str, level: StopLevel, grace_s: float) -> None:
@@ -123,7 +125,7 @@ class OrphanWatch:
                 _close(orphan)
                 del self._orphans[job]
                 self._stopper.forget(job)
-                ended_at = orphan.record["ended"] if orphan.record else now
+                ended_at = orphan.record["ended"] if orphan.record else SYSTEM_CLOCK.wall()
                 reports.append(Ended(job=job, attempt=orphan.known.attempt, t=ended_at, record=orphan.record))
 
     def _has_ended(self, orphan: _Orphan, now: float) -> bool:
@@ -141,8 +143,8 @@ class OrphanWatch:
 
     def next_wake(self) -> float | None:
         if any(orphan.main_ended_at is not None for orphan in self._orphans.values()):
-            return time.time() + _SETTLE_POLL_S
-        return time.time() + _WATCH_POLL_S if any(o.pidfd is None for o in self._orphans.values()) else None
+            return steady_s() + _SETTLE_POLL_S
+        return steady_s() + _WATCH_POLL_S if any(o.pidfd is None for o in self._orphans.values()) else None
 
     def sessions(self) -> dict[int, str]:
         return {orphan.pid: job for job, orphan in self._orphans.items() if orphan.pid is not None}
@@ -165,7 +167,7 @@ class OrphanWatch:
         known = orphan.known
         orphan.pid = pid
         if known.handle is None:
-            reports.append(Started(job=known.job, attempt=known.attempt, handle=handle_of(pid), t=time.time()))
+            reports.append(Started(job=known.job, attempt=known.attempt, handle=handle_of(pid), t=SYSTEM_CLOCK.wall()))
         self._watch(orphan, pid)
 
     def _found_late(self, orphan: _Orphan, tagged: Sequence[int], reports: list[Report]) -> bool:

@@ -15,6 +15,8 @@ from sf_runner.backends.slurm.task_records import TaskHistory
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
+    """`since`: of the steady clock."""
+
     level: StopLevel
     grace_s: float
     since: float

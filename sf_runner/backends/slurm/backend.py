@@ -7,7 +7,6 @@ by two threads, one for submissions, which may take long, and one for all else.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from sf_runner.backends.slurm.packing import Draft, SubmitSettings, make_drafts
 from sf_runner.backends.slurm.refusals import complaint
 from sf_runner.backends.slurm.task_records import read_history
 from sf_runner.backends.slurm.watch import Watch
+from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.basics.said import Said
 from sf_runner.linux.wake_pipe import WakePipe
 
@@ -55,7 +55,7 @@ class SlurmBackend:
         self._submitting: dict[str, Array] = {}
         self._retries: list[tuple[float, Array, int]] = []
         self._unsettled: list[tuple[float, Array]] = []
-        self._waits_since = time.time()
+        self._waits_since = steady_s()
         self._said = Said()
         self._wake = WakePipe()
         self._calls = BackgroundCalls(self._wake)
@@ -79,7 +79,7 @@ class SlurmBackend:
             array = self._reread(paths, wanted)
             if array is not None and array.live:
                 self._readopt(array)
-        now = time.time()
+        now = SYSTEM_CLOCK.wall()
         reports += [Ended(job=item.job, attempt=item.attempt, t=now, record=None) for item in wanted.values()]
         return reports
 
@@ -90,9 +90,9 @@ class SlurmBackend:
         for launch in self._outbox:
             if launch.job == job:
                 self._outbox.remove(launch)
-                self._reports.append(Ended(job=job, attempt=launch.attempt, t=time.time(), record=None))
+                self._reports.append(Ended(job=job, attempt=launch.attempt, t=SYSTEM_CLOCK.wall(), record=None))
                 return
-        order = Order(level=level, grace_s=grace_s, since=time.time())
+        order = Order(level=level, grace_s=grace_s, since=steady_s())
         for array in self._submitting.values():
             for task in array.tasks.values():
                 if job in task.units:
@@ -123,7 +123,7 @@ class SlurmBackend:
 
     def next_wake(self) -> float | None:
         if self._outbox or self._reports:
-            return time.time()
+            return steady_s()
         times = [*(item[0] for item in self._retries), *(item[0] for item in self._unsettled)]
         if (watch := self._watch.next_wake()) is not None:
             times.append(watch)
@@ -174,14 +174,14 @@ class SlurmBackend:
     def _handed_in(self, array: Array, tries: int, result: Any) -> None:
         if isinstance(result, Submitted):
             del self._submitting[array.paths.name]
-            array.array_id, array.submitted_at = result.array_id, time.time()
+            array.array_id, array.submitted_at = result.array_id, steady_s()
             self._watch.add(array)
         elif isinstance(result, SlurmDownError) or (isinstance(result, Refused) and result.kind != "permanent"):
             error = result.error if isinstance(result, Refused) else str(result)
             wait_s = _RETRY_SUBMIT_S[min(tries, len(_RETRY_SUBMIT_S) - 1)]
             if tries == 0:
                 self._reports.append(Remark(text=f"Slurm does not take the experiments yet, trying again: {error}"))
-            self._retries.append((time.time() + wait_s, array, tries + 1))
+            self._retries.append((steady_s() + wait_s, array, tries + 1))
         else:
             del self._submitting[array.paths.name]
             error = result.error if isinstance(result, Refused) else str(result)
@@ -256,18 +256,18 @@ class SlurmBackend:
 
     def _settled(self, array: Array, result: Any) -> None:
         if isinstance(result, Exception):  # nobody can tell now; told by the watch if there is one to ask
-            self._unsettled.append((time.time() + _RETRY_SETTLE_S, array))
+            self._unsettled.append((steady_s() + _RETRY_SETTLE_S, array))
             return
         del self._submitting[array.paths.name]
         if result:
             array.array_id = result
             self._watch.add(array)
             return
-        now = time.time()
+        now = SYSTEM_CLOCK.wall()
         for task in array.tasks.values():
             for unit in task.units.values():
                 self._reports.append(Ended(job=unit.job, attempt=unit.attempt, t=now, record=None))
 
 
 def _not_started(unit: Unit, error: str, *, permanent: bool) -> NotStarted:
-    return NotStarted(job=unit.job, attempt=unit.attempt, t=time.time(), error=error, permanent=permanent)
+    return NotStarted(job=unit.job, attempt=unit.attempt, t=SYSTEM_CLOCK.wall(), error=error, permanent=permanent)

@@ -55,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """One answer of squeue. `asked_at`, `took_s`: when it was asked and how long that took."""
+    """One answer of squeue. `asked_at`, `took_s`: when it was asked (steady clock) and how long that took."""
 
     asked_at: float
     took_s: float
@@ -133,7 +133,7 @@ class SlurmClient:
 
     def queue(self) -> Queue:
         """All of our own jobs that Slurm still remembers, in one call."""
-        asked_at, begun = time.time(), time.monotonic()
+        asked_at = time.monotonic()
         text = self._run(["squeue", "--me", "--noheader", "--states=all", f"--format={_FORMAT}"])
         tasks: dict[tuple[str, int], Entry] = {}
         comments: dict[str, str] = {}
@@ -143,7 +143,7 @@ class SlurmClient:
             comments[comment.strip()] = array
             for index in expand(indices):
                 tasks[array, index] = entry
-        return Queue(asked_at=asked_at, took_s=time.monotonic() - begun, tasks=tasks, comments=comments)
+        return Queue(asked_at=asked_at, took_s=time.monotonic() - asked_at, tasks=tasks, comments=comments)
 
     def accounting(self, ids: Sequence[str]) -> dict[str, str]:
         """Id -> state of ended tasks, where accounting is kept and knows them."""

@@ -38,6 +38,7 @@ from sf_runner.backends.slurm.batches import BatchPaths, TaskJob, read_one_task
 from sf_runner.backends.slurm.node import left_s, oom_kills, share_gpus, split_gpus
 from sf_runner.backends.slurm.task_records import EndReason, RecordWriter, TaskHistory, read_history
 from sf_runner.backends.stopping import Stopper
+from sf_runner.basics.clock import steady_s
 from sf_runner.linux.exit_record import read_record
 from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, reap
@@ -122,9 +123,9 @@ class Wrapper:
         for job in self._jobs.values():
             self._resume(job)
         if self._header.timeout_s:
-            self._deadline = time.time() + self._header.timeout_s  # not `begun`: the disk may have been slow
+            self._deadline = steady_s() + self._header.timeout_s  # not `begun`: the disk may have been slow
         if self._header.asks_end and (left := left_s(_own_id())) is not None:
-            self._deadline = min(self._deadline, time.time() + left - self._header.signal_ahead_s)
+            self._deadline = min(self._deadline, steady_s() + left - self._header.signal_ahead_s)
 
     def _resume(self, job: TaskJob) -> None:
         """Which attempt of the job is to run now, if any: the task may have been queued again."""
@@ -147,7 +148,7 @@ class Wrapper:
 
     def _step(self) -> bool:
         """Whether the task is over."""
-        now = time.time()
+        now = steady_s()
         self._write_again()
         self._take_signals(now)
         self._take_orders()
@@ -166,7 +167,7 @@ class Wrapper:
         return not (self._running or more or self._parent.busy or self._unwritten)
 
     def _timeout(self) -> float:
-        now = time.time()
+        now = steady_s()
         waits = [_TICK_S, self._deadline - now if not self._ending else _TICK_S, self._forward_at - now]
         waits += [until - now for _, until in self._ends]
         if (parent := self._parent.wait_s()) is not None:
@@ -314,8 +315,8 @@ class Wrapper:
         return signal.SIGTERM in self._signals
 
     def _await_end(self) -> None:
-        until = time.monotonic() + _WAIT_FOR_KILL_S
-        while not self._told_to_end() and time.monotonic() < until:
+        until = steady_s() + _WAIT_FOR_KILL_S
+        while not self._told_to_end() and steady_s() < until:
             select.select([self._wake_r], [], [], 1.0)
 
     # ---- what is written down ------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from sf_runner.backends.slurm.packing import throttles
 from sf_runner.backends.slurm.states import STUCK_REASONS, meaning
 from sf_runner.backends.slurm.task_records import read_history
 from sf_runner.basics.backoff import doubled
+from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.basics.said import Said
 from sf_runner.linux.exit_record import read_record
 
@@ -59,7 +59,7 @@ class Watch:
                 self._where[job] = (array, task)
             task.dirty = bool(task.units)
             task.read_after = self.num_calls
-        self._soon(time.time())
+        self._soon(steady_s())
 
     def stop(self, job: str, order: Order) -> None:
         found = self._where.get(job)
@@ -108,7 +108,7 @@ class Watch:
 
     def _answered(self, answer: Any) -> None:
         self._asking = False
-        now = time.time()
+        now = steady_s()
         if not isinstance(answer, Queue):
             self._is_down(answer, now)
             return
@@ -201,7 +201,7 @@ class Watch:
                     task=task.history,
                     slurm=what,
                     settled=final,
-                    now=now,
+                    now=SYSTEM_CLOCK.wall(),
                     handle={"slurm": f"{array.array_id}_{task.index}", "batch": array.paths.name},
                     record=read_record(job.exit_record, unit.attempt) if settled else None,
                     words=last_words(array.paths, task.index) if settled and not unit.started else "",
@@ -265,7 +265,7 @@ class Watch:
         if isinstance(answer, SlurmRefusedError) and self._said.first("refused", str(answer)):
             self._reports.append(Remark(text=f"Slurm refuses {answer}"))
         if self._where and not self._down:
-            self._next_ask = min(self._next_ask, time.time() + 0.5)
+            self._next_ask = min(self._next_ask, steady_s() + 0.5)
 
     def _share_out(self) -> None:
         """Keep the arrays' throttles at what the limit allows, as arrays come, end and the limit changes."""
