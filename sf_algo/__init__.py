@@ -1,3 +1,33 @@
-"""Asynchronous PPO: the trainer that the runner's jobs usually start."""
+"""Asynchronous PPO: the trainer that the runner's jobs usually start.
+
+For programs of one's own: `App`, `Model`, `flag`. They are imported when they are first used, so that child processes
+stay small.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sf_algo.app import App as App
+    from sf_algo.config.flag import flag as flag
+    from sf_algo.own.additions import Model as Model
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "App": "sf_algo.app",
+    "Model": "sf_algo.own.additions",
+    "flag": "sf_algo.config.flag",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'sf_algo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -59,9 +59,7 @@ def help_text(command: Command, env: str | None, *, program: Program = NO_PROGRA
     flags = flag_set(program, env, parameters=True)
     defaults = default_values(program, env, flags)
     lines = [
-        f"usage: python -m {command.value} {_ESSENTIAL[command]} [--flag=value ...]"
-        if program.path is None
-        else f"usage: {_ESSENTIAL[command]} [--flag=value ...] with {program.path}",
+        f"usage: python -m {_command(command, program)} {_ESSENTIAL[command]} [--flag=value ...]",
         "",
         _SUMMARIES[command],
     ]
@@ -79,6 +77,13 @@ def help_text(command: Command, env: str | None, *, program: Program = NO_PROGRA
         for spec in shown:
             lines += _flag_lines(spec, format_value(defaults[spec.key]), columns)
     return "\n".join(lines) + "\n"
+
+
+def _command(command: Command, program: Program) -> str:
+    if program.path is None:
+        return command.value
+    words = {Command.TRAIN: "train", Command.ENJOY: "enjoy", Command.RUN_ALGORITHM: "dummy"}
+    return f"{program.path.partition(':')[0]} {words[command]}"
 
 
 def _own_title(section: str, kind: type) -> str:

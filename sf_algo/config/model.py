@@ -26,6 +26,11 @@ class ModelConfig:
         aliases=("encoder_conv_architecture",),
     )
     encoder_custom: str | None = flag(None, "your own encoder as package.module:make_encoder")
+    core_custom: str | None = flag(None, "your own core between encoder and decoder, as package.module:make_core")
+    decoder_custom: str | None = flag(None, "your own layers between the core and the heads, as package.module:make")
+    actor_critic_custom: str | None = flag(
+        None, "your own network of policy and value, in place of all of these, as package.module:make_network"
+    )
     encoder_extra_fc_layers: int = flag(1, "fully connected layers after the convolutions", at_least=0)
     encoder_conv_mlp_layers: tuple[int, ...] = flag(
         (),

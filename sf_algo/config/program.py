@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from sf_algo.config.env_family import EnvFamily, family_of, understands
+from sf_algo.config.env_family import FAMILY_SECTIONS, EnvFamily, family_of
 from sf_algo.config.families import FAMILY_DEFAULTS
 from sf_algo.config.flags import (
     ENV_ARGS,
@@ -96,7 +96,13 @@ def flag_set(program: Program, env: str | None, *, parameters: bool) -> FlagSet:
         SfAlgoError: the maker cannot be found.
     """
     family = program_family(program, env)
-    trainers = {spelling for spec in all_flags() if understands(family, spec.section) for spelling in spec.spellings}
+    # A name that only another family knows is free: it means nothing here.
+    trainers = {
+        spelling
+        for spec in all_flags()
+        if spec.section not in FAMILY_SECTIONS or FAMILY_SECTIONS[spec.section] is family
+        for spelling in spec.spellings
+    }
     own = _own_specs(program, trainers)
     wanted = program.parameters(env) if parameters and env else EnvParameters()
     taken = trainers | {spec.name for spec in own}

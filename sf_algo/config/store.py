@@ -24,11 +24,18 @@ from sf_algo.errors import ConfigError
 from sf_algo.files import write_bytes_atomically
 
 CONFIG_FILE_NAME = "cfg.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 TRANSIENT_SECTIONS = frozenset({"speed", "evaluation", "dummy"})
 """Sections about one invocation, not about the experiment: never stored."""
 
-ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {2: {("rl", "vtrace_lambda"): 1.0}}
+ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {
+    2: {("rl", "vtrace_lambda"): 1.0},
+    3: {
+        ("model", "core_custom"): None,
+        ("model", "decoder_custom"): None,
+        ("model", "actor_critic_custom"): None,
+    },
+}
 """Flags added by each version after 1, with the value that means what older versions did."""
 
 

@@ -90,9 +90,18 @@ def _model(config: Config) -> Iterator[str]:
     for name in ("encoder_mlp_layers", "encoder_conv_mlp_layers", "decoder_mlp_layers"):
         if any(width < 1 for width in getattr(model, name)):
             yield f"--{name}: every width must be at least 1, because a layer has at least one unit"
-    custom = model.encoder_custom
-    if custom is not None and ":" not in custom and config.env_family is not EnvFamily.DMLAB:
-        yield f"--encoder_custom={custom}: write package.module:make_encoder"
+    for name in ("encoder_custom", "core_custom", "decoder_custom", "actor_critic_custom"):
+        path = getattr(model, name)
+        if path is not None and ":" not in path and config.env_family is not EnvFamily.DMLAB:
+            yield f"--{name}={path}: write package.module:{_EXAMPLES[name]}"
+
+
+_EXAMPLES = {
+    "encoder_custom": "make_encoder",
+    "core_custom": "make_core",
+    "decoder_custom": "make_decoder",
+    "actor_critic_custom": "make_network",
+}
 
 
 def _pbt(config: Config) -> Iterator[str]:

@@ -45,6 +45,7 @@ def build_model(config: Config, spec: EnvSpec, device: torch.device, *, seed: in
         normalize_input_keys=rl.normalize_input_keys,
         normalize_returns=rl.normalize_returns,
         seed=seed,
+        own=config.own,
     )
     return model.to(device)
 

@@ -1,27 +1,32 @@
 """The policy and value network, and its factory.
 
 Shape letters: N agents acting now, T steps, B trajectories, F features, S numbers of recurrent state, P
-action parameters, M choices of all Discrete actions.
+action parameters.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from sf_algo.envs.spec import ACTION_MASK, EnvSpec
 from sf_algo.errors import ModelError
-from sf_algo.model.distributions import ActionDistribution, ActionFamily
-from sf_algo.model.encoders import DictEncoder, MlpEncoder, make_encoder
-from sf_algo.model.layers import Linear, add_spectral_norm, arrange_weights, initialize, power_iterations
+from sf_algo.model.base import ActorCritic
+from sf_algo.model.distributions import ActionFamily
+from sf_algo.model.encoders import NO_SECTIONS, DictEncoder, MlpEncoder, make_encoder
+from sf_algo.model.layers import Linear, add_spectral_norm, initialize
 from sf_algo.model.normalizers import ObsNormalizer, RunningMeanStd
+from sf_algo.model.own import SteppedCore, make_own
 from sf_algo.model.processor import AMD, maker
-from sf_algo.model.recurrent import make_core
+from sf_algo.model.recurrent import Core, make_core
 from sf_algo.model.types import ActOutput, SequenceOutput
+from sf_algo.model.whole import WholeActorCritic, make_whole
+
+__all__ = ["ActorCritic", "Tower", "TowerActorCritic", "make_actor_critic"]
 
 if TYPE_CHECKING:
     from sf_algo.config import ModelConfig
@@ -35,21 +40,15 @@ EPYC (7 % less than with 128), 128 on an Intel Xeon (13 % less than with 32)."""
 class Tower(nn.Module):
     """Encoder -> core -> fully connected layers."""
 
-    def __init__(self, encoder: nn.Module, model_cfg: ModelConfig) -> None:
+    def __init__(self, encoder: nn.Module, model_cfg: ModelConfig, own: Mapping[str, Any] = NO_SECTIONS) -> None:
+        """`own`: sections of the user's program, for its own core and decoder."""
         super().__init__()
         self.encoder = encoder
         self.bf16 = False
         """Encode in bfloat16 (autocast); core and heads stay in float32."""
-        self.core = make_core(
-            use_rnn=model_cfg.use_rnn,
-            rnn_type=model_cfg.rnn_type,
-            num_layers=model_cfg.rnn_num_layers,
-            in_size=int(encoder.out_size),  # type: ignore[arg-type]
-            hidden_size=model_cfg.hidden_size,
-        )
-        widths = model_cfg.decoder_mlp_layers
-        self.decoder = MlpEncoder(self.core.out_size, widths, model_cfg) if widths else None
-        self.out_size = self.decoder.out_size if self.decoder is not None else self.core.out_size
+        self.core = _make_core(int(encoder.out_size), model_cfg, own)  # type: ignore[arg-type]
+        self.decoder = _make_decoder(self.core.out_size, model_cfg, own)
+        self.out_size = self.core.out_size if self.decoder is None else int(self.decoder.out_size)  # type: ignore[arg-type]
 
     def encode(self, obs: dict[str, Tensor]) -> Tensor:
         """Prepared observations, name -> [N, ...] -> [N, features of the encoder]."""
@@ -85,9 +84,30 @@ class Tower(nn.Module):
         return (x_TBF if self.decoder is None else self.decoder(x_TBF)), states
 
 
-class ActorCritic(nn.Module):
-    """Encoder -> core -> action parameters and value. Its buffers hold the normalizers, so a copy of its
-    `state_dict()` is all that inference needs."""
+def _make_core(in_size: int, model_cfg: ModelConfig, own: Mapping[str, Any]) -> Core | SteppedCore:
+    if model_cfg.core_custom is not None:
+        by_name = {**own, "in_size": in_size, "model_cfg": model_cfg}
+        sizes = ["out_size", "state_size"]
+        return SteppedCore(make_own("core_custom", model_cfg.core_custom, [in_size, model_cfg], by_name, sizes=sizes))
+    return make_core(
+        use_rnn=model_cfg.use_rnn,
+        rnn_type=model_cfg.rnn_type,
+        num_layers=model_cfg.rnn_num_layers,
+        in_size=in_size,
+        hidden_size=model_cfg.hidden_size,
+    )
+
+
+def _make_decoder(in_size: int, model_cfg: ModelConfig, own: Mapping[str, Any]) -> nn.Module | None:
+    if model_cfg.decoder_custom is not None:
+        by_name = {**own, "in_size": in_size, "model_cfg": model_cfg}
+        return make_own("decoder_custom", model_cfg.decoder_custom, [in_size, model_cfg], by_name, sizes=["out_size"])
+    widths = model_cfg.decoder_mlp_layers
+    return MlpEncoder(in_size, widths, model_cfg) if widths else None
+
+
+class TowerActorCritic(ActorCritic):
+    """The networks of the flags: encoder -> core -> decoder -> heads."""
 
     def __init__(
         self,
@@ -99,11 +119,8 @@ class ActorCritic(nn.Module):
         adaptive_stddev: bool,
     ) -> None:
         """One tower that policy and value share, or one for each."""
-        super().__init__()
-        self.family = family
+        super().__init__(family, obs_normalizer, returns_normalizer)
         self.towers = nn.ModuleList(towers)
-        self.obs_normalizer = obs_normalizer
-        self.returns_normalizer = returns_normalizer
         own_stddevs = 0 if adaptive_stddev else family.num_stddevs
         self._num_policy_outputs = family.num_params - own_stddevs
         self.log_stddev = nn.Parameter(torch.zeros(own_stddevs)) if own_stddevs else None
@@ -119,17 +136,8 @@ class ActorCritic(nn.Module):
         self.chunk_rows: int | None = CPU_CHUNK_ROWS if self._raw_pixels else None
         """Rows that are encoded at once while training on a CPU; None: all."""
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    def distribution(self, params: Tensor, action_mask: Tensor | None = None) -> ActionDistribution:
-        """The distribution of actions for parameters [..., P] and mask [..., M]."""
-        return self.family.bind(params, action_mask)
-
     def act(self, obs: Mapping[str, Tensor], rnn_states: Tensor) -> ActOutput:
-        """One step of N agents. obs: name -> [N, ...] as the environment wrote it (uint8 stays uint8);
-        rnn_states [N, S]. Gradients follow the caller's mode: wrap in `torch.inference_mode` to act."""
+        """As `ActorCritic.act`."""
         prepared = self.obs_normalizer(obs, self._raw_pixels)
         if len(self.towers) == 1:
             tower = self.towers[0]
@@ -151,8 +159,7 @@ class ActorCritic(nn.Module):
     def evaluate_sequence(
         self, obs_TB: Mapping[str, Tensor], rnn_states_B: Tensor, reset_after_TB: Tensor
     ) -> SequenceOutput:
-        """T steps of B trajectories: obs name -> [T, B, ...], state before row 0 [B, S], reset_after [T, B]
-        bool (may stay on the CPU). State and gradient are cut behind every row where reset_after is True."""
+        """As `ActorCritic.evaluate_sequence`."""
         T, B = reset_after_TB.shape
         rows = {name: x.flatten(0, 1) for name, x in obs_TB.items() if name != ACTION_MASK}
         parts = torch.split(rnn_states_B, self._tower_state, -1) if self._tower_state else (rnn_states_B,) * 2
@@ -203,45 +210,21 @@ class ActorCritic(nn.Module):
             params = torch.cat([params, self.log_stddev.expand(*params.shape[:-1], -1)], -1)
         return params, values
 
-    def denormalize_values(self, values: Tensor) -> Tensor:
-        """The network's values in units of reward."""
-        return values if self.returns_normalizer is None else self.returns_normalizer.denormalize(values)
-
-    def standardize_values(self, values: Tensor) -> Tensor:
-        """Values in units of reward in the network's units: the inverse of `denormalize_values`."""
-        return values if self.returns_normalizer is None else self.returns_normalizer.standardize(values)
-
-    def normalize_values(self, values: Tensor) -> Tensor:
-        """Values or returns in the network's units, clipped where returns are normalized."""
-        return values if self.returns_normalizer is None else self.returns_normalizer.normalize(values)
-
     def use_bf16(self, wanted: bool) -> None:
-        """Encode in bfloat16 from now on. Fast on GPUs and on CPUs with AMX; on others up to 6 times
-        slower."""
+        """As `ActorCritic.use_bf16`."""
         for tower in self.towers:
             assert isinstance(tower, Tower)
             tower.bf16 = wanted
 
-    def power_iterations(self) -> None:
-        """Refreshes the estimates of spectral norms; once per optimizer step."""
-        power_iterations(self)
-
-    def arrange(self, device: torch.device) -> ActorCritic:
-        """Moves the network to `device` and puts its weights into the memory order that is fastest there."""
-        self.to(device)
-        arrange_weights(self, device)
-        return self
-
     @torch.no_grad()
     def _initialize(self, model_cfg: ModelConfig) -> None:
-        """A user's own encoder comes initialized and is left alone."""
+        """A user's own parts begin like the rest, unless they say `keeps_weights = True` (they were trained before)."""
         parts: list[nn.Module | None] = [self.heads]
-        for tower in self.towers:
-            assert isinstance(tower, Tower)
-            own = tower.encoder if isinstance(tower.encoder, DictEncoder) else None
-            parts += [own, tower.core, tower.decoder]
+        for tower in self._towers():
+            core = tower.core.core if isinstance(tower.core, SteppedCore) else tower.core
+            parts += [tower.encoder, core, tower.decoder]
         for part in parts:
-            if part is not None:
+            if part is not None and not getattr(part, "keeps_weights", False):
                 initialize(part, model_cfg.policy_initialization, model_cfg.policy_init_gain)
         policy_head = self.heads[0]
         assert isinstance(policy_head, Linear)
@@ -264,9 +247,10 @@ def make_actor_critic(
     normalize_input_keys: Sequence[str] = (),
     normalize_returns: bool = False,
     seed: int | None = None,
+    own: Mapping[str, Any] = NO_SECTIONS,
 ) -> ActorCritic:
     """Builds and initializes the network on the CPU; a seed makes the weights reproducible without touching
-    torch's global generator.
+    torch's global generator. `own`: sections of the user's program, for its own parts of the network.
 
     Raises:
         ModelError: naming the flag that does not fit the observations.
@@ -284,13 +268,19 @@ def make_actor_critic(
     with torch.random.fork_rng(devices=[]):
         # The global generator of the CPU alone: `torch.manual_seed` would reseed GPUs, too.
         torch.default_generator.manual_seed(seed) if seed is not None else torch.default_generator.seed()
+        family = ActionFamily(env_spec.actions, tanh_scale=model_cfg.continuous_tanh_scale)
+        returns_normalizer = RunningMeanStd(()) if normalize_returns else None
+        if model_cfg.actor_critic_custom is not None:
+            seen = {name: spec for name, spec in env_spec.obs.items() if name != ACTION_MASK}
+            net = make_whole(model_cfg.actor_critic_custom, model_cfg, seen, family.num_params, own)
+            return WholeActorCritic(net, family, normalizer, returns_normalizer).arrange(torch.device("cpu"))
         num_towers = 1 if model_cfg.actor_critic_share_weights else 2
-        towers = [Tower(make_encoder(env_spec.obs, model_cfg, pixels), model_cfg) for _ in range(num_towers)]
-        model = ActorCritic(
-            towers,
-            ActionFamily(env_spec.actions, tanh_scale=model_cfg.continuous_tanh_scale),
+        encoders = [make_encoder(env_spec.obs, model_cfg, pixels, own) for _ in range(num_towers)]
+        model = TowerActorCritic(
+            [Tower(encoder, model_cfg, own) for encoder in encoders],
+            family,
             normalizer,
-            RunningMeanStd(()) if normalize_returns else None,
+            returns_normalizer,
             adaptive_stddev=model_cfg.adaptive_stddev,
         )
         model._initialize(model_cfg)

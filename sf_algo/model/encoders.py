@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,12 @@ from sf_algo.envs.spec import ACTION_MASK, ObsSpec
 from sf_algo.errors import ModelError
 from sf_algo.model.activations import Activation, activation
 from sf_algo.model.layers import Conv2d, Linear
+from sf_algo.model.own import make_own
 
 if TYPE_CHECKING:
     from sf_algo.config import ModelConfig
 
+NO_SECTIONS: Mapping[str, Any] = MappingProxyType({})
 MEASUREMENT_LAYERS = (128, 128)
 
 # (channels, kernel, stride) of every layer.
@@ -212,30 +214,19 @@ def make_encoder(
     obs: Mapping[str, ObsSpec],
     model_cfg: ModelConfig,
     pixel_shift_scale: Mapping[str, tuple[float, float]],
+    own: Mapping[str, Any] = NO_SECTIONS,
 ) -> nn.Module:
-    """The encoder of the flags; a custom one is called as `make_encoder(model_cfg, obs_specs)`.
+    """The encoder of the flags; a custom one is called as `make_encoder(model_cfg, obs_specs)`, and with those sections
+    of the user's program, `own`, that it declares by name.
 
     Raises:
         ModelError: it does not fit the observations, or the custom one cannot be imported or is none.
     """
     if model_cfg.encoder_custom is None:
         return DictEncoder(obs, model_cfg, pixel_shift_scale)
-    path = model_cfg.encoder_custom
-    module_name, _, attribute = path.partition(":")
-    try:
-        maker = getattr(import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(
-            f"--encoder_custom={path}: cannot be imported ({error}); write package.module:make_encoder and "
-            "start where the package can be imported"
-        ) from error
-    encoder = maker(model_cfg, {name: spec for name, spec in obs.items() if name != ACTION_MASK})
-    if not isinstance(encoder, nn.Module) or not isinstance(getattr(encoder, "out_size", None), int):
-        raise ModelError(
-            f"--encoder_custom={path}: must return a torch.nn.Module with an integer attribute out_size, the "
-            "number of its features"
-        )
-    return encoder
+    seen = {name: spec for name, spec in obs.items() if name != ACTION_MASK}
+    by_name = {**own, "model_cfg": model_cfg, "obs_specs": seen}
+    return make_own("encoder_custom", model_cfg.encoder_custom, [model_cfg, seen], by_name, sizes=["out_size"])
 
 
 def _choose(obs: Mapping[str, ObsSpec], model_cfg: ModelConfig) -> tuple[str, str]:

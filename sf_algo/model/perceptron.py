@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sf_algo.model.activations import Activation
-from sf_algo.model.actor_critic import ActorCritic, Tower
+from sf_algo.model.actor_critic import ActorCritic, Tower, TowerActorCritic
 from sf_algo.model.encoders import DictEncoder, MlpEncoder
 from sf_algo.model.layers import Linear
 from sf_algo.model.products import linear
@@ -31,7 +31,7 @@ class PerceptronPolicy:
     """
 
     def __init__(
-        self, model: ActorCritic, name: str, layers: Sequence[tuple[Linear, Activation]], head: Linear
+        self, model: TowerActorCritic, name: str, layers: Sequence[tuple[Linear, Activation]], head: Linear
     ) -> None:
         """`name`: the observation that `layers` and behind them `head` read."""
         self._name = name
@@ -45,6 +45,8 @@ class PerceptronPolicy:
     @staticmethod
     def of(model: ActorCritic) -> PerceptronPolicy | None:
         """The policy of such a model; None for every other one."""
+        if not isinstance(model, TowerActorCritic):
+            return None
         tower = model.towers[0]
         assert isinstance(tower, Tower)
         encoder, head = tower.encoder, model.heads[0]
@@ -52,6 +54,8 @@ class PerceptronPolicy:
             return None
         name, first = encoder.only_vector, encoder.vectors
         if name is None or first is None:
+            return None
+        if tower.decoder is not None and not isinstance(tower.decoder, MlpEncoder):
             return None
         parts: list[MlpEncoder] = [first, *([tower.decoder] if tower.decoder is not None else [])]
         layers = [pair for part in parts for pair in part.steps()]

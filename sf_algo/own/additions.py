@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sf_algo.config.env_family import EnvFamily, family_of
@@ -13,6 +13,17 @@ from sf_algo.config.store import ProgramFacts
 from sf_algo.errors import ConfigError
 from sf_algo.own.loading import load_maker, load_object
 from sf_algo.own.parameters import OFFERED, maker_parameters, registered_parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Parts of the network that a program brings, as import paths (package.module:maker): defaults of the flags
+    --encoder_custom, --core_custom, --decoder_custom and --actor_critic_custom, whose pages say what is called how."""
+
+    encoder: str | None = None
+    core: str | None = None
+    decoder: str | None = None
+    actor_critic: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,14 +41,17 @@ class Additions:
     """Own environments: name -> maker."""
     defaults: Callable[[str], Mapping[str, Any]] | Mapping[str, Any] = field(default_factory=dict)
     """Values for flags, by name, that lie under what the user says; a function gets the environment's name."""
+    model: Model = Model()
 
     def has_env(self, env: str | None) -> bool:
         return env in self.envs
 
     def defaults_for(self, env: str | None) -> Mapping[str, Any]:
+        parts = {f"{part.name}_custom": getattr(self.model, part.name) for part in fields(self.model)}
+        given = {name: path for name, path in parts.items() if path is not None}
         if not callable(self.defaults):
-            return self.defaults
-        return self.defaults(env) if env else {}
+            return {**given, **self.defaults}
+        return {**given, **(self.defaults(env) if env else {})}
 
     def parameters(self, env: str) -> EnvParameters:
         if self.has_env(env):

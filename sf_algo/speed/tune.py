@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TextIO, TypeAlias
 
@@ -34,6 +35,8 @@ Choice: TypeAlias = Mapping[str, FlagValue]
 """Flags of the section `sampling`."""
 Measure: TypeAlias = Callable[[Sequence[str], int], "float | None"]
 """(words of a command, frames before it counts) -> frames per second, None where it does not train."""
+
+_TRAINER = ("-m", "sf_algo.train_appo")
 
 TUNED = (
     "serial_mode",
@@ -138,7 +141,7 @@ def run_tuning(
         WorkerError: the command does not train as it stands.
     """
     out = out or sys.stdout
-    measure = measure or measure_command
+    measure = measure or partial(measure_command, program=_program(invocation))
     config = invocation.config
     choices = candidates(config, invocation.typed, cores or usable_cores())
     base, began = choices[0], clock()
@@ -174,15 +177,26 @@ def _tell_best(ran: Sequence[tuple[float, Choice]], base: Choice, out: TextIO) -
     print(f"{gain:.2f} times as fast as it stands: {' '.join(as_flags(best, base))}", file=out)
 
 
-def measure_command(words: Sequence[str], settled: int, *, seconds: float = MEASURE_S) -> float | None:
-    """Frames per second of a training command after its first `settled` frames; None where it fails."""
+def _program(invocation: Invocation) -> Sequence[str]:
+    """What python runs for a trial: the command that was typed, without its flags, where it is the user's program."""
+    if invocation.program.path is None and not invocation.program.has_env(invocation.config.run.env):
+        return _TRAINER
+    flags = len(sys.argv) - 1
+    typed = sys.orig_argv[1 : len(sys.orig_argv) - flags]
+    return [*typed, "train"] if typed else _TRAINER
+
+
+def measure_command(
+    words: Sequence[str], settled: int, *, seconds: float = MEASURE_S, program: Sequence[str] = _TRAINER
+) -> float | None:
+    """Frames per second of a training command after its first `settled` frames; None where it fails. `program`: what
+    python runs."""
     with tempfile.TemporaryDirectory(prefix="sf_tune_") as folder:
         progress = Path(folder) / "progress.json"
         fixed = ["--benchmark=True", "--status_interval=0.2", "--decorrelate_experience_max_seconds=1"]
         command = [
             sys.executable,
-            "-m",
-            "sf_algo.train_appo",
+            *program,
             *words,
             *fixed,
             f"--train_dir={folder}",

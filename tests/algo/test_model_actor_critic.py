@@ -217,6 +217,7 @@ def test_bf16_encodes_roughly_the_same() -> None:
 
 class CustomEncoder(nn.Module):
     out_size = 6
+    keeps_weights = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,41 @@
+"""A program of one's own around the trainer: environments, flags, networks, and the commands that belong to it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sf_algo import enjoy_appo, run_algorithm, train_appo
+from sf_algo.own.additions import Additions
+
+_COMMANDS = ("train", "enjoy", "dummy")
+
+
+@dataclass(frozen=True)
+class App(Additions):
+    """What a program adds to the trainer, as one value of its module:
+
+        app = App("swarm.train:app", envs={"swarm": make_env}, sections={"swarm": Swarm})
+
+        if __name__ == "__main__":
+            sys.exit(app.main())
+
+    There is no registry. The value exists before processes are forked, so closures and shared arrays in it are in every
+    process; its import path is stored with an experiment.
+    """
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """`[train|enjoy|dummy] --flags`: trains (the default), watches or evaluates a policy, or measures how fast the
+        environments step with random actions. `argv`: without the program's name, by default the process's. Returns the
+        exit code; faults of the user's making are one line each on stderr."""
+        words = list(sys.argv[1:] if argv is None else argv)
+        command = words.pop(0) if words and not words[0].startswith("-") else "train"
+        if command == "train":
+            return train_appo.main(words, self)
+        if command == "enjoy":
+            return enjoy_appo.main(words, self)
+        if command == "dummy":
+            return run_algorithm.main(["--algo=DUMMY_SAMPLER", *words], self)
+        print(f"error: {command!r} is no command of this program; it has {', '.join(_COMMANDS)}", file=sys.stderr)
+        return 2
