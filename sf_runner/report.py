@@ -220,9 +220,9 @@ def _write(report: Report, folder: Path, wanted: str, made: str) -> None:
     from sf_runner.results.page import page
 
     if wanted == "md":
-        (folder / "report.md").write_text(markdown(report), encoding="utf-8")
+        (folder / "report.md").write_text(markdown(report), encoding="utf-8", errors="backslashreplace")
     elif wanted == "html":
-        (folder / "report.html").write_text(page(report, made=made), encoding="utf-8")
+        (folder / "report.html").write_text(page(report, made=made), encoding="utf-8", errors="backslashreplace")
     elif wanted in ("csv", "parquet"):
         write = tables.write_csv if wanted == "csv" else tables.write_parquet
         for name, records in tables.all_tables(report):

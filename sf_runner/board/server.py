@@ -86,7 +86,7 @@ class Tensorboard:
         self._last_lines.clear()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, str(child.__file__), str(self._workspace.root), *arguments],
+                [sys.executable, "-X", "utf8", str(child.__file__), str(self._workspace.root), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -9,10 +9,16 @@ import sys
 from collections.abc import Callable, Sequence
 
 from sf_runner.basics.errors import SfRunnerError
+from sf_runner.basics.utf8 import is_own_command, restart_in_utf8, terminal_encoding
 
 
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
-    """Call `command` with the arguments; print an SfRunnerError as one line. The exit code."""
+    """Call `command` with the arguments; print an SfRunnerError as one line. The exit code.
+
+    `argv` None: those of this process, which is first started again where its locale is not UTF-8.
+    """
+    if argv is None and is_own_command():
+        restart_in_utf8()
     prepare_streams()
     try:
         code = command(list(sys.argv[1:] if argv is None else argv))
@@ -37,9 +43,9 @@ def prepare_streams() -> None:
         except OSError:  # closed (`>&-`): the next file opened, a journal perhaps, would take its place
             os.open(os.devnull, os.O_RDWR)
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(encoding=terminal_encoding(), errors="backslashreplace")

@@ -134,8 +134,13 @@ def signal_process(pid: int, signum: int) -> None:
         pass
 
 
-def start_error(program: str, log: str, exc: OSError) -> tuple[str, bool]:
+def start_error(program: str, log: str, exc: OSError | ValueError) -> tuple[str, bool]:
     """(why it could not be started, whether trying again cannot help). The error does not say which file it means."""
+    if isinstance(exc, UnicodeEncodeError):
+        text = exc.object[max(0, exc.start - 40) : exc.end + 40]
+        return f"cannot start '{program}': {text!a} cannot be said in this locale ({exc.encoding}); use UTF-8", True
+    if isinstance(exc, ValueError):
+        return f"cannot start '{program}': {exc}", True
     folder = Path(log).parent
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: cannot write {log}", False

@@ -99,7 +99,7 @@ def columns_of(records: Records) -> list[str]:
 
 def write_csv(path: Path, records: Records) -> None:
     """Numbers in full precision; nothing where there is none."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, columns_of(records), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
@@ -121,4 +121,5 @@ def write_parquet(path: Path, records: Records) -> None:
         elif kinds == {int, float}:
             values = [None if value is None else float(value) for value in values]
         columns[name] = pa.array(values)
-    pq.write_table(pa.table(columns), path)
+    with path.open("wb") as file:  # not by its name, which need not be UTF-8
+        pq.write_table(pa.table(columns), file)

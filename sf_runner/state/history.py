@@ -27,7 +27,7 @@ def load_history(train_dir: Path) -> History:
     peaks: dict[str, int] = {}
     for run in iter_runs(train_dir):
         try:
-            body = json.loads(run.history.read_text())
+            body = json.loads(run.history.read_text(encoding="utf-8"))
             durations.update({str(k): float(v) for k, v in body["durations_s"].items()})
             for key, value in body["gpu_peaks_mb"].items():
                 peaks[str(key)] = max(int(value), peaks.get(str(key), 0))
@@ -46,7 +46,7 @@ def save_history(path: Path, state: RunState, peaks: LearnedPeaks) -> None:
     }
     tmp = path.with_suffix(".tmp")
     with contextlib.suppress(OSError):
-        tmp.write_text(json.dumps(body))
+        tmp.write_text(json.dumps(body), encoding="utf-8")
         tmp.replace(path)
 
 

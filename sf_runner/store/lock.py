@@ -79,7 +79,7 @@ def is_held(paths: RunPaths) -> bool:
 def _is_handing_over(holder: Path) -> bool:
     """Whether the guardian of the last holder is gone."""
     try:
-        body = json.loads(holder.read_text())
+        body = json.loads(holder.read_text(encoding="utf-8"))
         if body["host"] != socket.gethostname():
             return False
         boot = boot_id()
@@ -96,12 +96,12 @@ def _write_holder(path: Path, guardian: int) -> None:
         "guardians": [handle_of(guardian)],
     }
     with contextlib.suppress(OSError):  # for people, and for the next one
-        path.write_text(json.dumps(holder))
+        path.write_text(json.dumps(holder), encoding="utf-8")
 
 
 def _holder(path: Path) -> str:
     try:
-        holder = json.loads(path.read_text())
+        holder = json.loads(path.read_text(encoding="utf-8"))
         return f" by pid {holder['pid']} on {holder['host']} since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

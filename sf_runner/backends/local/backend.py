@@ -89,7 +89,7 @@ class ProcessesBackend:
         now, up = SYSTEM_CLOCK.wall(), uptime_s()
         try:
             pid = self._parent.spawn(request)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:  # ValueError: text that the operating system cannot be given
             self._reports.append(_not_started(launch, exc))
             return
         self._launches[launch.job] = launch
@@ -158,6 +158,6 @@ def _do_nothing(*_: object) -> None:
     """A signal that nobody handles wakes nobody."""
 
 
-def _not_started(launch: Launch, exc: OSError) -> NotStarted:
+def _not_started(launch: Launch, exc: OSError | ValueError) -> NotStarted:
     error, permanent = start_error(launch.argv[0], launch.log, exc)
     return NotStarted(job=launch.job, attempt=launch.attempt, t=SYSTEM_CLOCK.wall(), error=error, permanent=permanent)

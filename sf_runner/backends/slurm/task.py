@@ -39,6 +39,7 @@ from sf_runner.backends.slurm.node import left_s, oom_kills, share_gpus, split_g
 from sf_runner.backends.slurm.task_records import EndReason, RecordWriter, TaskHistory, read_history
 from sf_runner.backends.stopping import Stopper
 from sf_runner.basics.clock import steady_s
+from sf_runner.basics.utf8 import restart_in_utf8
 from sf_runner.linux.exit_record import read_record
 from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, reap
@@ -250,7 +251,7 @@ class Wrapper:
         )
         try:
             pid = self._parent.spawn(request)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             error, permanent = start_error(job.argv[0], log, exc)
             self._codes.append(127)
             self._say(
@@ -366,6 +367,7 @@ def _foreign(batch: BatchPaths) -> str:
 
 
 def main() -> int:
+    restart_in_utf8()
     batch = BatchPaths(root=Path(sys.argv[1]))
     if why := _foreign(batch):
         print(f"nothing is run for {batch.root}: {why}", flush=True)
