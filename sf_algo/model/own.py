@@ -65,8 +65,8 @@ class SteppedCore(nn.Module):
 def make_own(
     flag: str, path: str, positional: Sequence[Any], by_name: Mapping[str, Any], *, sizes: Sequence[str]
 ) -> nn.Module:
-    """Calls the maker at an import path. Parameters that are called like something in `by_name` get that; positional
-    ones in front of these get what is in `positional`, in order. `sizes`: integer attributes that the module must have.
+    """Calls the maker at an import path. Parameters that are called like something in `by_name` get that, others what
+    is in `positional` at their place. `sizes`: integer attributes that the module must have.
 
     Raises:
         ModelError: naming the flag: it cannot be imported, raises, or makes no such module.
@@ -110,10 +110,9 @@ def arguments_for(
     front = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     arguments: list[Any] = []
     for parameter, value in zip(front, positional, strict=False):
-        named = parameter.name in by_name and parameter.kind is not parameter.POSITIONAL_ONLY
-        if named or parameter.default is not parameter.empty:
+        if parameter.default is not parameter.empty and parameter.name not in by_name:
             break
-        arguments.append(value)
+        arguments.append(by_name.get(parameter.name, value))
     if any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(arguments) == len(front):
         arguments += positional[len(arguments) :]
     wanted = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

@@ -21,6 +21,15 @@ class GruCore(nn.Module):
         return states, states
 
 
+class Plain(nn.Module):
+    """The plain observation itself."""
+
+    out_size = 4
+
+    def forward(self, obs: dict[str, Tensor]) -> Tensor:
+        return obs["obs"]
+
+
 class Squeeze(nn.Module):
     """A core that remembers nothing, or a decoder."""
 
@@ -67,6 +76,12 @@ class WrongShapes(Stateless):
     def forward(self, obs: dict[str, Tensor], states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         params, values, states = super().forward(obs, states)
         return params, values[:, None], states
+
+
+def make_mixed(model_cfg: Any, specs: Any, *, section: Any) -> nn.Module:
+    """One parameter by its name, one by its place."""
+    assert (model_cfg.hidden_size, section.width, specs["obs"].shape) == (16, 7, (4,))
+    return Plain()
 
 
 def raising(in_size: int) -> nn.Module:

@@ -61,6 +61,11 @@ def test_parts_without_a_state() -> None:
         assert trained.values.requires_grad
 
 
+def test_parameters_are_filled_by_name_and_by_place() -> None:
+    model = make(encoder_custom=f"{HERE}:make_mixed")
+    assert model.act(random_obs(SPEC, 2), torch.zeros(2, 0)).values.shape == (2,)
+
+
 def test_they_begin_like_the_rest_of_the_network_and_with_the_seed() -> None:
     model = make(core_custom=f"{HERE}:Squeeze")
     weight = model.get_parameter("towers.0.core.core.layer.weight")
