@@ -93,8 +93,6 @@ class SlurmKind:
         options, plan = context.options, context.plan
         backend = SlurmBackend(plan.paths.slurm_dir, submit_settings(options, plan, context.state.run_id))
         try:
-            if is_here():
-                backend.open()
             for draft in backend.drafts(launches):
                 count = sum(map(len, draft.tasks))
                 what = f"{draft.paths.script}: {count} experiments in {len(draft.tasks)} tasks of an array"
@@ -155,6 +153,7 @@ def submit_settings(options: RunOptions, plan: Plan, run_id: str) -> SubmitSetti
         max_parallel=max_parallel(options, plan),
         grace_s=options.grace,
         max_requeues=options.slurm.max_requeues,
+        experiments_per_task=options.slurm.experiments_per_job,
     )
 
 

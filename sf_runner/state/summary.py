@@ -148,7 +148,12 @@ def exit_code(state: RunState, interrupted_by: int | None) -> int:
 def detached_lines(state: RunState, run_paths: RunPaths) -> list[str]:
     """What a person is told who submits and leaves."""
     where = f"{run_paths.run_name} --train_dir={run_paths.train_dir}"
+    left = state.count("Waiting")
+    rest = [f"{left} {'is' if left == 1 else 'are'} not submitted; the same command goes on with what is left"] * bool(
+        left
+    )
     return [
+        *rest,
         f"{len(state.active)} experiments are submitted and go on without this command; to come back:",
         f"  python -m sf_runner.status {where} --watch",
         "or start the same command again, without --detach to stay with it",

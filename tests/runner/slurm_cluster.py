@@ -96,7 +96,7 @@ def why_not(*, accounting: bool = False) -> str:
 
 
 class SlurmCluster:
-    """Use as a context manager; `environ` is what clients need."""
+    """Use as a context manager; `environ` is what clients need. `limits`: those of accounts and QOS are enforced."""
 
     def __init__(
         self,
@@ -108,19 +108,22 @@ class SlurmCluster:
         max_job_count: int = 20000,
         min_job_age_s: int = 300,
         accounting: bool = False,
+        limits: bool = False,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm_test_"))
         self.nodes = nodes
-        self._accounting = accounting
+        self._accounting = accounting or limits
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._claim, ports = _reserve_ports(nodes + 3)
         self._dbd_port = ports[1]
         accounting_lines = "AccountingStorageType=accounting_storage/none"
-        if accounting:
+        if accounting or limits:
             accounting_lines = (
                 "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=localhost\n"
                 f"AccountingStoragePort={self._dbd_port}\nAccountingStoragePass={self.folder}/munge.socket"
             )
+        if limits:
+            accounting_lines += "\nAccountingStorageEnforce=associations,limits,qos"
         self._conf = _SLURM_CONF.format(
             folder=self.folder,
             port=ports[0],

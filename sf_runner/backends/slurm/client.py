@@ -10,15 +10,16 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import IO
 
-from sf_runner.backends.slurm.batches import BatchPaths
+from sf_runner.backends.slurm.batches import ABANDONED, BatchPaths
 from sf_runner.backends.slurm.refusals import Kind, Refusal, sort_refusal
 from sf_runner.backends.slurm.script import comment_of
 from sf_runner.backends.slurm.task_records import TaskHistory, read_history
 from sf_runner.basics.errors import BackendError
 
 _TIMEOUT_S = 60.0
-_SUBMIT_TIMEOUT_S = 240.0
+SUBMIT_TIMEOUT_S = 240.0
 _FORMAT = "%F|%K|%T|%r|%N|%k"
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
 _DROPPED = ("SBATCH_", "SLURM_", "SF_RUNNER_JOB", "SF_RUNNER_ATTEMPT", "SF_RUNNER_TAG", "SF_RUNNER_PROGRESS")
@@ -119,6 +120,7 @@ class SlurmClient:
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._env = clean_environment(os.environ if environ is None else environ)
+        self._sbatch: subprocess.Popen[bytes] | None = None
 
     def limits(self) -> Limits:
         """SlurmDownError when nobody answers."""
@@ -181,27 +183,45 @@ class SlurmClient:
                 return Submitted(array_id=found)
             with batch.answer.open("wb") as answer, batch.complaint.open("wb") as errors:
                 try:
-                    done = subprocess.run(
-                        ["sbatch", "--parsable", str(batch.script)],
-                        env=self._env,
-                        check=False,
-                        stdin=subprocess.DEVNULL,
-                        stdout=answer,
-                        stderr=errors,
-                        timeout=_SUBMIT_TIMEOUT_S,
-                        pass_fds=(lock.fileno(),),
-                        start_new_session=True,  # Ctrl-C is not meant for it
-                    )
+                    code = self._run_sbatch(["sbatch", "--parsable", str(batch.script)], lock, answer, errors)
                 except subprocess.TimeoutExpired:
-                    return Refused(error=f"sbatch did not answer in {_SUBMIT_TIMEOUT_S:.0f} s", kind="down")
+                    return Refused(error=f"sbatch did not answer in {SUBMIT_TIMEOUT_S:.0f} s", kind="down")
                 except OSError as exc:
                     return Refused(error=f"sbatch: {exc.strerror}")
             if array := batch.array_id():
                 return Submitted(array_id=array)
-            refusal = sort_refusal(batch.complained(), f"sbatch: exit code {done.returncode} and no word about why")
+            refusal = sort_refusal(batch.complained(), f"sbatch: exit code {code} and no word about why")
+            if code < 0:  # killed: it may have submitted
+                refusal = replace(refusal, kind="down")
             if refusal.untaken:
                 batch.answer.unlink()  # Slurm may remember the refused job, which must not be found in its place
             return Refused(error=refusal.line, kind=refusal.kind)
+
+    def _run_sbatch(self, argv: Sequence[str], lock: IO[str], answer: IO[bytes], errors: IO[bytes]) -> int:
+        """Its exit code. TimeoutExpired; OSError when it cannot be started."""
+        self._sbatch = process = subprocess.Popen(
+            argv, env=self._env, stdin=subprocess.DEVNULL, stdout=answer, stderr=errors, pass_fds=(lock.fileno(),),
+            start_new_session=True,  # Ctrl-C is not meant for it
+        )  # fmt: skip
+        try:
+            return process.wait(SUBMIT_TIMEOUT_S)
+        finally:
+            self._sbatch = None
+            process.kill()
+            process.wait()
+
+    def abort(self) -> None:
+        """End the sbatch that is at work; `submit` returns. From another thread."""
+        if (process := self._sbatch) is not None:
+            process.kill()
+
+    def give_up(self, batch: BatchPaths) -> str:
+        """Close a batch of which it is not known whether it was submitted, without asking Slurm: none of its
+        experiments will start any more. The array that has begun to run it, which cannot be closed."""
+        array = batch.array_id() or _array_by_records(batch)
+        if not array:
+            batch.answered(ABANDONED)
+        return array
 
     def find(self, batch: BatchPaths) -> str:
         """The array of a batch, if it was ever submitted: by sbatch's answer, in the queue, or by what its tasks wrote.
@@ -220,7 +240,7 @@ class SlurmClient:
             fcntl.flock(lock, fcntl.LOCK_EX)
             array = self.find(batch)
             if not array:
-                batch.answered("never submitted")
+                batch.answered(ABANDONED)
             return array
 
     def cancel(self, ids: Sequence[str], *, queued_only: bool = False) -> None:

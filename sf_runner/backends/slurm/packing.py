@@ -22,6 +22,8 @@ class SubmitSettings:
     """Experiments side by side; None: no limit."""
     grace_s: float = 30.0
     max_requeues: int = 100
+    experiments_per_task: int = 1
+    """At most."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,6 +92,10 @@ class Watch:
             return None
         return self._next_look if self._asking else min(self._next_ask, self._next_look)
 
+    def num_live(self) -> int:
+        """Tasks of which something is queued or runs."""
+        return sum(1 for _ in self._tasks())
+
     def certain(self) -> bool:
         """Whether Slurm was heard, and no task is over of which not all is reported."""
         return not self._where or (self._heard and all(task.settled_at is None for _, task in self._tasks()))
