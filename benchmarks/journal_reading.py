@@ -78,8 +78,8 @@ def write_journal(plan: Plan, *, ended: bool) -> int:
     return plan.paths.journal.stat().st_size
 
 
-def measured(command: Sequence[str]) -> tuple[float, float]:
-    """(seconds, peak memory in MB) of a command in a process of its own."""
+def measured(command: Sequence[str]) -> tuple[float, float, float]:
+    """(seconds, CPU seconds, peak memory in MB) of a command in a process of its own."""
     root = str(Path(__file__).resolve().parent.parent)
     env = {**os.environ, "PYTHONPATH": root}
     started = time.perf_counter()
@@ -91,7 +91,7 @@ def measured(command: Sequence[str]) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {said}")
-    return seconds, usage.ru_maxrss / 1024
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def tool(name: str, *arguments: str) -> list[str]:
@@ -138,7 +138,7 @@ def main() -> None:
         make(ended=True)
         size = paths.journal.stat().st_size
         print(f"{options.jobs} experiments, {os.cpu_count()} cores, journal of {size / 2**20:.0f} MB")
-        print(f"{'':28} {'journal only':>20}   {'state beside it':>20}")
+        print(f"{'':24} {'journal only':>30}   {'state beside it':>30}")
         job = first_job(paths.journal)
         paths.job(job).job_dir.mkdir(parents=True)
         paths.job(job).attempt_log(1).write_text("hello\n")
@@ -170,9 +170,9 @@ def report(what: str, paths: RunPaths, command: Sequence[str], *, before: Callab
         cache.unlink(missing_ok=True)
         if warm:
             measured(tool("status", paths.run_name))
-        seconds, mb = measured(command)
-        cells.append(f"{seconds:8.2f} s {mb:7.0f} MB")
-    print(f"{what:28} {cells[0]:>20}   {cells[1]:>20}", flush=True)
+        seconds, cpu_s, mb = measured(command)
+        cells.append(f"{seconds:6.2f} s, {cpu_s:5.2f} s CPU, {mb:4.0f} MB")
+    print(f"{what:24} {cells[0]:>30}   {cells[1]:>30}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from sf_runner.basics.clock import SYSTEM_CLOCK
-from sf_runner.basics.requests import Request, send, wait_for_reply
+from sf_runner.basics.requests import NobodyAnswersError, Request, send, wait_for_reply
 from sf_runner.cli.common import add_run_arguments, jobs_of, run_paths
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.offline import cancel_offline
@@ -40,9 +40,13 @@ def _cancel(argv: Sequence[str]) -> int:
     jobs = jobs_of(snapshot, options.jobs) if options.jobs else []
     if is_held(paths):
         request = Request(action="kill" if options.kill else "cancel", jobs=jobs)
-        print(wait_for_reply(send(paths.requests_dir, request), timeout_s=15.0))
-    else:
-        print(cancel_offline(paths, jobs, grace_s=0.0 if options.kill else options.grace, now=SYSTEM_CLOCK.wall))
+        sent = send(paths.requests_dir, request)
+        try:
+            print(wait_for_reply(sent, timeout_s=15.0, is_there=lambda: is_held(paths)))
+            return 0
+        except NobodyAnswersError:
+            pass  # the run has just ended, or its runner was killed
+    print(cancel_offline(paths, jobs, grace_s=0.0 if options.kill else options.grace, now=SYSTEM_CLOCK.wall))
     return 0
 
 

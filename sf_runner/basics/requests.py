@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,6 +32,9 @@ ACTIONS: tuple[Action, ...] = (
 )
 _STALE_S = 60.0
 """Nobody waits so long: what is older was left by somebody who was told that there is no answer, or gave up."""
+_LOOK_EVERY_S = 0.25
+_GONE_AFTER_S = 3.0
+"""A runner that was killed is started again within a second or so by its guardian."""
 _counter = itertools.count()
 
 
@@ -63,16 +66,45 @@ def send(directory: Path, request: Request) -> Path:
     return path
 
 
-def wait_for_reply(path: Path, timeout_s: float) -> str:
-    """The runner's answer; BackendError when none comes in time (the request is taken back if still possible)."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+class NobodyAnswersError(BackendError):
+    """The runner has ended, or is being started again for long, and the request is still there: it was taken back."""
+
+
+def wait_for_reply(path: Path, timeout_s: float, is_there: Callable[[], bool] = lambda: True) -> str:
+    """The runner's answer. `is_there`: whether there is a runner.
+
+    Raises:
+        NobodyAnswersError: there is none any more.
+        BackendError: no answer came in time (the request is taken back if still possible).
+    """
+    start = seen_at = looked_at = time.monotonic()
+    while (now := time.monotonic()) < start + timeout_s:
         text = read_reply(path)
         if text is not None:
             return text
+        if now - looked_at > _LOOK_EVERY_S:
+            looked_at = now
+            seen_at = now if is_there() else seen_at
+            if now - seen_at > _GONE_AFTER_S and _take_back(path):
+                raise NobodyAnswersError("no runner is there to answer")
         time.sleep(0.02)
-    path.unlink(missing_ok=True)
+    _take_back(path)
     raise BackendError(f"the runner did not answer within {timeout_s:.0f} s; is it stopped (state T in ps)?")
+
+
+def _take_back(path: Path) -> bool:
+    """Whether nobody had taken the request."""
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def answer_all(directory: Path, text: str) -> None:
+    """Tell everybody who still asks for something."""
+    for request in take(directory):
+        answer(request, text)
 
 
 def read_reply(path: Path) -> str | None:

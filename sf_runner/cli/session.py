@@ -18,6 +18,7 @@ from sf_runner.backends.base import Backend
 from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.basics.errors import SfRunnerError, StorageError
 from sf_runner.basics.paths import RunPaths
+from sf_runner.basics.requests import answer_all
 from sf_runner.cli.backends import kind_of
 from sf_runner.cli.kind import BackendContext, BackendKind
 from sf_runner.cli.options import RunOptions
@@ -218,6 +219,7 @@ def _run_loop(prepared: Prepared, opened: _Opened, lifeline: Lifeline | None) ->
     left = prepared.options.detach and end.ending == "detached"
     code = 0 if left else exit_code(state, end.interrupted_by)
     _write(opened.journal, state, [ev.RunClosed(t=SYSTEM_CLOCK.wall(), exit_code=code)])
+    answer_all(plan.paths.requests_dir, "nothing is done any more: the run has ended")
     return Outcome(exit_code=code, ending=end.ending, state=state, backend=backend, notifier=notifier)
 
 

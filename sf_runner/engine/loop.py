@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sf_runner.backends.base import Backend, Bounded, Report
+from sf_runner.backends.base import Backend, Bounded, Report, StopLevel
 from sf_runner.basics.clock import SYSTEM_CLOCK, Clock, Jump
 from sf_runner.basics.requests import Request, answer, take
 from sf_runner.describe.plan import Job
+from sf_runner.engine.asked import Refusal, change_launching, retry
 from sf_runner.engine.launching import LaunchBuilder
 from sf_runner.engine.notify import Notifier
 from sf_runner.engine.outcomes import last_sign_of_life, record_reports
@@ -24,7 +25,7 @@ from sf_runner.slots.table import SlotRequest
 from sf_runner.state import events as ev
 from sf_runner.state.estimate import format_duration
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import ACTIVE, Cancelled, Failed, JobRecord, Running, Stopping, StopReason, Waiting
+from sf_runner.state.jobs import ACTIVE, JobRecord, Running, Stopping, StopReason, Waiting
 from sf_runner.store.journal import Journal
 
 _TICK_S = 0.5
@@ -83,6 +84,8 @@ class RunLoop:
         self._memory = LaunchMemory()
         self._news: list[ev.Event] = []
         self._unsent: list[Start] = []
+        self._unsent_stops: dict[str, StopLevel] = {}
+        self._unsent_answers: list[tuple[Request, str]] = []
         self._hold = Hold(why="nothing_ready")
         # Of the steady clock, as all intervals of this process; `now` is unix time, the scale of the journal.
         self._synced_at = self._supervised_at = self._ticked_at = float("-inf")
@@ -215,11 +218,12 @@ class RunLoop:
 
     def _take_requests(self, now: float, steady: float) -> None:
         for request in self._screen.requests():
-            self._obey(request, now)
+            if isinstance(text := self._obey(request, now), Refusal):
+                self._note(text)
         if steady - self._ticked_at >= _TICK_S:
             self._ticked_at = steady
             for request in take(self._launches.run_paths.requests_dir):
-                answer(request, self._obey(request, now))
+                self._unsent_answers.append((request, self._obey(request, now)))
 
     def _look_at_slots(self, now: float, steady: float) -> None:
         warnings, lost = self._slots.refresh(steady)
@@ -242,16 +246,14 @@ class RunLoop:
         """Do it; what was done, in one line."""
         if request.action in ("cancel", "kill"):
             return self._cancel(request, now)
-        if request.action == "retry":
-            return self._retry(request, now)
-        if request.action in ("pause", "resume"):
-            self._emit(ev.LaunchingChanged(t=now, paused=request.action == "pause"))
-            return "launching paused" if request.action == "pause" else "launching resumed"
-        if request.action == "parallel":
-            number = max(1, request.number)
-            self._emit(ev.LaunchingChanged(t=now, max_parallel=number))
-            self._backend.set_parallel(number)
-            return f"at most {number} side by side"
+        if request.action in ("retry", "pause", "resume", "parallel"):
+            follow = retry if request.action == "retry" else change_launching
+            events, text = follow(request, self._state, now)
+            for event in events:
+                self._emit(event)
+            if request.action == "parallel" and events:
+                self._backend.set_parallel(self._state.max_parallel)
+            return text
         if request.action == "detach":
             self._detach_now(now)
             return "the runner lets go; running jobs go on"
@@ -273,16 +275,6 @@ class RunLoop:
                 waiting += 1
         return f"{running} running told to end, {waiting} waiting cancelled"
 
-    def _retry(self, request: Request, now: float) -> str:
-        wanted = request.jobs or [r.job_id for r in self._state.failures()]
-        again = 0
-        for job in wanted:
-            record = self._state.jobs.get(job)
-            if record is not None and record.planned and isinstance(record.state, Failed | Cancelled):
-                self._emit(ev.JobRequeued(t=now, job=job))
-                again += 1
-        return f"{again} will be tried again"
-
     # ---- supervision ---------------------------------------------------------------------------------------
 
     def _supervise(self, now: float, steady: float) -> None:
@@ -303,7 +295,8 @@ class RunLoop:
         state = record.state
         if not isinstance(state, Stopping):
             self._emit(ev.StopRequested(t=now, job=record.job_id, attempt=record.attempts, reason=reason))
-        self._backend.stop(record.job_id, "kill" if kill else "terminate", self._policy.grace_s)
+        if kill or record.job_id not in self._unsent_stops:
+            self._unsent_stops[record.job_id] = "kill" if kill else "terminate"
 
     def _check_breaker(self, now: float) -> None:
         if self._state.draining is None and (why := breaker_tripped(self._state, self._policy)):
@@ -358,8 +351,11 @@ class RunLoop:
             self._emit(ev.RunDraining(t=now, reason="max_failures"))
 
     def _commit(self, steady: float) -> None:
-        """Write the events; only then let the backend start what they say is submitted."""
-        if not self._journal.flush():
+        """Write the events; only then let the backend do what they say, and tell who asked for it."""
+        written = self._journal.flush()
+        self._send_stops()
+        self._send_answers()
+        if not written:
             return
         for start in self._unsent:
             self._backend.submit(self._launches.launch(self._jobs[start.job.job_id], start.job, start.placement))
@@ -368,6 +364,20 @@ class RunLoop:
             self._synced_at = steady
             self._journal.sync_soon()
             self._journal.cache(self._state)
+
+    def _send_stops(self) -> None:
+        """An attempt that is told to end before that is written would count as failed if the runner were killed in
+        between. With a full disk it is told all the same: nobody could end the run otherwise."""
+        for job, level in self._unsent_stops.items():
+            if isinstance(self._state.jobs[job].state, Stopping):
+                self._backend.stop(job, level, self._policy.grace_s)
+        self._unsent_stops.clear()
+
+    def _send_answers(self) -> None:
+        trouble = self._journal.trouble
+        for request, text in self._unsent_answers:
+            answer(request, f"{text} (not written down yet: {trouble})" if trouble else text)
+        self._unsent_answers.clear()
 
     def _leave(self, now: float) -> None:
         """Submit and leave: everything that could be submitted has been."""

@@ -1,0 +1,41 @@
+"""What people ask of a run: the events that follow from a request, and the answer. Pure."""
+
+from __future__ import annotations
+
+from sf_runner.basics.requests import Request
+from sf_runner.state import events as ev
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import Cancelled, Failed
+
+
+class Refusal(str):
+    """Why something that was asked for is not done."""
+
+    __slots__ = ()
+
+
+def retry(request: Request, state: RunState, now: float) -> tuple[list[ev.Event], str]:
+    """Failed and cancelled jobs (without a list: those that failed) wait again."""
+    wanted = request.jobs or [record.job_id for record in state.failures()]
+    records = [record for job in wanted if (record := state.jobs.get(job)) is not None and record.planned]
+    again = [record for record in records if isinstance(record.state, Failed | Cancelled)]
+    if not again:
+        return [], Refusal("nothing to try again: none of these failed or was cancelled")
+    if state.draining is not None:
+        flags = {"--retry_failed" if isinstance(record.state, Failed) else "--retry_cancelled" for record in again}
+        how = " ".join(sorted(flags, reverse=True))
+        text = "not tried again: the run is ending and starts nothing any more; give its command again with"
+        return [], Refusal(f"{text} {how}")
+    when = " when launching is resumed" if state.paused else ""
+    return [ev.JobRequeued(t=now, job=record.job_id) for record in again], f"{len(again)} will be tried again{when}"
+
+
+def change_launching(request: Request, state: RunState, now: float) -> tuple[list[ev.Event], str]:
+    """Pause, resume, or another number side by side."""
+    if state.draining is not None and request.action != "pause":
+        return [], Refusal("nothing is started any more: the run is ending")
+    if request.action == "parallel":
+        number = max(1, request.number)
+        return [ev.LaunchingChanged(t=now, max_parallel=number)], f"at most {number} side by side"
+    paused = request.action == "pause"
+    return [ev.LaunchingChanged(t=now, paused=paused)], "launching paused" if paused else "launching resumed"
