@@ -5,13 +5,22 @@ from __future__ import annotations
 from sf_runner.basics.requests import Request
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import Cancelled, Failed
+from sf_runner.state.jobs import ACTIVE, Cancelled, Failed, JobRecord, Waiting
 
 
 class Refusal(str):
     """Why something that was asked for is not done."""
 
     __slots__ = ()
+
+
+def cancel(request: Request, state: RunState, now: float) -> tuple[list[JobRecord], list[ev.Event], str]:
+    """(running jobs that have to be told to end, events, answer); without a list all jobs."""
+    records = [record for job in request.jobs or state.jobs if (record := state.jobs.get(job)) is not None]
+    active = [record for record in records if isinstance(record.state, ACTIVE)]
+    waiting = [record for record in records if isinstance(record.state, Waiting)]
+    events: list[ev.Event] = [ev.JobCancelled(t=now, job=record.job_id) for record in waiting]
+    return active, events, f"{len(active)} running told to end, {len(waiting)} waiting cancelled"
 
 
 def retry(request: Request, state: RunState, now: float) -> tuple[list[ev.Event], str]:

@@ -12,7 +12,7 @@ from sf_runner.backends.base import Backend, Bounded, Report, StopLevel
 from sf_runner.basics.clock import SYSTEM_CLOCK, Clock, Jump
 from sf_runner.basics.requests import Request, answer, take
 from sf_runner.describe.plan import Job
-from sf_runner.engine.asked import Refusal, change_launching, retry
+from sf_runner.engine.asked import Refusal, cancel, change_launching, retry
 from sf_runner.engine.launching import LaunchBuilder
 from sf_runner.engine.notify import Notifier
 from sf_runner.engine.outcomes import last_sign_of_life, record_reports
@@ -25,7 +25,7 @@ from sf_runner.slots.table import SlotRequest
 from sf_runner.state import events as ev
 from sf_runner.state.estimate import format_duration
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import ACTIVE, JobRecord, Running, Stopping, StopReason, Waiting
+from sf_runner.state.jobs import JobRecord, Running, Stopping, StopReason
 from sf_runner.store.journal import Journal
 
 _TICK_S = 0.5
@@ -245,7 +245,12 @@ class RunLoop:
     def _obey(self, request: Request, now: float) -> str:
         """Do it; what was done, in one line."""
         if request.action in ("cancel", "kill"):
-            return self._cancel(request, now)
+            active, events, text = cancel(request, self._state, now)
+            for record in active:
+                self._stop(record, "cancelled", now, kill=request.action == "kill")
+            for event in events:
+                self._emit(event)
+            return text
         if request.action in ("retry", "pause", "resume", "parallel"):
             follow = retry if request.action == "retry" else change_launching
             events, text = follow(request, self._state, now)
@@ -259,21 +264,6 @@ class RunLoop:
             return "the runner lets go; running jobs go on"
         self._wind_down(now, 1 if request.action == "drain" else 2)
         return "nothing is started any more" if request.action == "drain" else "the run is being ended"
-
-    def _cancel(self, request: Request, now: float) -> str:
-        wanted = list(request.jobs) or list(self._state.jobs)
-        waiting = running = 0
-        for job in wanted:
-            record = self._state.jobs.get(job)
-            if record is None:
-                continue
-            if isinstance(record.state, ACTIVE):
-                self._stop(record, "cancelled", now, kill=request.action == "kill")
-                running += 1
-            elif isinstance(record.state, Waiting):
-                self._emit(ev.JobCancelled(t=now, job=job))
-                waiting += 1
-        return f"{running} running told to end, {waiting} waiting cancelled"
 
     # ---- supervision ---------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,11 @@ def append(path: Path, *events: ev.Event) -> None:
 
 def everything(state: RunState) -> dict[str, object]:
     """More than `essence`: what people see, too."""
-    plain = ("run_id", "run_name", "runners", "guardians", "first_opened_at", "opened", "closed", "notes",
-             "start_failures", "start_failed_at", "last_event_at", "max_retries")  # fmt: skip
+    apart = {"jobs", "active", "durations", "failing_this_session", "counts"}
+    plain = {field.name for field in fields(RunState)} - apart
     return {
         **essence(state),
-        **{name: getattr(state, name) for name in plain},
+        **{name: getattr(state, name) for name in plain if not name.startswith("_")},
         "m2": state.durations.m2,
         "active order": list(state.active),
         "order": list(state.jobs),
