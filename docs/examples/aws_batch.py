@@ -7,8 +7,7 @@ The queue and the job definition, which names the image and its GPUs, come from 
 import json
 import os
 
-from sf_runner.backends.cluster.answers import json_id, json_jobs
-from sf_runner.backends.cluster.api import Cluster
+from sf_runner.backends.cluster import Cluster, json_id, json_jobs
 
 
 class AwsBatch(Cluster):

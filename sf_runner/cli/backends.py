@@ -10,8 +10,10 @@ from typing import Any
 
 from sf_runner.backends.base import Backend
 from sf_runner.basics.errors import UsageError, closest, did_you_mean, one_line
-from sf_runner.cli.kind import BackendKind
-from sf_runner.cli.options import BACKENDS
+from sf_runner.basics.paths import RunPaths
+from sf_runner.cli.kind import BackendContext, BackendKind
+from sf_runner.cli.options import BUILT_IN
+from sf_runner.state.fold import RunState
 
 
 def kind_of(name: str) -> BackendKind:
@@ -20,21 +22,13 @@ def kind_of(name: str) -> BackendKind:
     Raises:
         UsageError: there is no such backend, or the class lacks what a backend needs.
     """
-    if name == "processes":
-        from sf_runner.cli.processes_kind import ProcessesKind
-
-        return ProcessesKind()
-    if name == "slurm":
-        from sf_runner.cli.slurm_kind import SlurmKind
-
-        return SlurmKind()
-    if name == "ngc":
-        from sf_runner.cli.ngc_kind import NgcKind
-
-        return NgcKind()
+    if name in BUILT_IN:
+        module, _, cls = BUILT_IN[name].kind.partition(":")
+        kind: BackendKind = getattr(importlib.import_module(module), cls)()
+        return kind
     if ":" in name:
         return _plugged_in(name)
-    raise UsageError(f"--runner={name} is none of {', '.join(BACKENDS)}, nor a class (package.module:Class)")
+    raise UsageError(f"--runner={name} is none of {', '.join(BUILT_IN)}, nor a class (package.module:Class)")
 
 
 def _plugged_in(name: str) -> BackendKind:
@@ -42,7 +36,6 @@ def _plugged_in(name: str) -> BackendKind:
     from sf_runner.backends.cluster.api import REQUIRED, Cluster
     from sf_runner.backends.cluster.checked import states_fault
     from sf_runner.cli.cluster_kind import ClusterKind
-    from sf_runner.cli.plugin_kind import PluginKind
 
     cls = _load_class(name)
     if issubclass(cls, Cluster):
@@ -59,6 +52,27 @@ def _plugged_in(name: str) -> BackendKind:
     except (TypeError, ValueError) as exc:
         raise UsageError(f"--runner={name}: {cls.__name__}(run_id) cannot be called: {exc}") from exc
     return PluginKind(name, cls)
+
+
+class PluginKind(BackendKind):
+    """A whole backend that a user wrote; `cls(run_id)` makes it. Its attributes `local`, `queues` and `hands_over_all`
+    say what it is like; by default attempts do not run on this machine, and the runner counts how many are submitted.
+    """
+
+    def __init__(self, name: str, cls: type[Any]) -> None:
+        self.name = name
+        self._cls = cls
+        self.local = bool(getattr(cls, "local", False))
+        self.queues = bool(getattr(cls, "queues", not self.local))
+        self.hands_over_all = bool(getattr(cls, "hands_over_all", False))
+
+    def make(self, context: BackendContext) -> Backend:
+        backend: Backend = _make(self.name, self._cls, context.state.run_id)
+        return backend
+
+    def reopen(self, paths: RunPaths, state: RunState) -> Backend:
+        backend: Backend = _make(self.name, self._cls, state.run_id)
+        return backend
 
 
 def _load_class(name: str) -> type[Any]:
@@ -89,10 +103,9 @@ def _refuse_missing(name: str, missing: list[str], what: str) -> None:
         )
 
 
-def _make(name: str, cls: type[Any]) -> Any:
+def _make(name: str, cls: type[Any], *args: str) -> Any:
     try:
-        return cls()
+        return cls(*args)
     except (Exception, SystemExit) as exc:  # whatever the user's class does
-        raise UsageError(
-            f"--runner={name}: {cls.__name__}() failed: {one_line(f'{type(exc).__name__}: {exc}')}"
-        ) from exc
+        what = one_line(f"{type(exc).__name__}: {exc}")
+        raise UsageError(f"--runner={name}: {cls.__name__}({'run_id' if args else ''}) failed: {what}") from exc

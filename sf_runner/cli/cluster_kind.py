@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sf_runner.backends.base import Launch
 from sf_runner.backends.cluster.answers import AnswerError
@@ -15,30 +14,19 @@ from sf_runner.backends.cluster.checked import CheckedCluster
 from sf_runner.backends.cluster.ids import IdFile
 from sf_runner.basics.errors import UsageError
 from sf_runner.basics.paths import RunPaths, attempt_files
-from sf_runner.cli.kind import BackendContext
+from sf_runner.cli.kind import BackendContext, QueueKind
 from sf_runner.cli.options import RunOptions
-from sf_runner.cli.slots import SlotChoice
 from sf_runner.describe.plan import Plan
-from sf_runner.engine.reconcile import slot_requests
-from sf_runner.slots.cores import read_topology
-from sf_runner.slots.devices import GpuSnapshot
-from sf_runner.slots.table import SlotSetup
-from sf_runner.slots.types import SlotPolicy, SlotRequest
 from sf_runner.state.fold import RunState
 
-_HERE_ONLY = (
-    "num_gpus", "experiments_per_gpu", "gpus", "gpu_exclude_busy", "gpu_memory_per_experiment", "cpus_per_experiment",
-)  # fmt: skip
-"""Flags about the GPUs and cores of this machine."""
 _PROGRESS_VARIABLE = "SF_RUNNER_PROGRESS_FILE"
 
 
-class ClusterKind:
+class ClusterKind(QueueKind):
     """`cluster`: describes the cluster. `said_in`: where a user says what a job gets."""
 
-    local = False
-    queues = True
-    hands_over_all = False  # only the runner counts how many are submitted
+    or_else = ""
+    """What else can be done where a program is missing."""
 
     def __init__(self, name: str, cluster: Cluster, said_in: str) -> None:
         self.name = name
@@ -49,55 +37,37 @@ class ClusterKind:
         """The cluster that these flags describe. UsageError in one line where they do not."""
         return self._cluster
 
+    def programs(self, cluster: Cluster) -> Mapping[str, str]:
+        """Programs that it needs -> who needs them, where there is more to say than its own name."""
+        checked = CheckedCluster(cluster)
+        return dict.fromkeys((checked.list("sf", 1)[0], checked.kill(["1"])[0]), "")
+
     def check(self, options: RunOptions, plan: Plan) -> None:
-        for name in _HERE_ONLY:
-            if getattr(options, name):
-                raise UsageError(f"--{name} is about this machine; what a job gets is said in {self._said_in}")
+        self.refuse_flags_of_this_machine(options, f"what a job gets is said in {self._said_in}")
         cluster = self.cluster(options)
-        if not (options.dry_run or options.print_only):
-            checked = CheckedCluster(cluster)
-            try:
-                self.check_programs(cluster, checked.list("sf", 1), checked.kill(["1"]))
-            except AnswerError as exc:
-                raise UsageError(f"--runner={self.name}: {exc}; see docs/backends.md") from exc
-
-    def check_programs(self, cluster: Cluster, *commands: Sequence[str]) -> None:
-        """UsageError when the program of a command is not installed."""
-        for command in commands:
-            if command and shutil.which(command[0]) is None:
+        if options.dry_run or options.print_only:
+            return
+        try:
+            programs = self.programs(cluster)
+        except AnswerError as exc:
+            raise UsageError(f"--runner={self.name}: {exc}; see docs/backends.md") from exc
+        for program, needed_by in programs.items():
+            if shutil.which(program) is None:
+                by = f" ({needed_by})" if needed_by else ""
                 raise UsageError(
-                    f"--runner={self.name} needs the program '{command[0]}', which is not on PATH; install the command "
-                    f"line of {cluster.name}"
+                    f"--runner={self.name} needs the program '{program}'{by}, which is not on PATH; install the "
+                    f"command line of {cluster.name}{self.or_else}"
                 )
-
-    def choose_slots(self, options: RunOptions, plan: Plan) -> SlotChoice:
-        """The cluster says what a job gets; as many as there are unless somebody wants fewer."""
-        setup = SlotSetup(policy=SlotPolicy(num_gpus=0, experiments_per_gpu=-1), topology=read_topology())
-        parallel = options.max_parallel or plan.defaults.max_parallel or max(1, len(plan.jobs))
-        return SlotChoice(setup=setup, probe=None, snapshot=GpuSnapshot(), max_parallel=parallel)
-
-    def slot_requests(self, plan: Plan) -> Mapping[str, SlotRequest]:
-        return {shape: SlotRequest() for shape in slot_requests(plan)}
 
     def make(self, context: BackendContext) -> ClusterBackend:
         cluster, state = self.cluster(context.options), context.state
         requests = Requests(context, state.run_id, cluster)
-        return _backend(cluster, requests, context.plan.paths, state)
+        ids = IdFile(context.plan.paths.cluster_ids)
+        return ClusterBackend(state.run_id, cluster, requests, ids, since=state.first_opened_at)
 
     def reopen(self, paths: RunPaths, state: RunState) -> ClusterBackend:
-        return _backend(self._cluster, _none, paths, state)
-
-    def preview(self, context: BackendContext, launches: Sequence[Launch]) -> Iterator[tuple[str, str]]:
-        raise UsageError(f"--runner={self.name} cannot show what it would submit; --dry_run shows what it would start")
-
-
-def _backend(cluster: Cluster, requests: Any, paths: RunPaths, state: RunState) -> ClusterBackend:
-    ids = IdFile(paths.cluster_ids, cluster.name)
-    return ClusterBackend(state.run_id, cluster, requests, ids, since=state.first_opened_at)
-
-
-def _none(launch: Launch) -> SubmitRequest:
-    raise AssertionError(f"'{launch.job}' is submitted while the run is being ended")
+        ids = IdFile(paths.cluster_ids)
+        return ClusterBackend(state.run_id, self._cluster, None, ids, since=state.first_opened_at)
 
 
 class Requests:

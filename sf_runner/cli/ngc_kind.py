@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sf_runner.backends.base import Launch
@@ -23,31 +22,18 @@ from sf_runner.store.lock import run_lock
 
 
 class NgcKind(ClusterKind):
+    or_else = ", or look at the commands with --ngc_print_only"
+
     def __init__(self) -> None:
         super().__init__("ngc", Ngc(), "--ngc_job_template")
 
-    def cluster(self, options: RunOptions) -> Cluster:
+    def cluster(self, options: RunOptions) -> Ngc:
         return Ngc(job_template(options.ngc), options.ngc.poll)
 
-    def check(self, options: RunOptions, plan: Plan) -> None:
-        super().check(options, plan)
-        if options.dry_run or options.print_only:
-            return
-        template = job_template(options.ngc)
-        program = template.words[0][0] if template.words[0] else ""
-        if isinstance(program, str):
-            self._need(program, template.source)
-        self._need("ngc", "the commands for NGC")
-
-    def check_programs(self, cluster: Cluster, *commands: Sequence[str]) -> None:
-        """The template's own program comes first, see `check`."""
-
-    def _need(self, program: str, source: str) -> None:
-        if shutil.which(program) is None:
-            raise UsageError(
-                f"--runner=ngc needs the program '{program}' ({source}), which is not on PATH; install "
-                f"the command line of NGC, or look at the commands with --ngc_print_only"
-            )
+    def programs(self, cluster: Cluster) -> Mapping[str, str]:
+        template = cluster.template if isinstance(cluster, Ngc) else None
+        own = {template.program: template.source} if template is not None and template.program else {}
+        return own | {"ngc": own.get("ngc", "the commands for NGC")}
 
     def preview(self, context: BackendContext, launches: Sequence[Launch]) -> Iterator[tuple[str, str]]:
         cluster = self.cluster(context.options)

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sf_runner.backends.base import Report
 from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
@@ -22,8 +23,8 @@ from sf_runner.state.jobs import ACTIVE, Waiting
 from sf_runner.store.journal import Journal
 from sf_runner.store.lock import run_lock
 
-_PATIENCE_S = 60.0
-"""After KILL."""
+_KILLED_GONE_S = 60.0
+"""After KILL a process is gone, unless it hangs in the kernel."""
 
 
 def cancel_offline(paths: RunPaths, jobs: Sequence[str], *, grace_s: float, now: Callable[[], float]) -> str:
@@ -45,23 +46,22 @@ class _Canceller:
         self._paths = paths
         self._now = now
         self._launches = LaunchBuilder(paths)
-        self._journal, state = Journal.open(paths.journal, paths.run_name)
-        self._state = state
-        self._emit(
-            ev.RunOpened(
-                t=now(),
-                pid=os.getpid(),
-                up=started_up_s(os.getpid()) or 0.0,
-                host=socket.gethostname(),
-                backend=state.opened.backend if state.opened else "processes",
-                boot_id=boot_id(),
-                max_parallel=state.max_parallel,
-                max_retries=state.max_retries,
-                queues=state.opened.queues if state.opened else None,
-                local=state.opened.local if state.opened else None,
-                clocks=SYSTEM_CLOCK.now().unset,
+        self._journal, self._state = Journal.open(paths.journal, paths.run_name)
+        if self._state.opened is not None:  # else nothing was ever started, and there is nothing to cancel
+            self._emit(
+                replace(
+                    self._state.opened,
+                    t=now(),
+                    pid=os.getpid(),
+                    up=started_up_s(os.getpid()) or 0.0,
+                    host=socket.gethostname(),
+                    boot_id=boot_id(),
+                    command=(),
+                    max_parallel=self._state.max_parallel,
+                    guardians=(),
+                    clocks=SYSTEM_CLOCK.now().unset,
+                )
             )
-        )
 
     def cancel(self, jobs: Sequence[str], grace_s: float) -> str:
         records = self._state.jobs
@@ -75,13 +75,15 @@ class _Canceller:
         return f"{ended} running ended, {len(waiting)} waiting cancelled"
 
     def close(self) -> None:
-        self._emit(ev.RunClosed(t=self._now(), exit_code=1))
+        if self._state.opened is not None:
+            self._emit(ev.RunClosed(t=self._now(), exit_code=1))
         self._journal.close(self._state)
 
     def _end(self, jobs: Sequence[str], grace_s: float) -> int:
         """End these; how many of them still ran."""
         state = self._state
-        backend = kind_of(state.opened.backend if state.opened else "processes").reopen(self._paths, state)
+        assert state.opened is not None, "an active job without a runner"
+        backend = kind_of(state.opened.backend).reopen(self._paths, state)
         backend.open()
         left = set(jobs)
         self._take(backend.adopt([item for item in known_attempts(state, self._paths) if item.job in left]), left)
@@ -92,7 +94,7 @@ class _Canceller:
         self._flush()
         for job in left:
             backend.stop(job, "terminate", grace_s)
-        deadline = steady_s() + grace_s + _PATIENCE_S
+        deadline = steady_s() + grace_s + _KILLED_GONE_S
         while left:
             select.select(backend.fds(), (), (), 0.1)
             self._take(backend.poll(steady_s()), left)

@@ -25,9 +25,25 @@ from sf_runner.engine.notify_events import NOTIFY_EVENTS, NotifyEvent
 if TYPE_CHECKING:  # the guardian loads this module and stays small
     from sf_runner.engine.reconcile import ChangedPolicy, Order
 
-BACKENDS = ("processes", "slurm", "ngc")
-GUARDED = ("processes",)
-"""Backends whose jobs are children of the runner: a guardian inherits them if it is killed."""
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltIn:
+    """What the command line has to know of a backend before anything of it is loaded.
+
+    kind: module:class of its `BackendKind`. flags: its own flags, which begin with its name; None: it has none.
+    guarded: its jobs are children of the runner, a guardian inherits them if the runner is killed.
+    """
+
+    kind: str
+    flags: type[SlurmOptions | NgcOptions] | None = None
+    guarded: bool = False
+
+
+BUILT_IN = {
+    "processes": BuiltIn(kind="sf_runner.cli.processes_kind:ProcessesKind", guarded=True),
+    "slurm": BuiltIn(kind="sf_runner.cli.slurm_kind:SlurmKind", flags=SlurmOptions),
+    "ngc": BuiltIn(kind="sf_runner.cli.ngc_kind:NgcKind", flags=NgcOptions),
+}
 ORDERS = ("submission", "seed_major", "longest_first", "shortest_first")
 CHANGED = ("refuse", "keep", "rerun")
 UIS = ("auto", "rich", "plain", "none")
@@ -85,12 +101,12 @@ class RunOptions:
     @property
     def guarded(self) -> bool:
         """Whether the runner needs guardians."""
-        return self.backend in GUARDED
+        return self.backend in BUILT_IN and BUILT_IN[self.backend].guarded
 
     @property
     def print_only(self) -> bool:
         """Whether to show what would be submitted, and to submit nothing."""
-        return (self.backend == "slurm" and self.slurm.print_only) or (self.backend == "ngc" and self.ngc.print_only)
+        return bool(getattr(getattr(self, self.backend, None), "print_only", False))
 
     @property
     def retry(self) -> tuple[Literal["failed", "cancelled"], ...]:
@@ -192,7 +208,7 @@ def _backend(text: str) -> str:
     module, colon, name = text.partition(":")
     if colon and name.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return text
-    return one_of(*BACKENDS)(text)
+    return one_of(*BUILT_IN)(text)
 
 
 def _notify_on(text: str | None, command: str | None) -> tuple[NotifyEvent, ...]:
@@ -215,8 +231,10 @@ def parse(argv: Sequence[str]) -> RunOptions:
     namespace.notify_on = _notify_on(namespace.notify_on, namespace.notify_command)
     values = vars(namespace)
     values["slurm_args"] = tuple(chain.from_iterable(values["slurm_args"] or ()))
-    slurm, ngc = section(SlurmOptions, values, "slurm_"), section(NgcOptions, values, "ngc_")
-    options = RunOptions(slurm=slurm, ngc=ngc, **values)
+    for name, built_in in BUILT_IN.items():
+        if built_in.flags:
+            values[name] = section(built_in.flags, values, f"{name}_")
+    options = RunOptions(**values)
     _check_backend(options)
     return options
 
@@ -228,9 +246,7 @@ def _check_backend(options: RunOptions) -> None:
             f"--detach: experiments of --runner={options.backend} need their runner; close the terminal instead, "
             "they go on without it"
         )
-    for name, given in (
-        ("slurm", given_flags(options.slurm, SlurmOptions(), "slurm_")),
-        ("ngc", given_flags(options.ngc, NgcOptions(), "ngc_")),
-    ):
+    for name, built_in in BUILT_IN.items():
+        given = given_flags(getattr(options, name), built_in.flags(), f"{name}_") if built_in.flags else []
         if given and options.backend != name:
             raise UsageError(f"{given[0]} is a flag of --runner={name}, not of --runner={options.backend}")

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-
-from sf_runner.backends.base import Launch
 from sf_runner.backends.local.backend import ProcessesBackend
-from sf_runner.basics.errors import UsageError
 from sf_runner.basics.paths import RunPaths
-from sf_runner.cli.kind import BackendContext
-from sf_runner.cli.options import RunOptions
-from sf_runner.cli.slots import SlotChoice, choose_slots
-from sf_runner.describe.plan import Plan
-from sf_runner.engine.reconcile import slot_requests
-from sf_runner.slots.table import SlotRequest
+from sf_runner.cli.kind import BackendContext, BackendKind
 from sf_runner.state.fold import RunState
 
 
-class ProcessesKind:
+class ProcessesKind(BackendKind):
     name = "processes"
     local = True
-    queues = False
-    hands_over_all = False
-
-    def check(self, options: RunOptions, plan: Plan) -> None:
-        """It works everywhere."""
-
-    def choose_slots(self, options: RunOptions, plan: Plan) -> SlotChoice:
-        return choose_slots(options, plan.defaults)
-
-    def slot_requests(self, plan: Plan) -> Mapping[str, SlotRequest]:
-        return slot_requests(plan)
 
     def make(self, context: BackendContext) -> ProcessesBackend:
         state, lifeline = context.state, context.lifeline
@@ -47,6 +27,3 @@ class ProcessesKind:
         guardians = [handle for handles in state.guardians for handle in handles]
         own = state.runners[:-1] if state.closed is None else state.runners
         return ProcessesBackend(state.run_id, recorders=[*own, *guardians])
-
-    def preview(self, context: BackendContext, launches: Sequence[Launch]) -> Iterator[tuple[str, str]]:
-        raise UsageError("--runner=processes submits nothing; --dry_run shows what it would start")

@@ -282,6 +282,7 @@ def _opening_events(
         max_retries=options.max_retries,
         queues=prepared.kind.queues,
         local=prepared.kind.local,
+        records=prepared.kind.records,
         guardians=[handle_of(pid) for pid in guardians],
         clocks=clocks.unset,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sf_runner.backends.base import Launch
@@ -16,39 +16,26 @@ from sf_runner.backends.slurm.refusals import Refusal
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings, check_settings, read_template, render_script
 from sf_runner.basics.errors import BackendError, UsageError
 from sf_runner.basics.paths import RunPaths
-from sf_runner.cli.kind import BackendContext
+from sf_runner.cli.kind import BackendContext, QueueKind
 from sf_runner.cli.options import RunOptions
-from sf_runner.cli.slots import SlotChoice
 from sf_runner.cli.slurm_options import limit_s
 from sf_runner.describe.description import Resources
 from sf_runner.describe.plan import Plan
-from sf_runner.engine.reconcile import slot_requests
-from sf_runner.slots.cores import read_topology
-from sf_runner.slots.devices import GpuSnapshot
-from sf_runner.slots.table import SlotSetup
-from sf_runner.slots.types import LEAVE_ALONE, SlotPolicy, SlotRequest
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import Waiting
 
-_HERE_ONLY = (
-    "num_gpus", "experiments_per_gpu", "gpus", "gpu_exclude_busy", "gpu_memory_per_experiment", "cpus_per_experiment",
-)  # fmt: skip
-"""Flags about the GPUs and cores of this machine."""
 
-
-class SlurmKind:
+class SlurmKind(QueueKind):
     name = "slurm"
-    local = False
-    queues = True
+    records = True
     hands_over_all = True
 
     def check(self, options: RunOptions, plan: Plan) -> None:
-        for name in _HERE_ONLY:
-            if getattr(options, name):
-                raise UsageError(
-                    f"--{name} is about this machine; on Slurm use --slurm_gpus_per_job, --slurm_cpus_per_gpu, "
-                    "--slurm_experiments_per_job and --slurm_side_by_side"
-                )
+        self.refuse_flags_of_this_machine(
+            options,
+            "on Slurm use --slurm_gpus_per_job, --slurm_cpus_per_gpu, --slurm_experiments_per_job and "
+            "--slurm_side_by_side",
+        )
         limit = limit_s(options.slurm.time) if options.slurm.time else None
         if limit is not None and limit <= options.slurm.signal_ahead:
             raise UsageError(
@@ -63,16 +50,6 @@ class SlurmKind:
                 "--runner=slurm: sbatch was not found here; start this on a login node of the cluster "
                 "(--slurm_print_only shows what would be submitted)"
             )
-
-    def choose_slots(self, options: RunOptions, plan: Plan) -> SlotChoice:
-        """Slurm hands out GPUs and cores."""
-        policy = SlotPolicy(num_gpus=0, experiments_per_gpu=LEAVE_ALONE)
-        setup = SlotSetup.create(policy, GpuSnapshot(), read_topology())
-        parallel = max_parallel(options, plan) or max(1, len(plan.jobs))
-        return SlotChoice(setup=setup, probe=None, snapshot=GpuSnapshot(), max_parallel=parallel)
-
-    def slot_requests(self, plan: Plan) -> Mapping[str, SlotRequest]:
-        return dict.fromkeys(slot_requests(plan), SlotRequest(gpus=0))
 
     def make(self, context: BackendContext) -> SlurmBackend:
         options, plan = context.options, context.plan
@@ -139,18 +116,13 @@ def _flags(refusal: Refusal) -> str:
     return refusal.remedy if refusal.remedy.startswith("--") else f"the --slurm_ flags ({refusal.remedy})"
 
 
-def max_parallel(options: RunOptions, plan: Plan) -> int | None:
-    """None: as many as Slurm runs."""
-    return options.max_parallel or plan.defaults.max_parallel
-
-
 def submit_settings(options: RunOptions, plan: Plan, run_id: str) -> SubmitSettings:
     jobs = plan.by_id()
     return SubmitSettings(
         script=script_settings(options, plan),
         shape_of=lambda job: job_shape(options, jobs[job].resources),
         run_id=run_id,
-        max_parallel=max_parallel(options, plan),
+        max_parallel=options.max_parallel or plan.defaults.max_parallel,  # None: as many as Slurm runs
         grace_s=options.grace,
         max_requeues=options.slurm.max_requeues,
         experiments_per_task=options.slurm.experiments_per_job,

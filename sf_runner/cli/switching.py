@@ -18,7 +18,8 @@ from sf_runner.state.events import Event, RunOpened
 from sf_runner.state.fold import RunState
 from sf_runner.store.journal import Journal
 
-_PATIENCE_S = 60.0
+_ANSWER_S = 60.0
+"""Within it a backend knows what became of its experiments, unless its cluster does not answer."""
 
 
 def is_elsewhere(state: RunState, backend: str) -> bool:
@@ -67,7 +68,7 @@ class _Settler:
     def settle(self, backend: Backend, name: str) -> None:
         """Until the backend knows of each whether it is over."""
         self._take(backend.adopt(known_attempts(self._state, self._paths)))
-        deadline = steady_s() + _PATIENCE_S
+        deadline = steady_s() + _ANSWER_S
         self._take(backend.poll(steady_s()))
         while self._state.active and not backend.certain():
             if steady_s() > deadline:

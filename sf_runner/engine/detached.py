@@ -13,8 +13,6 @@ from sf_runner.engine.scheduler import Policy
 from sf_runner.state.fold import RunState
 
 _LOOK_EVERY_S = 2.0
-WITH_RECORDS = ("slurm",)
-"""Backends whose experiments write such records."""
 
 
 class DetachedRun:
@@ -30,7 +28,7 @@ class DetachedRun:
     def state(self, state: RunState, now: float) -> RunState:
         """The state with what happened since; the same one where nothing can have happened."""
         opened = state.opened
-        if not state.active or opened is None or opened.backend not in WITH_RECORDS:
+        if not state.active or opened is None or not opened.records:
             return state
         seen = (id(state), state.last_event_at)
         steady = steady_s()

@@ -21,7 +21,8 @@ from sf_runner.state.summary import headline
 
 _MAX_TEXT = 60_000
 """The kernel takes no variable longer than 128 KiB."""
-_PATIENCE_S = 10.0
+_COMMAND_S = 10.0
+"""At the end of a run its last commands may take so long; then they are left alone."""
 
 
 @dataclass(kw_only=True)
@@ -61,13 +62,13 @@ class Notifier:
         if "end" in self._on:
             more = {"EXIT_CODE": str(exit_code), "SUMMARY": "\n".join(summary)}
             troubles += self._start("end", more, state)
-        deadline = steady_s() + _PATIENCE_S
+        deadline = steady_s() + _COMMAND_S
         for hook in self._hooks:
             try:
                 hook.process.wait(max(0.0, deadline - steady_s()))
             except subprocess.TimeoutExpired:
                 troubles.append(
-                    f"--notify_command ({hook.event}) is still running after {_PATIENCE_S:.0f} s; left alone"
+                    f"--notify_command ({hook.event}) is still running after {_COMMAND_S:.0f} s; left alone"
                 )
         return [*troubles, *self._collect()]
 

@@ -15,8 +15,9 @@ from typing import Protocol
 from sf_runner.basics.said import Said
 from sf_runner.slots.devices import GpuSnapshot, GpuWarning
 
-_PATIENCE_S = 0.05
-_FIRST_PATIENCE_S = 30.0
+_ANSWER_S = 0.05
+"""A driver that is well answers sooner; `snapshot` waits no longer for it."""
+_FIRST_ANSWER_S = 30.0
 """Without persistence mode the first call wakes up every GPU, which takes seconds."""
 _HUNG_S = 10.0
 
@@ -42,8 +43,8 @@ class GpuProbe:
         self,
         probe: Probe,
         *,
-        patience_s: float = _PATIENCE_S,
-        first_patience_s: float = _FIRST_PATIENCE_S,
+        patience_s: float = _ANSWER_S,
+        first_patience_s: float = _FIRST_ANSWER_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probe = probe

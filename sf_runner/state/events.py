@@ -64,6 +64,8 @@ class RunOpened(Event):
     """Whether attempts are processes of the runner's machine, which end or go on with it."""
     clocks: Sequence[float] = ()
     """Readings at `t` of the clocks that nobody sets: the steady one and the one since boot, see `basics/clock.py`."""
+    records: bool | None = None
+    """Whether attempts write down themselves how they fare, also while no runner is there."""
 
     def __post_init__(self) -> None:
         for name, value in backend_facts(vars(self)).items():
@@ -71,12 +73,10 @@ class RunOpened(Event):
 
 
 def backend_facts(body: Mapping[str, Any]) -> dict[str, bool]:
-    """What a `RunOpened` without `queues` and `local` says of its backend: older journals name the backend only."""
-    local = body.get("backend") == "processes"
-    return {
-        "queues": body["queues"] if body.get("queues") is not None else not local,
-        "local": body["local"] if body.get("local") is not None else local,
-    }
+    """What a `RunOpened` says of its backend. Older journals leave some of it out, and have built-in backends only."""
+    name = body.get("backend")
+    built_in = {"queues": name != "processes", "local": name == "processes", "records": name == "slurm"}
+    return {fact: value if body.get(fact) is None else body[fact] for fact, value in built_in.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import signal
 import time
 
 from sf_runner.basics.paths import RunPaths
-from sf_runner.engine.detached import WITH_RECORDS, DetachedRun
+from sf_runner.engine.detached import DetachedRun
 from sf_runner.engine.screen import RunView, Screen
 from sf_runner.linux.signals import SignalInbox
 from sf_runner.store.follower import JournalFollower
@@ -82,7 +82,7 @@ class _Watcher:
         self._screen.update(events, view)
         if self._live is not None:
             return not self._live.closed
-        goes_on = view.state.opened is not None and view.state.opened.backend in WITH_RECORDS and view.state.active
+        goes_on = view.state.opened is not None and view.state.opened.records and view.state.active
         return bool(goes_on) or self._liveness.check(view.state, view.now) in ("live", "unknown")
 
     def _view(self) -> RunView:

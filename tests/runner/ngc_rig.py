@@ -44,7 +44,7 @@ class NgcRig:
         self.backend: Backend = self.open()
 
     def open(self) -> ClusterBackend:
-        ids = IdFile(self.ids, self.cluster.name)
+        ids = IdFile(self.ids)
         backend = ClusterBackend(RUN_ID, self.cluster, self.request, ids, since=time.time())
         backend.open()
         return backend

@@ -264,6 +264,7 @@ def test_what_a_killed_runner_was_ending_is_ended_by_the_next_one(tmp_path: Path
         run.wait_for("a", Running)
         made.cloud.faults({"on": "kill", "times": 1, "sleep_s": 0.3, "code": 1, "says": "boom"})
         run.tool("cancel", "a_/00_a")
+        wait_until("the command that ends it", lambda: made.cloud.calls("ngc", "batch", "kill"))
         os.kill(run.runner, signal.SIGKILL)
         assert run.process is not None
         run.process.wait()

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_runner.backends.cluster.api import SubmitRequest
-from sf_runner.backends.cluster.names import job_names, run_prefix
+from sf_runner.backends.cluster.api import SubmitRequest, job_names, run_prefix
 from sf_runner.backends.cluster.template import (
     COMMANDS,
     NAMES,

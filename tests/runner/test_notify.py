@@ -102,7 +102,7 @@ def test_a_command_that_fails_is_told_in_one_line(command: str, said: str) -> No
 
 
 def test_a_command_that_does_not_end_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sf_runner.engine.notify._PATIENCE_S", 0.05)
+    monkeypatch.setattr("sf_runner.engine.notify._COMMAND_S", 0.05)
     hook = notifier("exec sleep 60")
     (text,) = hook.ended(view_of(runs.finished(failed=False)).state, 0, [])
     assert "is still running" in text

@@ -13,7 +13,7 @@ from sf_runner.state.jobs import Failed, Running, Succeeded
 from tests.runner.harness import RunUnderTest, python, run_under_test, shell
 
 MINE = """
-from sf_runner.backends.cluster.api import Cluster
+from sf_runner.backends.cluster import Cluster
 from sf_runner.backends.local.backend import ProcessesBackend
 
 class Half(Cluster):
@@ -112,8 +112,7 @@ def test_a_whole_backend_runs_experiments(tmp_path: Path) -> None:
 
 SPOOL = """
 import json
-from sf_runner.backends.cluster.api import Cluster
-from sf_runner.backends.cluster.answers import ClusterJob
+from sf_runner.backends.cluster import Cluster, ClusterJob
 
 # A cluster of one machine: a job is a process with a folder of its own.
 SUBMIT = 'n=$(ls spool | wc -l); mkdir spool/$n; echo "$1" > spool/$n/name; '

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sf_runner.backends.cluster.answers import ClusterJob
-from sf_runner.backends.cluster.names import job_names, run_prefix
+from sf_runner.basics.digest import digest
 
 JobState = Literal["queued", "running", "succeeded", "failed", "timeout", "cancelled", "preempted", "lost"]
 """preempted, lost: submitted again as the next attempt, once it is certain that the job does not run any more."""
@@ -24,6 +24,27 @@ TRANSIENT = re.compile(
     r"|internal server error|bad gateway|(error|http|status|code|response)\W{0,3}(429|500|502|503|504)\b",
     re.IGNORECASE,
 )
+
+
+_NAME_CHARS = 63
+"""What every cluster accepts (a DNS label)."""
+_HASH_CHARS = 8
+
+
+def run_prefix(run_id: str) -> str:
+    """How the names of all jobs of a run begin; equal in `name` and `dns_name`."""
+    return "sf" + "".join(char for char in run_id.lower() if char.isalnum())[:_HASH_CHARS]
+
+
+def job_names(run_id: str, job: str, attempt: int) -> tuple[str, str]:
+    """(name, dns_name) of an attempt: unique to it, at most 63 characters. The first is of letters, digits, `_.-`, the
+    second a DNS label: small letters, digits and `-`."""
+    prefix, own = run_prefix(run_id), digest((run_id, job, str(attempt)), size=_HASH_CHARS // 2)
+    middle = job.rpartition("/")[2]
+    room = _NAME_CHARS - len(prefix) - len(own) - 2
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", middle)[:room].strip("-.") or "job"
+    dns = re.sub(r"[^a-z0-9]+", "-", middle.lower())[:room].strip("-") or "job"
+    return f"{prefix}-{readable}-{own}", f"{prefix}-{dns}-{own}"
 
 
 @dataclass(frozen=True, kw_only=True)

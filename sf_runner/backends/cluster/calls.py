@@ -1,47 +1,58 @@
-"""Calls of a cluster's command line: processes that nobody waits for, so that the run loop never blocks."""
+"""Calls of a cluster's command line: made in the background, and made ever more seldom while they fail."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import selectors
+import re
 import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO
 
+from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.cluster.answers import shorten
+from sf_runner.basics.backoff import doubled
 from sf_runner.basics.clock import steady_s
+from sf_runner.basics.said import Said
+from sf_runner.linux.wake_pipe import WakePipe
 
-_POLL_S = 0.05
-"""Where the kernel has no pidfds."""
 _MAX_OUTPUT_BYTES = 256 << 20
+_LONGEST_PAUSE_S = 300.0
+_HOPELESS = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.E2BIG)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CallResult:
-    """How a call ended. `code` None: it took too long and was killed."""
+    """How a command ended.
+
+    code: None: it took too long and was killed, or never started. began: by the steady clock.
+    unstarted: why it could not be started. hopeless: trying to start it again cannot help.
+    """
 
     code: int | None
-    output: str
-    errors: str
     began: float
-    """By the steady clock."""
+    output: str = ""
+    errors: str = ""
+    unstarted: str = ""
+    hopeless: bool = False
 
     @property
     def ok(self) -> bool:
         return self.code == 0
 
-    @property
-    def text(self) -> str:
-        """All that it printed."""
-        return f"{self.errors}\n{self.output}"
+    def passes(self, transient: re.Pattern[str]) -> bool:
+        """Whether it failed for a reason that should pass by itself."""
+        return self.code is None or (self.code != 0 and bool(transient.search(f"{self.errors}\n{self.output}")))
 
     @property
     def said(self) -> str:
         """Why it failed, in its own words, on one line."""
+        if self.unstarted:
+            return self.unstarted
         if self.code is None:
             return "no answer in time"
         how = f"exit code {self.code}" if self.code >= 0 else f"ended by signal {-self.code}"
@@ -49,116 +60,97 @@ class CallResult:
         return f"{words} ({how})" if words else how
 
 
-@dataclass(kw_only=True)
-class _Call:
-    process: subprocess.Popen[bytes]
-    output: IO[bytes]
-    errors: IO[bytes]
-    began: float
-    deadline: float
-    then: Callable[[CallResult], None]
-    pidfd: int | None = None
-    killed: bool = field(default=False)
+class Commands:
+    """Runs commands, up to `at_a_time` of them side by side, and hands their results to callbacks inside `collect`.
 
-
-class Calls:
-    """Starts commands and hands their results to callbacks, which run inside `poll`.
-
-    Each is in a session of its own: a Ctrl-C at the terminal does not reach it. `timeout_s`: after it a call is killed.
+    Each is in a session of its own: a Ctrl-C at the terminal does not reach it, and it ends its work without us.
+    `timeout_s`: a command that takes longer is killed.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, at_a_time: int) -> None:
         self._timeout_s = timeout_s
-        self._selector = selectors.DefaultSelector()
-        self._calls: list[_Call] = []
-        self._environ = dict(os.environ)
+        self._wake = WakePipe()
+        self._calls = BackgroundCalls(self._wake, threads=at_a_time)
 
     @property
     def fd(self) -> int:
-        """Becomes readable when a call has ended."""
-        return self._selector.fileno()  # epoll and kqueue selectors both have one
+        """Becomes readable when `collect` has something to hand on."""
+        return self._wake.fd
 
-    @property
-    def busy(self) -> bool:
-        return bool(self._calls)
+    def start(
+        self, argv: Sequence[str], then: Callable[[CallResult], None], env: Mapping[str, str] | None = None
+    ) -> None:
+        """Run it; `env` is added to our environment."""
+        self._calls.ask(lambda: _run(argv, {**os.environ, **(env or {})}, self._timeout_s), then)
 
-    def start(self, argv: Sequence[str], then: Callable[[CallResult], None], env: Mapping[str, str]) -> None:
-        """Run it; `env` is added to our environment. OSError when there is no such program."""
-        # Files, not pipes: an answer of any length never blocks the command, and nobody has to read along.
-        output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
-        try:
+    def collect(self) -> None:
+        self._wake.drain()
+        self._calls.collect()
+
+    def close(self, *, wait: bool) -> None:
+        """Let go of commands that still run; with `wait`, take the results of all of them first. Blocks until then."""
+        if self._calls.close(None if wait else 0.0):
+            self._wake.close()
+        if wait:
+            self._calls.collect()
+
+
+def _run(argv: Sequence[str], env: Mapping[str, str], timeout_s: float) -> CallResult:
+    """Blocks until it has ended."""
+    began = steady_s()
+    try:
+        # Files, not pipes: what a command leaves behind in the background could hold a pipe open for ever.
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=errors,
-                env={**self._environ, **env},
-                start_new_session=True,
+                list(argv), stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=env, start_new_session=True
             )
-        except BaseException:
-            output.close()
-            errors.close()
-            raise
-        now = steady_s()
-        call = _Call(
-            process=process, output=output, errors=errors, began=now, deadline=now + self._timeout_s, then=then
-        )
-        with contextlib.suppress(OSError, AttributeError):
-            call.pidfd = os.pidfd_open(process.pid)
-            self._selector.register(call.pidfd, selectors.EVENT_READ)
-        self._calls.append(call)
-
-    def poll(self, now: float) -> None:
-        """Take the results of those that have ended; end those that take too long."""
-        for call in list(self._calls):
-            if call.process.poll() is not None:
-                self._calls.remove(call)
-                result = _result(call)
-                self._release(call)
-                call.then(result)
-            elif now >= call.deadline and not call.killed:
-                call.killed = True
+            code: int | None
+            try:
+                code = process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
                 with contextlib.suppress(OSError):
-                    os.killpg(call.process.pid, signal.SIGKILL)
-
-    def next_wake(self) -> float | None:
-        """When, by the steady clock, `poll` has something to do even if nothing ends."""
-        if any(call.pidfd is None or call.killed for call in self._calls):
-            return steady_s() + _POLL_S
-        return min((call.deadline for call in self._calls), default=None)
-
-    def wait(self) -> None:
-        """Block until every call has ended and its result was taken."""
-        while self._calls:
-            wake = self.next_wake()
-            self._selector.select(None if wake is None else max(0.0, wake - steady_s()))
-            self.poll(steady_s())
-
-    def close(self) -> None:
-        """Forget calls that still run; they end by themselves."""
-        for call in self._calls:
-            self._release(call)
-            call.process.returncode = call.process.returncode or 0  # it is nobody's to wait for any more
-        self._calls.clear()
-        self._selector.close()
-
-    def _release(self, call: _Call) -> None:
-        if call.pidfd is not None:
-            self._selector.unregister(call.pidfd)
-            os.close(call.pidfd)
-        call.output.close()
-        call.errors.close()
-
-
-def _result(call: _Call) -> CallResult:
-    return CallResult(
-        code=None if call.killed else call.process.returncode,
-        output=_text(call.output),
-        errors=_text(call.errors),
-        began=call.began,
-    )
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                code = None
+            return CallResult(code=code, began=began, output=_text(output), errors=_text(errors))
+    except OSError as exc:
+        missing = exc.errno == errno.ENOENT
+        why = f"program '{argv[0]}' was not found on PATH" if missing else f"'{argv[0]}': {exc.strerror}"
+        return CallResult(code=None, began=began, unstarted=why, hopeless=exc.errno in _HOPELESS)
+    except ValueError as exc:  # a word with a zero byte in it
+        return CallResult(code=None, began=began, unstarted=f"'{argv[0]}': {exc}", hopeless=True)
 
 
 def _text(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read(_MAX_OUTPUT_BYTES).decode("utf-8", "replace")
+
+
+class Pause:
+    """While one kind of command fails: wait ever longer, and tell of it once.
+
+    failing, again: what is told when it begins to fail, and when it succeeds again. first_s: the first pause.
+    until: time of the steady clock before which none should be started.
+    """
+
+    def __init__(self, failing: str, again: str, first_s: float, tell: Callable[[str], None]) -> None:
+        self._failing, self._again = failing, again
+        self._first_s = first_s
+        self._tell = tell
+        self._failures = 0
+        self._said = Said()
+        self.until = 0.0
+
+    def failed(self, now: float, said: str) -> None:
+        """A command failed in a way that should pass. Those that ran side by side count as one."""
+        if now < self.until:
+            return
+        self.until = now + doubled(self._first_s, self._failures, _LONGEST_PAUSE_S)
+        self._failures += 1
+        if self._said.first("failing"):
+            self._tell(f"{self._failing}: {said}; submitted jobs go on, trying again ever later")
+
+    def answered(self) -> None:
+        self._failures, self.until = 0, 0.0
+        if self._said.forget("failing"):
+            self._tell(self._again)

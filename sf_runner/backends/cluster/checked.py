@@ -6,8 +6,8 @@ of another type, or a state that is none, would make a job that runs look as if 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from sf_runner.backends.cluster.answers import AnswerError, ClusterJob
@@ -34,60 +34,62 @@ class CheckedCluster:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self.name = cluster.name
-        self.states: Mapping[str, JobState] = cluster.states
+        self.name, self.states, self.transient = cluster.name, cluster.states, cluster.transient
         self.poll_s, self.settle_s, self.retry_s = cluster.poll_s, cluster.settle_s, cluster.retry_s
-        self.call_timeout_s, self.parallel_calls = cluster.call_timeout_s, cluster.parallel_calls
-        self.kills_together = cluster.kills_together
-        self.transient: re.Pattern[str] = cluster.transient
+        self.parallel_calls, self.kills_together = cluster.parallel_calls, cluster.kills_together
 
     def submit(self, job: SubmitRequest) -> tuple[str, ...]:
-        return self._command("submit", lambda: self._cluster.submit(job))
+        return self._command("submit", self._call("submit", job))
 
     def list(self, prefix: str, days: int) -> tuple[str, ...]:
-        return self._command("list", lambda: self._cluster.list(prefix, days))
+        return self._command("list", self._call("list", prefix, days))
 
     def info(self, job_id: str) -> tuple[str, ...] | None:
-        answer = self._call("info", lambda: self._cluster.info(job_id))
-        return None if answer is None else self._command("info", lambda: answer)
+        answer = self._call("info", job_id)
+        return None if answer is None else self._command("info", answer)
 
     def kill(self, job_ids: Sequence[str]) -> tuple[str, ...]:
-        return self._command("kill", lambda: self._cluster.kill(job_ids))
+        return self._command("kill", self._call("kill", job_ids))
 
     def read_id(self, output: str) -> str:
-        return self._id("read_id", self._call("read_id", lambda: self._cluster.read_id(output)))
+        return self._id("read_id", self._call("read_id", output))
 
     def read_jobs(self, output: str) -> Sequence[ClusterJob]:
         """Ids are text, so that they equal those that were written down by an earlier runner."""
-        answer = self._call("read_jobs", lambda: [*self._cluster.read_jobs(output)])
-        for job in answer:
+        jobs = self._call("read_jobs", output)
+        for job in jobs:
             if not isinstance(job, ClusterJob):
-                raise AnswerError(f"{self._where('read_jobs')} returned {job!r}, which is no ClusterJob")
+                raise self._fault("read_jobs", f"returned {job!r}, which is no ClusterJob")
+            for name in ("exit_code", "started", "ended"):
+                value = getattr(job, name)
+                if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                    raise self._fault("read_jobs", f"returned a job whose {name} is {value!r}, which is no number")
         return [
-            ClusterJob(**{**vars(job), "id": self._id("read_jobs", job.id), "name": str(job.name)}) for job in answer
+            replace(job, id=self._id("read_jobs", job.id), name=str(job.name), details=one_line(job.details or ""))
+            for job in jobs
         ]
 
-    def _command(self, method: str, ask: Callable[[], Any]) -> tuple[str, ...]:
-        answer = self._call(method, ask)
+    def _command(self, method: str, answer: Any) -> tuple[str, ...]:
         if isinstance(answer, str) or not isinstance(answer, Sequence) or not answer:
-            raise AnswerError(f"{self._where(method)} returned {answer!r}; it has to be a list of words")
+            raise self._fault(method, f"returned {answer!r}; it has to be a list of words")
         odd = [word for word in answer if not isinstance(word, str)]
         if odd:
-            raise AnswerError(f"{self._where(method)} returned the word {odd[0]!r}, which is no text")
+            raise self._fault(method, f"returned the word {odd[0]!r}, which is no text")
         return tuple(answer)
 
     def _id(self, method: str, answer: Any) -> str:
         if isinstance(answer, bool) or not isinstance(answer, str | int) or not str(answer).strip():
-            raise AnswerError(f"{self._where(method)} found no job id, but {answer!r}")
+            raise self._fault(method, f"found no job id, but {answer!r}")
         return str(answer).strip()
 
-    def _call(self, method: str, ask: Callable[[], Any]) -> Any:
+    def _call(self, method: str, *args: Any) -> Any:
         try:
-            return ask()
+            answer = getattr(self._cluster, method)(*args)
+            return [*answer] if method == "read_jobs" else answer  # a generator may fail, too
         except AnswerError:
             raise
         except Exception as exc:  # whatever a user's class does must not end the run
-            raise AnswerError(f"{self._where(method)} failed: {one_line(f'{type(exc).__name__}: {exc}')}") from exc
+            raise self._fault(method, f"failed: {one_line(f'{type(exc).__name__}: {exc}')}") from exc
 
-    def _where(self, method: str) -> str:
-        return f"{type(self._cluster).__name__}.{method}"
+    def _fault(self, method: str, what: str) -> AnswerError:
+        return AnswerError(f"{type(self._cluster).__name__}.{method} {what}")

@@ -13,11 +13,10 @@ from sf_runner.basics.errors import StorageError
 
 
 class IdFile:
-    """Appended to by the one runner that holds the run's lock. It also tells which ids are of another cluster."""
+    """Appended to by the one runner that holds the run's lock."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._name = name
         self._ids: dict[tuple[str, int], tuple[str, str]] = {}
         self._unwritten = b""
 
@@ -37,25 +36,19 @@ class IdFile:
         if data and not data.endswith(b"\n"):
             self._unwritten = b"\n"
 
-    def get(self, job: str, attempt: int) -> str | None:
-        owner, job_id = self._ids.get((job, attempt), ("", ""))
-        return job_id if owner == self._name else None
+    def get(self, job: str, attempt: int) -> tuple[str, str] | None:
+        """(name of the cluster, id there)."""
+        return self._ids.get((job, attempt))
 
-    def other_cluster(self, job: str, attempt: int) -> str | None:
-        """The cluster that has it, if that is another one."""
-        owner, _ = self._ids.get((job, attempt), (self._name, ""))
-        return owner if owner != self._name else None
-
-    def add(self, job: str, attempt: int, job_id: str, job_name: str) -> None:
+    def add(self, job: str, attempt: int, cluster: str, job_id: str, job_name: str) -> None:
         """Remember it, on disk too unless the disk is full: then with the next one."""
-        self._ids[job, attempt] = (self._name, job_id)
-        line = json.dumps({"job": job, "attempt": attempt, "cloud": self._name, "id": job_id, "name": job_name})
+        self._ids[job, attempt] = (cluster, job_id)
+        line = json.dumps({"job": job, "attempt": attempt, "cloud": cluster, "id": job_id, "name": job_name})
         self._unwritten += line.encode() + b"\n"
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                written = os.write(fd, self._unwritten)
-                self._unwritten = self._unwritten[written:]
+                self._unwritten = self._unwritten[os.write(fd, self._unwritten) :]
                 os.fsync(fd)
             finally:
                 os.close(fd)

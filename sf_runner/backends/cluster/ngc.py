@@ -8,7 +8,6 @@ from types import MappingProxyType
 from sf_runner.backends.cluster.answers import ClusterJob, json_id, json_jobs
 from sf_runner.backends.cluster.api import Cluster, JobState, SubmitRequest
 from sf_runner.backends.cluster.template import Template, job_values
-from sf_runner.basics.errors import BackendError
 
 _WORDS: Mapping[JobState, str] = {
     "queued": "CREATED QUEUED STARTING REQUESTING_RESOURCE RESOURCE_CONSUMPTION_REQUEST_IN_PROGRESS RESOURCE_GRANTED "
@@ -31,14 +30,13 @@ class Ngc(Cluster):
     kills_together = True
 
     def __init__(self, template: Template | None = None, poll_s: float | None = None) -> None:
-        self._template = template
+        self.template = template
         if poll_s is not None:
             self.poll_s = poll_s
 
     def submit(self, job: SubmitRequest) -> Sequence[str]:
-        if self._template is None:
-            raise BackendError(f"'{job.job}' cannot be submitted while the run is being ended")
-        return self._template.render(job_values(job), job.argv)
+        assert self.template is not None, f"'{job.job}' is submitted while the run is being ended"
+        return self.template.render(job_values(job), job.argv)
 
     def read_id(self, output: str) -> str:
         return json_id(output, "id")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sf_runner.backends.cluster.api import SubmitRequest
@@ -28,12 +28,20 @@ COMMANDS = (
 OTHERS = ("run", "job", "experiment", "attempt", "run_prefix")
 _ENV = "env."
 
-_PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
-_OPERATORS = "|&;<>()"
-_BLANKS = " \t\r\n"
+_HOLE = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
+_PIECES = re.compile(
+    r"""(?P<blank>[ \t\r\n]+)
+    | (?P<line_break>\\[ \t]*\n)            # blanks after the backslash are never meant
+    | (?P<hole>\{\{[^{}]*\}\})
+    | '(?P<single>[^']*)'
+    | "(?P<double>(?:[^"\\]|\\.)*)"
+    | \\(?P<escaped>.?)
+    | (?P<plain>[^\ \t\r\n\\{'"|&;<>()$`~]+)
+    | (?P<special>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_IN_DOUBLE_QUOTES = re.compile(r'\\(?P<escaped>[\\"$`\n])|\\.|(?P<expansion>[$`])', re.DOTALL)
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-_IN_DOUBLE_QUOTES = re.compile(r'[\\"$`]')
-_LINE_BREAK = re.compile(r"\\[ \t]*\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +67,17 @@ class Template:
         """Names of all placeholders in it."""
         return frozenset(part.name for word in self.words for part in word if isinstance(part, Hole))
 
+    @property
+    def program(self) -> str:
+        """Its first word; empty where that depends on placeholders."""
+        (first, *more) = self.words[0]
+        return first if isinstance(first, str) and not more else ""
+
     def render(self, values: Mapping[str, str], command: Sequence[str] = ()) -> tuple[str, ...]:
         """The arguments. A word that is nothing but a bare `{{ experiment_cmd }}` becomes the words of `command`."""
         argv: list[str] = []
         for word in self.words:
-            (first, *more) = word or ("",)
-            if command and not more and first == Hole(name="experiment_cmd", bare=True):
+            if command and word == (Hole(name="experiment_cmd", bare=True),):
                 argv.extend(command)
             else:
                 argv.append("".join(part if isinstance(part, str) else values[part.name] for part in word))
@@ -79,13 +92,13 @@ def parse_template(text: str, source: str, known: Iterable[str], environ: Mappin
     lines = text.replace("\r\n", "\n").splitlines(keepends=True)
     while lines and (not lines[0].strip() or lines[0].lstrip().startswith("#")):
         lines.pop(0)
-    words = _Parser("".join(lines), source, tuple(known), environ).words()
+    words = tuple(_Parser("".join(lines), source, tuple(known), environ).words())
     if not words:
         raise UsageError(f"{source} is empty; it has to hold the command that submits one job")
     first = "".join(part for part in words[0] if isinstance(part, str))
     if _ASSIGNMENT.match(first):
         raise UsageError(f"{source} begins with '{first}'; begin with: env {first} ...")
-    return Template(words=tuple(words), source=source)
+    return Template(words=words, source=source)
 
 
 class _Parser:
@@ -93,108 +106,92 @@ class _Parser:
 
     def __init__(self, text: str, source: str, known: tuple[str, ...], environ: Mapping[str, str]) -> None:
         self._text = text
-        self._at = 0
         self._source = source
         self._known = known
         self._environ = environ
-        self._word: list[str | Hole] | None = None
 
-    def words(self) -> list[Word]:
-        found: list[Word] = []
-        while self._at < len(self._text):
-            char = self._text[self._at]
-            if char in _BLANKS:
-                found.extend(self._end_word())
-                self._at += 1
-            elif char == "'":
-                self._quoted("'")
-            elif char == '"':
-                self._quoted('"')
-            else:
-                self._bare(char)
-        found.extend(self._end_word())
-        return found
+    def words(self) -> Iterator[Word]:
+        word: list[str | Hole] | None = None
+        for match in _PIECES.finditer(self._text):
+            kind, piece, at = str(match.lastgroup), match[str(match.lastgroup)], match.start(str(match.lastgroup))
+            if kind == "blank":
+                if word is not None:
+                    yield _merged(word)
+                word = None
+            elif kind == "hole":
+                word = [*(word or ()), self._hole(piece, at, bare=True)]
+            elif kind in ("single", "double"):
+                word = [*(word or ()), *self._quoted(kind, piece, at)]
+            elif kind != "line_break":
+                if kind == "special":
+                    self._check_special(piece, at, begins_word=word is None)
+                word = [*(word or ()), piece]
+        if word is not None:
+            yield _merged(word)
 
-    def _end_word(self) -> list[Word]:
-        word, self._word = self._word, None
-        return [] if word is None else [tuple(word)]
+    def _check_special(self, char: str, at: int, *, begins_word: bool) -> None:
+        if char in "'\"":
+            raise self._fault(f"the quote {char} is not closed", at)
+        if char in "|&;<>()":
+            raise self._fault(f"no shell runs it, so '{char}' means nothing; put it in quotes", at)
+        if char in "$`" or (char == "~" and begins_word):
+            raise self._expansion(char, at)
 
-    def _add(self, part: str | Hole) -> None:
-        word = self._word = self._word or []
-        if isinstance(part, str) and word and isinstance(word[-1], str):
-            word[-1] += part
-        elif part or not word:
-            word.append(part)
+    def _quoted(self, kind: str, text: str, at: int) -> Iterator[str | Hole]:
+        """What stands between two quotes, the first character at `at`."""
+        end = 0
+        for match in _HOLE.finditer(text):
+            yield self._literal(kind, text[end : match.start()], at + end)
+            yield self._hole(match[0], at + match.start(), bare=False)
+            end = match.end()
+        yield self._literal(kind, text[end:], at + end)
 
-    def _bare(self, char: str) -> None:
-        if self._hole(bare=True):
-            return
-        if char == "\\":
-            if line_break := _LINE_BREAK.match(self._text, self._at):  # blanks after the backslash are never meant
-                self._at = line_break.end()
-                return
-            self._add(self._text[self._at + 1 : self._at + 2])
-            self._at += 2
-            return
-        if char in _OPERATORS:
-            raise self._fault(f"no shell runs it, so '{char}' means nothing; put it in quotes")
-        if char in "$`" or (char == "~" and self._word is None):
-            raise self._expansion(char)
-        self._add(char)
-        self._at += 1
+    def _literal(self, kind: str, text: str, at: int) -> str:
+        if kind == "single":
+            return text
 
-    def _quoted(self, quote: str) -> None:
-        begin = self._at
-        self._add("")
-        self._at += 1
-        while (char := self._text[self._at : self._at + 1]) != quote:
-            if not char:
-                self._at = begin
-                raise self._fault(f"the quote {quote} is not closed")
-            if self._hole(bare=False):
-                continue
-            following = self._text[self._at + 1 : self._at + 2]
-            if quote == '"' and char == "\\" and following and following in '\\"$`\n':
-                self._add("" if following == "\n" else following)
-                self._at += 2
-                continue
-            if quote == '"' and char in "$`":
-                raise self._expansion(char)
-            self._add(char)
-            self._at += 1
-        self._at += 1
+        def plain(match: re.Match[str]) -> str:
+            if match["expansion"]:
+                raise self._expansion(match["expansion"], at + match.start())
+            return (match["escaped"] or match[0]).replace("\n", "")
 
-    def _hole(self, *, bare: bool) -> bool:
-        match = _PLACEHOLDER.match(self._text, self._at)
-        if match is None:
-            return False
-        name = match[1]
+        return _IN_DOUBLE_QUOTES.sub(plain, text)
+
+    def _hole(self, text: str, at: int, *, bare: bool) -> str | Hole:
+        name = text[2:-2].strip()
         if name.startswith(_ENV):
             variable = name[len(_ENV) :]
             if variable not in self._environ:
-                raise self._fault(f"the environment variable {variable} of '{match[0]}' is not set here")
-            self._add(self._environ[variable])
-        elif name in self._known:
-            self._add(Hole(name=name, bare=bare))
-        else:
-            raise self._fault(f"unknown placeholder '{match[0]}'.{did_you_mean(name, self._known)}".rstrip("."))
-        self._at = match.end()
-        return True
+                raise self._fault(f"the environment variable {variable} of '{text}' is not set here", at)
+            return self._environ[variable]
+        if name not in self._known:
+            raise self._fault(f"unknown placeholder '{text}'.{did_you_mean(name, self._known)}".rstrip("."), at)
+        return Hole(name=name, bare=bare)
 
-    def _expansion(self, char: str) -> UsageError:
+    def _expansion(self, char: str, at: int) -> UsageError:
         what = "nothing is expanded here"
         if char == "~":
-            return self._fault(f"{what}; write {{{{ env.HOME }}}} instead of ~")
-        rest = re.match(r"\$\{?([A-Za-z_]\w*)", self._text[self._at :])
-        variable = rest[1] if rest else "NAME"
+            return self._fault(f"{what}; write {{{{ env.HOME }}}} instead of ~", at)
+        found = re.compile(r"\$\{?([A-Za-z_]\w*)").match(self._text, at)
         return self._fault(
             f"{what}; write \\{char} in double quotes where the job is to expand '{char}', "
-            f"{{{{ env.{variable} }}}} for a value that this machine has"
+            f"{{{{ env.{found[1] if found else 'NAME'} }}}} for a value that this machine has",
+            at,
         )
 
-    def _fault(self, what: str) -> UsageError:
-        line = self._text.count("\n", 0, self._at) + 1
-        return UsageError(f"{self._source}, line {line} of the command: {what}")
+    def _fault(self, what: str, at: int) -> UsageError:
+        return UsageError(f"{self._source}, line {self._text.count(chr(10), 0, at) + 1} of the command: {what}")
+
+
+def _merged(word: Iterable[str | Hole]) -> Word:
+    """Texts that follow each other as one."""
+    merged: list[str | Hole] = []
+    for part in word:
+        if isinstance(part, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += part
+        elif part or not merged:
+            merged.append(part)
+    return tuple(merged)
 
 
 def check_job_template(template: Template) -> None:
@@ -218,7 +215,7 @@ def job_values(job: SubmitRequest) -> dict[str, str]:
         "dns_name": job.dns_name,
         "experiment_cmd": text,
         "experiment_cmd_quoted": shlex.quote(text),
-        "experiment_cmd_in_double_quotes": _IN_DOUBLE_QUOTES.sub(r"\\\g<0>", text),
+        "experiment_cmd_in_double_quotes": re.sub(r'[\\"$`]', r"\\\g<0>", text),
         "experiment_cmd_in_single_quotes": text.replace("'", "'\"'\"'"),
         "experiment_cmd_json": json.dumps(text),
         "run": job.run,

@@ -2,75 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from sf_runner.backends.base import Remark, Report
 from sf_runner.backends.cluster.answers import AnswerError, ClusterJob
-from sf_runner.backends.cluster.api import JobState
-from sf_runner.backends.cluster.calls import CallResult, Calls
+from sf_runner.backends.cluster.calls import CallResult, Commands, Pause
 from sf_runner.backends.cluster.checked import CheckedCluster
-from sf_runner.backends.cluster.jobs import ENDINGS, ClusterAttempt, ended
-from sf_runner.backends.cluster.names import run_prefix
-from sf_runner.backends.cluster.retry import Retry
+from sf_runner.backends.cluster.jobs import ClusterAttempt, ClusterJobs
 from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
+from sf_runner.basics.said import Said
 
 _DAY_S = 86400.0
 _MISSES = 3
 """So many lists in a row that do not show a job mean that it is gone."""
 _KILL_AGAIN_S = 60.0
 _MAX_IDS_PER_KILL = 50
-_MAX_LOSSES = 5
-"""How often a job may be lost in a row before it is taken to be at fault itself."""
 
 
 class ClusterWatch:
-    """Reads and changes `attempts`, adds to `reports`; both are the backend's.
-
-    on_found: a job was found by its name. on_absent: it is certain that there is none of that name.
-    """
+    """prefix: how the names of the run's jobs begin. since: unix time before which none of them was submitted."""
 
     def __init__(
-        self,
-        run_id: str,
-        cluster: CheckedCluster,
-        calls: Calls,
-        retry: Retry,
-        attempts: dict[str, ClusterAttempt],
-        reports: list[Report],
-        *,
-        since: float,
+        self, cluster: CheckedCluster, commands: Commands, jobs: ClusterJobs, *, prefix: str, since: float
     ) -> None:
-        self._prefix = run_prefix(run_id)
         self._cluster = cluster
-        self._calls = calls
-        self._retry = retry
-        self._attempts = attempts
-        self._reports = reports
+        self._commands = commands
+        self._jobs = jobs
+        self._prefix = prefix
         self._since = since
+        name = cluster.name
+        self._pause = Pause(f"{name} cannot be asked", f"{name} answers again", cluster.retry_s, jobs.tell)
+        self._said = Said()
         self._listing = False
         self._listed_at = float("-inf")
         self._asked = self._kills = 0
-        self._unmapped: set[str] = set()
-        self._losses: dict[str, int] = {}
-        self.on_found: Callable[[ClusterAttempt, str], None] = lambda attempt, job_id: None
-        self.on_absent: Callable[[ClusterAttempt], None] = lambda attempt: None
 
     def poll(self, now: float) -> None:
         """Start the commands that are due."""
-        if self._retry.waits(now):
+        if now < self._pause.until:
             return
         due = self._list_due()
         if due is not None and now >= due:
             self._ask_for_list(now)
         self._kill(now)
 
-    def next_wake(self, now: float) -> float | None:
+    def next_wake(self) -> float | None:
         times = [self._list_due()]
         if self._kills < self._cluster.parallel_calls:
-            times += [attempt.kill_at for attempt in self._attempts.values() if attempt.to_kill]
+            times += [attempt.kill_at for attempt in self._jobs.attempts.values() if attempt.to_kill]
         until = [t for t in times if t is not None]
-        return max(min(until), self._retry.until) if until else None
+        return max(min(until), self._pause.until) if until else None
 
     # ---- the list ------------------------------------------------------------------------------------------
 
@@ -79,10 +60,10 @@ class ClusterWatch:
         if self._listing:
             return None
         due = []
-        for attempt in self._attempts.values():
+        for attempt in self._jobs.in_phase("known", "lookup"):
             if attempt.phase == "known":
                 due.append(self._listed_at + self._cluster.poll_s)
-            elif attempt.phase == "lookup":
+            else:
                 first = attempt.unsure_since
                 due.append(first if self._listed_at < first else first + self._cluster.settle_s)
         return min(due, default=None)
@@ -90,127 +71,107 @@ class ClusterWatch:
     def _ask_for_list(self, now: float) -> None:
         days = int((SYSTEM_CLOCK.wall() - self._since) / _DAY_S) + 2
         try:
-            argv = self._cluster.list(self._prefix, days)
+            self._commands.start(self._cluster.list(self._prefix, days), self._take_list)
+            self._listing = True
         except AnswerError as exc:
-            self._retry.failed(now, str(exc))
-            return
-        self._listing = self._started(argv, self._take_list)
+            self._pause.failed(now, str(exc))
 
     def _take_list(self, result: CallResult) -> None:
         now = steady_s()
         self._listing = False
         self._listed_at = result.began
-        try:
-            jobs = self._cluster.read_jobs(result.output) if result.ok else None
-        except AnswerError as exc:
-            jobs = None
-            result = CallResult(code=1, output="", errors=f"the list cannot be read: {exc}", began=result.began)
-        if jobs is None:
-            self._retry.failed(now, result.said)
+        if not result.ok:
+            self._pause.failed(now, result.said)
             return
-        self._retry.answered()
+        try:
+            jobs = self._cluster.read_jobs(result.output)
+        except AnswerError as exc:
+            self._pause.failed(now, f"the list cannot be read: {exc}")
+            return
+        self._pause.answered()
         by_id = {job.id: job for job in jobs}
         by_name = {job.name: job for job in reversed(jobs)}
-        for attempt in list(self._attempts.values()):
+        for attempt in self._jobs.in_phase("known", "lookup"):
             if attempt.phase == "lookup" and result.began >= attempt.unsure_since:
                 self._look_up(attempt, by_name, result.began)
-            if attempt.phase == "known" and (attempt.id in by_id or result.began >= attempt.known_since):
-                self._update(attempt, by_id.get(attempt.id), now)
+            if attempt.phase == "known":
+                job = by_id.get(attempt.id)
+                if job is not None:
+                    self._observe(attempt, job)
+                elif result.began >= attempt.known_since:
+                    self._not_listed(attempt, now)
 
     def _look_up(self, attempt: ClusterAttempt, by_name: Mapping[str, ClusterJob], began: float) -> None:
         found = next((by_name[name] for name in attempt.names if name in by_name), None)
         if found is not None:
-            self.on_found(attempt, found.id)
+            self._jobs.found(attempt, found.id)
         elif began >= attempt.unsure_since + self._cluster.settle_s:
-            self.on_absent(attempt)
+            self._jobs.absent(attempt)
 
-    def _update(self, attempt: ClusterAttempt, job: ClusterJob | None, now: float) -> None:
-        if job is not None:
-            attempt.misses, attempt.missing_since = 0, None
-            self._observe(attempt, job)
-            return
-        if attempt.missing_since is None:
-            attempt.missing_since = now
+    def _not_listed(self, attempt: ClusterAttempt, now: float) -> None:
+        """The list may be limited to what is recent."""
+        attempt.missing_since = attempt.missing_since or now
         try:
             command = self._cluster.info(attempt.id)
         except AnswerError as exc:  # says nothing of the job
-            self._retry.failed(now, str(exc))
+            self._pause.failed(now, str(exc))
             return
-        if command is not None:
-            self._ask_for_one(attempt, command)
-        else:
+        if command is None:
             self._missed(attempt, now)
-
-    def _ask_for_one(self, attempt: ClusterAttempt, command: Sequence[str]) -> None:
-        """The list may be limited to what is recent."""
-        if not attempt.asking and self._asked < self._cluster.parallel_calls:
-            attempt.asking = self._started(command, partial(self._take_one, attempt))
-            self._asked += attempt.asking
+        elif not attempt.asking and self._asked < self._cluster.parallel_calls:
+            attempt.asking = True
+            self._asked += 1
+            self._commands.start(command, partial(self._take_one, attempt))
 
     def _take_one(self, attempt: ClusterAttempt, result: CallResult) -> None:
         now = steady_s()
         attempt.asking = False
         self._asked -= 1
-        if self._attempts.get(attempt.job) is not attempt:
+        if not self._jobs.has(attempt):
+            return
+        if result.passes(self._cluster.transient):
+            self._pause.failed(now, result.said)
             return
         try:
             job = next(iter(self._cluster.read_jobs(result.output)), None) if result.ok else None
         except AnswerError as exc:  # says nothing of the job: taken for gone, it could run twice
-            self._retry.failed(now, f"the answer about a job cannot be read: {exc}")
+            self._pause.failed(now, f"the answer about a job cannot be read: {exc}")
             return
         if job is not None and job.id == attempt.id:
-            attempt.misses, attempt.missing_since = 0, None
             self._observe(attempt, job)
-        elif result.code is None or (not result.ok and self._cluster.transient.search(result.text)):
-            self._retry.failed(now, result.said)
         else:
             self._missed(attempt, now)
 
     def _missed(self, attempt: ClusterAttempt, now: float) -> None:
         attempt.misses += 1
-        since = attempt.missing_since if attempt.missing_since is not None else now
-        if attempt.misses >= _MISSES and now - since >= self._cluster.settle_s and attempt.ending is None:
-            attempt.last_seen = None
+        waited_s = now - attempt.missing_since
+        if attempt.misses >= _MISSES and waited_s >= self._cluster.settle_s and attempt.ending is None:
+            attempt.last_seen = ClusterJob(id=attempt.id, name="", state="")
             attempt.ending = "lost"
 
     def _observe(self, attempt: ClusterAttempt, job: ClusterJob) -> None:
-        """What the list says of a job whose id is known."""
+        """What the cluster says of a job whose id is known."""
+        attempt.misses, attempt.missing_since = 0, 0.0
         state = self._cluster.states.get(job.state)
         if attempt.ending is not None and state == "cancelled":  # by us
-            self._end(attempt, attempt.ending)
+            self._jobs.ended(attempt, attempt.ending)
             return
         attempt.last_seen = job
         if state is None:
-            self._tell_unmapped(job.state)
-        elif state == "running" and not attempt.started:
-            self._reports.append(attempt.start(self._cluster.name, job.started or SYSTEM_CLOCK.wall()))
-        elif state in ENDINGS:
+            if self._said.first(job.state):
+                what = f"a state '{job.state}' that is not in its table of states"
+                self._jobs.tell(f"{self._cluster.name} speaks of {what}; such jobs are waited for")
+        elif state == "running":
+            self._jobs.started(attempt, job.started or SYSTEM_CLOCK.wall())
+        elif state in ("preempted", "lost"):
             attempt.ending = attempt.ending or state
-        elif state not in ("queued", "running"):
-            self._end(attempt, state)
-
-    def _tell_unmapped(self, state: str) -> None:
-        if state not in self._unmapped:
-            self._unmapped.add(state)
-            name = self._cluster.name
-            text = f"{name} speaks of a state '{state}' that is not in its table of states; such jobs are waited for"
-            self._reports.append(Remark(text=text))
-
-    def _end(self, attempt: ClusterAttempt, state: JobState) -> None:
-        losses = self._losses.get(attempt.job, 0) + 1 if state == "lost" else 0
-        self._losses[attempt.job] = losses
-        report = ended(attempt, state, self._cluster.name, SYSTEM_CLOCK.wall(), give_up=losses > _MAX_LOSSES)
-        if not attempt.started:
-            job = attempt.last_seen
-            started = job.started if job is not None and job.started is not None else report.t
-            self._reports.append(attempt.start(self._cluster.name, min(started, report.t)))
-        del self._attempts[attempt.job]
-        self._reports.append(report)
+        elif state != "queued":
+            self._jobs.ended(attempt, state)
 
     # ---- ending jobs ---------------------------------------------------------------------------------------
 
     def _kill(self, now: float) -> None:
-        wanted = [attempt for attempt in self._attempts.values() if attempt.to_kill and now >= attempt.kill_at]
+        wanted = [attempt for attempt in self._jobs.attempts.values() if attempt.to_kill and now >= attempt.kill_at]
         several = self._cluster.kills_together
         together = [attempt for attempt in wanted if several and not attempt.kill_alone]
         groups = [together[at : at + _MAX_IDS_PER_KILL] for at in range(0, len(together), _MAX_IDS_PER_KILL)]
@@ -223,42 +184,33 @@ class ClusterWatch:
             except AnswerError as exc:
                 self._not_killed(group, str(exc), now)
                 continue
-            if self._started(argv, partial(self._killed, group)):
-                self._kills += 1
-                for attempt in group:
-                    attempt.killing = True
+            self._commands.start(argv, partial(self._killed, group))
+            self._kills += 1
+            for attempt in group:
+                attempt.killing = True
 
-    def _killed(self, group: Iterable[ClusterAttempt], result: CallResult) -> None:
+    def _killed(self, group: Sequence[ClusterAttempt], result: CallResult) -> None:
         now = steady_s()
         self._kills -= 1
-        live = [attempt for attempt in group if self._attempts.get(attempt.job) is attempt]
-        if result.code is None or (not result.ok and self._cluster.transient.search(result.text)):
-            self._retry.failed(now, result.said)
-            for attempt in live:
-                attempt.killing = False
-            return
+        live = [attempt for attempt in group if self._jobs.has(attempt)]
         for attempt in live:
             attempt.killing = False
-            attempt.kill_at = now + _KILL_AGAIN_S
-            if not result.ok and len(live) > 1:  # one that has just ended must not keep the others alive
+        if result.passes(self._cluster.transient):
+            self._pause.failed(now, result.said)
+        elif not result.ok and len(live) > 1:  # one that has just ended must not keep the others alive
+            for attempt in live:
                 attempt.kill_alone, attempt.kill_at = True, now
-            elif attempt.ending is not None:
-                self._end(attempt, attempt.ending)
-            elif not result.ok:
-                self._not_killed([attempt], result.said, now)
+        else:
+            for attempt in live:
+                attempt.kill_at = now + _KILL_AGAIN_S
+                if attempt.ending is not None:
+                    self._jobs.ended(attempt, attempt.ending)
+                elif not result.ok:
+                    self._not_killed([attempt], result.said, now)
 
-    def _not_killed(self, group: Iterable[ClusterAttempt], why: str, now: float) -> None:
+    def _not_killed(self, group: Sequence[ClusterAttempt], why: str, now: float) -> None:
         for attempt in group:
             attempt.kill_at = now + _KILL_AGAIN_S
             if not attempt.kill_failed:
                 attempt.kill_failed = True
-                text = f"cannot be cancelled: {why}; trying again every minute"
-                self._reports.append(Remark(text=text, job=attempt.job))
-
-    def _started(self, argv: Sequence[str], then: Callable[[CallResult], None]) -> bool:
-        try:
-            self._calls.start(argv, then, {})
-        except OSError as exc:
-            self._retry.failed(steady_s(), f"cannot start '{argv[0]}': {exc.strerror}")
-            return False
-        return True
+                self._jobs.tell(f"cannot be cancelled: {why}; trying again every minute", attempt.job)

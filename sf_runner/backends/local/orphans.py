@@ -209,12 +209,12 @@ class OrphanWatch:
             return True
         assert orphan.main_ended_at is not None
         waited_s = now - orphan.main_ended_at
-        if waited_s <= self._patience_s(orphan):
+        if waited_s <= self._record_wait_s(orphan):
             return False
         orphan.record = self._ask_the_kernel(orphan)
         return True
 
-    def _patience_s(self, orphan: _Orphan) -> float:
+    def _record_wait_s(self, orphan: _Orphan) -> float:
         """How long after the attempt's end its record may still come."""
         if orphan.tag in self._held:
             return _HELD_RECORD_WAIT_S
