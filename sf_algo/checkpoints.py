@@ -176,7 +176,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     if document.get("digest") != _digest(document.get("content")):
         raise CheckpointError(f"checkpoint {path} is damaged: its contents do not match their digest")
-    return Checkpoint(**document["content"])
+    checkpoint = Checkpoint(**document["content"])
+    if wrong := unsound_tensors(checkpoint.learner.get("model", {})):
+        raise CheckpointError(f"checkpoint {path} is of no use: {wrong[0]} holds numbers that are none (NaN)")
+    return checkpoint
+
+
+def unsound_tensors(state: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors of a network's state that hold NaN. (An infinity may be meant, in a mask for instance.)"""
+    return [
+        name
+        for name, tensor in state.items()
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and bool(torch.isnan(tensor).any())
+    ]
 
 
 def _write(path: Path, checkpoint: Checkpoint) -> None:

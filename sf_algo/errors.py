@@ -35,6 +35,10 @@ class UnknownEnvError(EnvError, ValueError):
     """No environment of that name."""
 
 
+class EnvContractError(EnvError):
+    """A running environment does what its interface forbids, or what its spaces deny: a new one would do it, too."""
+
+
 class EnvCrashedError(EnvError):
     """A running environment is beyond use (its engine died); its maker may start a new one in its place."""
 
@@ -81,3 +85,7 @@ class SummaryError(SfAlgoError):
 
 class WorkerError(SfAlgoError):
     """A process of the training died, hung or raised; the message names it and its environment."""
+
+
+class DivergedError(SfAlgoError):
+    """Training has come to numbers that are not finite, from which nothing can be learned."""

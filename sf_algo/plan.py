@@ -93,7 +93,10 @@ def make_plan(sampling: SamplingConfig, rl: LearnerConfig, spec: EnvSpec) -> Sam
     envs_per_split = num_envs if single else sampling.num_envs_per_worker // sampling.worker_num_splits
     batch_trajectories = rl.batch_size * rl.num_batches_per_iteration // rl.rollout
     # A slot is copied as a whole: all of it must fit beside the batch in training.
-    for_one_slot = 1 + math.ceil(envs_per_split * spec.num_agents / batch_trajectories)
+    slot = envs_per_split * spec.num_agents
+    fewest = max(2, 1 + math.ceil(slot / batch_trajectories))
+    if waiting == 0 and batch_trajectories % slot == 0 and sampling.num_policies == 1:
+        fewest = 1  # whole slots make up the batch, so nothing is left over that would need room while it is trained on
     return SamplerPlan(
         mode=mode,
         num_workers=1 if single else sampling.num_workers,
@@ -104,5 +107,5 @@ def make_plan(sampling: SamplingConfig, rl: LearnerConfig, spec: EnvSpec) -> Sam
         rollout=rl.rollout,
         num_policies=sampling.num_policies,
         batch_trajectories=batch_trajectories,
-        num_batch_buffers=max(2, iterations, for_one_slot),
+        num_batch_buffers=max(fewest, iterations),
     )

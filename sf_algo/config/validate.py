@@ -63,11 +63,11 @@ def _sampling(config: Config) -> Iterator[str]:
             "the splits of a worker take turns and have to be of equal size"
         )
     least = rl.num_batches_per_iteration
-    if 0 <= rl.num_minibatches_to_accumulate < least:
+    if 0 < rl.num_minibatches_to_accumulate < least:
         yield (
             f"--num_minibatches_to_accumulate={rl.num_minibatches_to_accumulate} with "
-            f"--num_batches_per_iteration={least}: an iteration could never begin; use at least {least}, or "
-            "-1"
+            f"--num_batches_per_iteration={least}: an iteration could never begin; use at least {least}, 0 "
+            "for none at all, or -1"
         )
 
 

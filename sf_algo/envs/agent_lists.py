@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_algo.envs.gymnasium_env import episode_stats
-from sf_algo.envs.spaces import ObsWriter, PixelFormat, action_decoder
+from sf_algo.envs.gym_api import episode_stats, is_active, reward_of
+from sf_algo.envs.leaves import PixelFormat
+from sf_algo.envs.spaces import ObsWriter, action_decoder
 from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsBlock, StepResult
-from sf_algo.errors import EnvError
+from sf_algo.errors import EnvContractError
 
 
 class AgentLists:
@@ -58,7 +59,7 @@ class AgentLists:
     def step(self, actions: NDArray[np.float32], out: ObsBlock) -> StepResult:
         answer = self._env.step([self._decode(row) for row in actions])
         if len(answer) != 5:
-            raise EnvError(
+            raise EnvContractError(
                 f"step() returned {len(answer)} values; five lists are expected, as gymnasium has them: observations, "
                 "rewards, terminated, truncated and infos"
             )
@@ -67,13 +68,15 @@ class AgentLists:
         ended = terminated | truncated
         self._first = ended
         self._write(obs, out)
-        active = np.array([bool(info.get("is_active", True)) for info in infos], np.bool_)
+        active = np.array([is_active(info) for info in infos], np.bool_)
         stats = agents_stats(infos, ended) if ended.any() else None
-        return StepResult(np.array(rewards, np.float32), terminated, truncated, active, stats, ended)
+        return StepResult(
+            np.array([reward_of(reward) for reward in rewards], np.float32), terminated, truncated, active, stats, ended
+        )
 
     def _write(self, obs: Sequence[Any], out: ObsBlock) -> None:
         if len(obs) != len(self._writers):
-            raise EnvError(f"the environment returned {len(obs)} observations for {len(self._writers)} agents")
+            raise EnvContractError(f"the environment returned {len(obs)} observations for {len(self._writers)} agents")
         for agent, (writer, one) in enumerate(zip(self._writers, obs, strict=True)):
             writer.write(one, {name: array[agent, ...] for name, array in out.items()}, first=bool(self._first[agent]))
 

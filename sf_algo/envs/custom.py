@@ -11,8 +11,8 @@ from sf_algo.config import EnvConfig
 from sf_algo.envs.agent_lists import AgentLists, is_agent_lists
 from sf_algo.envs.gymnasium_env import wrap_gymnasium
 from sf_algo.envs.lanes import VectorLanes, is_vector_env
+from sf_algo.envs.leaves import PixelFormat
 from sf_algo.envs.parallel import ParallelAgents, TurnAgents, is_pettingzoo, is_turn_based
-from sf_algo.envs.spaces import PixelFormat
 from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
 from sf_algo.errors import EnvError, SfAlgoError
 from sf_algo.own.loading import failed
@@ -41,7 +41,7 @@ def make_custom(
         env = _call(maker, arguments, told)
     except SfAlgoError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise failed(f"--env={name}", error) from error
     if isinstance(env, gymnasium.Env):
         return wrap_gymnasium(env, env_cfg)
@@ -50,6 +50,11 @@ def make_custom(
     adapted = _adapt_several(env, env_cfg)
     if adapted is not None:
         return adapted
+    if hasattr(env, "observation_space") and hasattr(env, "step"):
+        raise EnvError(
+            f"--env={name} returned a {type(env).__module__}.{type(env).__name__}, which is no gymnasium.Env; derive "
+            "it from gymnasium.Env instead of the old gym's, or wrap it (the package shimmy has a wrapper)"
+        )
     raise EnvError(
         f"--env={name} returned a {type(env).__name__}; return a gymnasium.Env, a vector environment, a PettingZoo "
         "environment or an object with spec, reset, step and close as sf_algo.envs.spec.Env says"

@@ -11,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_algo.config import EnvConfig
+from sf_algo.envs.gym_api import episode_stats, is_active, observation_of, reset_fault, reward_of, step_fault
 from sf_algo.envs.spaces import ObsWriter, action_decoder
-from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsRow, StepResult
+from sf_algo.envs.spec import EnvSpec, ObsRow, StepResult
 from sf_algo.errors import EnvError, MissingDependencyError, UnknownEnvError
 from sf_algo.own.loading import failed
 from sf_algo.own.names import did_you_mean
 
 GymEnv: TypeAlias = "gymnasium.Env[Any, Any]"
 
-EXTRA_STATS = "episode_extra_stats"
-"""A gymnasium environment may put a dictionary of numbers under this key of the last step's info."""
+_NUMBERS = frozenset({float, int, bool, np.float64, np.float32})
+"""Types of rewards that are taken as they are."""
 
 
 class GymnasiumEnv:
@@ -31,7 +32,8 @@ class GymnasiumEnv:
     are summed.
 
     `info["is_active"] = False` marks a step that is not to be trained on; `info["episode_extra_stats"]` and
-    `info["true_objective"]` (as `true_reward`) of the last step reach the episode's statistics.
+    `info["true_objective"]` (as `true_reward`) of the last step reach the episode's statistics, as far as they are
+    numbers. What the environment returns is checked in every step; EnvContractError says what is wrong with it.
     """
 
     def __init__(self, env: GymEnv, *, frameskip: int = 1, framestack: int = 1, pixel_format: str = "CHW") -> None:
@@ -43,7 +45,10 @@ class GymnasiumEnv:
             framestack=framestack,
         )
         actions, self._decode = action_decoder(env.action_space)
-        self.spec = EnvSpec(obs=self._writer.specs, actions=actions, frameskip=frameskip)
+        try:
+            self.spec = EnvSpec(obs=self._writer.specs, actions=actions, frameskip=frameskip)
+        except ValueError as error:
+            raise EnvError(str(error)) from error
         self._rewards = np.zeros(1, np.float32)
         self._terminated = np.zeros(1, np.bool_)
         self._truncated = np.zeros(1, np.bool_)
@@ -55,26 +60,39 @@ class GymnasiumEnv:
         self._write = self._writer.step_writer()
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
-        obs, _ = self._env.reset(seed=seed)
-        self._writer.write(obs, out[0], first=True)
+        try:
+            answer = self._env.reset(seed=seed)
+        except (TypeError, ValueError) as error:
+            if (fault := reset_fault(error)) is not None:
+                raise fault from error
+            raise
+        self._writer.write(observation_of(answer), out[0], first=True)
 
     def step(self, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
         action = self._decode(actions[0])
-        obs, reward, terminated, truncated, info = self._env.step(action)
-        if self._frameskip > 1:
-            for _ in range(self._frameskip - 1):
-                if terminated or truncated:
-                    break
-                obs, more, terminated, truncated, info = self._env.step(action)
-                reward = float(reward) + float(more)
+        try:
+            obs, reward, terminated, truncated, info = self._env.step(action)
+            ended = terminated or truncated
+            if self._frameskip > 1:
+                for _ in range(self._frameskip - 1):
+                    if ended:
+                        break
+                    obs, more, terminated, truncated, info = self._env.step(action)
+                    reward = reward_of(reward) + reward_of(more)
+                    ended = terminated or truncated
+            going_on = not (ended or info)
+        except (TypeError, ValueError) as error:
+            if (fault := step_fault(error)) is not None:
+                raise fault from error
+            raise
         self._write(obs, out[0])
-        self._rewards[0] = reward
-        if not (terminated or truncated or info):
+        self._rewards[0] = reward if type(reward) in _NUMBERS else reward_of(reward)
+        if going_on:
             return self._going_on
-        self._terminated[0] = terminated
-        self._truncated[0] = truncated
-        self._active[0] = info.get("is_active", True)
-        stats = episode_stats(info) if terminated or truncated else None
+        self._terminated[0] = bool(terminated)
+        self._truncated[0] = bool(truncated)
+        self._active[0] = is_active(info)
+        stats = episode_stats(info) if ended else None
         return StepResult(self._rewards, self._terminated, self._truncated, self._active, stats)
 
     def render(self) -> NDArray[np.uint8] | None:
@@ -85,16 +103,6 @@ class GymnasiumEnv:
         if not self._closed:
             self._closed = True
             self._env.close()
-
-
-def episode_stats(info: Mapping[str, Any]) -> EpisodeStats:
-    """Numbers which an environment's last info offers as statistics of its episode."""
-    stats = {str(k): float(v) for k, v in info.get(EXTRA_STATS, {}).items() if np.ndim(v) == 0}
-    if "true_objective" in info:
-        stats["true_reward"] = float(info["true_objective"])
-    if isinstance(info.get("is_success"), (bool, int, float, np.bool_)):
-        stats["is_success"] = float(info["is_success"])
-    return stats
 
 
 def wrap_gymnasium(env: GymEnv, env_cfg: EnvConfig) -> GymnasiumEnv:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_algo.envs.gymnasium_env import EXTRA_STATS
+from sf_algo.envs.gym_api import EXTRA_STATS
+from sf_algo.envs.leaves import PixelFormat
 from sf_algo.envs.space_blocks import BlockWriter, batch_decoder
-from sf_algo.envs.spaces import PixelFormat
 from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsBlock, StepResult
 from sf_algo.errors import EnvError
 
@@ -61,7 +61,6 @@ class VectorLanes:
 
     def reset(self, out: ObsBlock, *, seed: int | None = None) -> None:
         obs, _ = self._env.reset(seed=seed)
-        self._writer.check(obs, self.spec.num_agents)
         self._writer.write(obs, out)
         self._pending[:] = False
 
@@ -139,7 +138,10 @@ def lane_stats(info: Mapping[str, Any], num_agents: int) -> EpisodeStats:
         found["is_success"] = info["is_success"]
     stats = {}
     for name, values in found.items():
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError:  # ragged: a statistic can never cost an episode
+            continue
         if not str(name).startswith("_") and array.shape == (num_agents,) and array.dtype.kind in "biuf":
             stats[str(name)] = array.astype(np.float64)
     return stats

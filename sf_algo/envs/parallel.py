@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_algo.envs.gymnasium_env import episode_stats
+from sf_algo.envs.gym_api import episode_stats
+from sf_algo.envs.leaves import PixelFormat
 from sf_algo.envs.padding import PaddedAgent, padded
-from sf_algo.envs.spaces import ObsWriter, PixelFormat, action_decoder
+from sf_algo.envs.spaces import ObsWriter, action_decoder
 from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsRow, StepResult
 from sf_algo.errors import EnvError
 

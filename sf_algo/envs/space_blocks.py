@@ -5,7 +5,7 @@ Shape letters: A agents, `width` numbers of one action row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,16 +13,13 @@ from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
-from sf_algo.envs.spaces import ObsWriter, PixelFormat, action_decoder
-from sf_algo.envs.spec import PLAIN_OBS, ActionSpec, ObsBlock, ObsSpec
-from sf_algo.errors import EnvError
+from sf_algo.envs.leaves import PixelFormat, at_path
+from sf_algo.envs.spaces import ObsWriter, action_decoder
+from sf_algo.envs.spec import ActionSpec, ObsBlock, ObsSpec
 
 Space: TypeAlias = "spaces.Space[Any]"
 BatchDecoder: TypeAlias = Callable[[NDArray[np.float32]], Any]
 """Action rows [A, width] -> a batch of gymnasium's batched action space."""
-
-_Path: TypeAlias = "tuple[str | int, ...]"
-_Write: TypeAlias = Callable[[Any, NDArray[Any]], None]
 
 
 class BlockWriter:
@@ -32,81 +29,28 @@ class BlockWriter:
     """
 
     def __init__(self, space: Space, *, pixel_format: PixelFormat = "CHW") -> None:
-        self.specs: dict[str, ObsSpec] = ObsWriter(space, pixel_format=pixel_format).specs
-        self._parts = [(name, path, leaf, _writer(leaf, self.specs[name])) for name, path, leaf in _leaves(space, ())]
+        writer = ObsWriter(space, pixel_format=pixel_format)
+        self.specs: dict[str, ObsSpec] = writer.specs
+        self._leaves = writer.leaves
 
     def write(self, batch: Any, block: ObsBlock) -> None:
-        """`batch`: arrays [A, ...], nested like the space."""
-        for name, path, _, write in self._parts:
-            write(_at(batch, path), block[name])
+        """`batch`: arrays [A, ...], nested like the space. Raises EnvContractError where one does not fit the space."""
+        for leaf in self._leaves:
+            leaf.write_batch(at_path(batch, leaf.path, leaf), block[leaf.name])
 
     def write_agents(self, batch: Any, block: ObsBlock, agents: NDArray[np.int64]) -> None:
         """Write only the observations of these agents; those of the others in `batch` may be None."""
-        for name, path, _, write in self._parts:
-            values = _at(batch, path)
-            part = np.stack([np.asarray(values[agent]) for agent in agents])
-            picked = block[name][agents]
-            write(part, picked)
-            block[name][agents] = picked
-
-    def check(self, batch: Any, num_agents: int) -> None:
-        """EnvError where the shapes are not those of the space: writing would broadcast them in silence."""
-        for name, path, leaf, _ in self._parts:
-            shape, expected = np.shape(_at(batch, path)), (num_agents, *(leaf.shape or ()))
-            if shape != expected:
-                raise EnvError(
-                    f"observation {name!r} of a vector environment has shape {shape}, but its spaces say {expected}; "
-                    "correct the environment"
-                )
+        for leaf in self._leaves:
+            values = at_path(batch, leaf.path, leaf)
+            for agent in agents.tolist():
+                leaf.write(_of_agent(values, agent), block[leaf.name][agent, ...], True)
 
 
-def _at(batch: Any, path: _Path) -> Any:
-    for key in path:
-        batch = batch[key]
-    return batch
-
-
-def _leaves(space: Space, path: _Path) -> Iterator[tuple[str, _Path, Space]]:
-    children: Mapping[Any, Space] | None = None
-    if isinstance(space, spaces.Dict):
-        children = space.spaces
-    elif isinstance(space, spaces.Tuple):
-        children = dict(enumerate(space.spaces))
-    if children is None:
-        yield "/".join(str(key) for key in path) or PLAIN_OBS, path, space
-        return
-    for key, child in children.items():
-        yield from _leaves(child, (*path, key))
-
-
-def _writer(space: Space, spec: ObsSpec) -> _Write:
-    if isinstance(space, spaces.Discrete):
-        return _one_hot(np.array([space.n]), np.array([space.start]))
-    if isinstance(space, spaces.MultiDiscrete) and spec.shape != tuple(space.shape):
-        return _one_hot(np.ravel(space.nvec), np.ravel(space.start))
-    shape = tuple(space.shape or ())
-    if len(shape) == 3 and spec.shape == (shape[2], shape[0], shape[1]) != shape:
-        return _copy_hwc
-    return _copy
-
-
-def _copy(values: Any, dest: NDArray[Any]) -> None:
-    dest[...] = np.asarray(values).reshape(dest.shape)
-
-
-def _copy_hwc(values: Any, dest: NDArray[Any]) -> None:
-    dest[...] = np.asarray(values).transpose(0, 3, 1, 2)
-
-
-def _one_hot(sizes: NDArray[Any], starts: NDArray[Any]) -> _Write:
-    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) - starts
-
-    def write(values: Any, dest: NDArray[Any]) -> None:
-        chosen = np.asarray(values).reshape(len(dest), -1) + offsets
-        dest[...] = 0
-        np.put_along_axis(dest, chosen, 1, axis=1)
-
-    return write
+def _of_agent(values: Any, agent: int) -> Any:
+    """One agent's part of a batch, whose arrays may be nested."""
+    if isinstance(values, Mapping):
+        return {key: _of_agent(part, agent) for key, part in values.items()}
+    return tuple(_of_agent(part, agent) for part in values) if isinstance(values, tuple) else values[agent]
 
 
 def batch_decoder(space: Space, num_agents: int) -> tuple[ActionSpec, BatchDecoder]:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from sf_algo.envs.leaves import (
+    ArrayLeaf,
+    Leaf,
+    MaskLeaf,
+    Path,
+    PixelFormat,
+    Space,
+    StackedLeaf,
+    at_path,
+    children_of,
+    make_leaf,
+)
 from sf_algo.envs.spec import (
     ACTION_MASK,
     PLAIN_OBS,
@@ -21,184 +33,67 @@ from sf_algo.envs.spec import (
 )
 from sf_algo.errors import EnvError
 
-Space: TypeAlias = "spaces.Space[Any]"
-PixelFormat = Literal["CHW", "HWC"]
 Decoder: TypeAlias = Callable[[NDArray[np.float32]], Any]
 """Action row [width] -> what the environment's step takes."""
-
-_Convert: TypeAlias = Callable[[Any, NDArray[Any]], None]
-_IMAGE_CHANNELS = (1, 3, 4)
-
-
-class _Leaf:
-    """One array of the observation: where it lies in the nested observation, and how it is written."""
-
-    def __init__(self, *, path: tuple[str | int, ...], spec: ObsSpec, source: Space, convert: _Convert) -> None:
-        self.path = path
-        self.spec = spec
-        self._source_shape: tuple[int, ...] = tuple(source.shape or ())
-        self._convert = convert
-
-    def check(self, value: Any, name: str) -> None:
-        """Assignment would broadcast a wrong shape in silence: every first observation is checked."""
-        if np.shape(value) != self._source_shape:
-            raise EnvError(
-                f"observation {name!r} has shape {np.shape(value)}, but the environment's observation_space "
-                f"says {self._source_shape}; correct the environment"
-            )
-
-    @property
-    def is_copied(self) -> bool:
-        """Written as it is, without anything to remember."""
-        return self._convert is _copy
-
-    def write(self, value: Any, dest: NDArray[Any], first: bool) -> None:
-        del first
-        self._convert(value, dest)
-
-
-class _StackedLeaf(_Leaf):
-    """The last `depth` images, oldest first, along the channels."""
-
-    def __init__(self, leaf: _Leaf, depth: int) -> None:
-        self.__dict__.update(leaf.__dict__)
-        self._channels = leaf.spec.shape[0]
-        self.spec = ObsSpec(shape=(self._channels * depth, *leaf.spec.shape[1:]), dtype=leaf.spec.dtype)
-        self._frames = self.spec.zeros()
-
-    @property
-    def is_copied(self) -> bool:
-        return False
-
-    def write(self, value: Any, dest: NDArray[Any], first: bool) -> None:
-        frames, channels = self._frames, self._channels
-        if first:
-            for start in range(0, len(frames), channels):
-                self._convert(value, frames[start : start + channels])
-        else:
-            frames[:-channels] = frames[channels:]
-            self._convert(value, frames[-channels:])
-        dest[...] = frames
 
 
 class ObsWriter:
     """Writes one agent's observation of a gymnasium space into an `ObsRow`.
 
     Images (uint8, two or three dimensions) become uint8 CHW, other numbers float32 (a vector of bytes stays
-    uint8), a choice among n a one-hot vector. Nested dictionaries and tuples become names joined by "/".
+    uint8), a choice among n a one-hot vector, a text a bag of hashed words (`TextLeaf`). Nested dictionaries and tuples
+    become names joined by "/"; what is called `action_mask` is the action mask wherever it lies.
     """
 
     def __init__(self, space: Space, *, pixel_format: PixelFormat = "CHW", framestack: int = 1) -> None:
-        leaves = dict(_leaves(space, (), pixel_format))
+        """Raises EnvError: a space without an array form, or two with one name."""
+        leaves: dict[str, Leaf] = {}
+        for leaf in _leaves(space, (), pixel_format):
+            if leaf.name in leaves:
+                raise EnvError(f"two observations would both be called {leaf.name!r}; rename one of them")
+            leaves[leaf.name] = leaf
         if framestack > 1:
             images = {name for name, leaf in leaves.items() if leaf.spec.is_image}
             if not images:
                 raise EnvError("--env_framestack stacks images; this environment observes none (leave it at 1)")
-            leaves.update({name: _StackedLeaf(leaves[name], framestack) for name in images})
+            leaves.update({name: StackedLeaf(leaves[name], framestack) for name in images})
         self.specs: dict[str, ObsSpec] = {name: leaf.spec for name, leaf in leaves.items()}
-        self._leaves = leaves
+        self.leaves: Sequence[Leaf] = list(leaves.values())
         only = leaves.get(PLAIN_OBS)
         self._plain = only if only is not None and len(leaves) == 1 and not only.path else None
 
     def write(self, obs: Any, row: ObsRow, *, first: bool = False) -> None:
-        """Write `obs`; `first` marks the first of an episode. Raises EnvError on a wrong shape."""
-        if first:
-            for name, leaf in self._leaves.items():
-                leaf.check(_at(obs, leaf.path), name)
+        """Write `obs`; `first` marks the first of an episode. Raises EnvContractError where it does not fit."""
         if self._plain is not None:
             self._plain.write(obs, row[PLAIN_OBS], first)
             return
-        for name, leaf in self._leaves.items():
-            leaf.write(_at(obs, leaf.path), row[name], first)
+        for leaf in self.leaves:
+            leaf.write(at_path(obs, leaf.path, leaf), row[leaf.name], first)
 
     def step_writer(self) -> Callable[[Any, ObsRow], None]:
         """A function that writes an observation which is not the first of its episode; the fastest for the space."""
         plain = self._plain
-        return _write_copy if plain is not None and plain.is_copied else self.write
+        return _copier(plain) if isinstance(plain, ArrayLeaf) and not plain.hwc else self.write
 
 
-def _at(obs: Any, path: tuple[str | int, ...]) -> Any:
-    for key in path:
-        obs = obs[key]
-    return obs
+def _copier(leaf: ArrayLeaf) -> Callable[[Any, ObsRow], None]:
+    shape, dtype, fitted = leaf.shape, leaf.dtype, leaf.fitted
+
+    def write(obs: Any, row: ObsRow) -> None:
+        if type(obs) is not np.ndarray or obs.shape != shape or obs.dtype is not dtype:
+            obs = fitted(obs)
+        row[PLAIN_OBS][...] = obs
+
+    return write
 
 
-def _leaves(space: Space, path: tuple[str | int, ...], pixel_format: PixelFormat) -> list[tuple[str, _Leaf]]:
-    children: Mapping[Any, Space] | None = None
-    if isinstance(space, spaces.Dict):
-        children = space.spaces
-    elif isinstance(space, spaces.Tuple):
-        children = dict(enumerate(space.spaces))
+def _leaves(space: Space, path: Path, pixel_format: PixelFormat) -> list[Leaf]:
+    if path and path[-1] == ACTION_MASK:
+        return [MaskLeaf(name=ACTION_MASK, path=path, source=space)]
+    children = children_of(space)
     if children is not None:
         return [leaf for key, sub in children.items() for leaf in _leaves(sub, (*path, key), pixel_format)]
-    name = "/".join(str(key) for key in path) or PLAIN_OBS
-    spec, convert = _mask_leaf(space) if name == ACTION_MASK else _array_leaf(space, pixel_format, name)
-    return [(name, _Leaf(path=path, spec=spec, source=space, convert=convert))]
-
-
-def _write_copy(obs: Any, row: ObsRow) -> None:
-    row[PLAIN_OBS][...] = obs
-
-
-def _copy(value: Any, dest: NDArray[Any]) -> None:
-    dest[...] = value
-
-
-def _copy_hwc(value: Any, dest: NDArray[Any]) -> None:
-    dest[...] = value.transpose(2, 0, 1)
-
-
-def _copy_flat(value: Any, dest: NDArray[Any]) -> None:
-    dest[...] = np.ravel(value)
-
-
-def _mask_leaf(space: Space) -> tuple[ObsSpec, _Convert]:
-    if not space.shape:
-        raise EnvError(f"observation {ACTION_MASK!r} must be a vector with one entry per choice, got {space}")
-    return ObsSpec(shape=(int(np.prod(space.shape)),), dtype=np.dtype(np.int8)), _copy_flat
-
-
-def _array_leaf(space: Space, pixel_format: PixelFormat, name: str) -> tuple[ObsSpec, _Convert]:
-    if isinstance(space, spaces.Box):
-        return _box_leaf(space, pixel_format)
-    if isinstance(space, spaces.MultiBinary):
-        return ObsSpec(shape=tuple(space.shape), dtype=np.dtype(np.float32)), _copy
-    if isinstance(space, spaces.Discrete):
-        return _one_hot_leaf(np.array([space.n]), np.array([space.start]))
-    if isinstance(space, spaces.MultiDiscrete):
-        return _one_hot_leaf(np.ravel(space.nvec), np.ravel(space.start))
-    raise EnvError(
-        f"observation {name!r} is a {type(space).__name__} space, which has no array form; wrap the "
-        "environment so that it observes Box, Discrete, MultiDiscrete, MultiBinary or dictionaries of them"
-    )
-
-
-def _box_leaf(space: spaces.Box, pixel_format: PixelFormat) -> tuple[ObsSpec, _Convert]:
-    shape = tuple(space.shape)
-    if space.dtype != np.uint8:
-        return ObsSpec(shape=shape or (1,), dtype=np.dtype(np.float32)), _copy
-    byte = np.dtype(np.uint8)
-    if len(shape) == 2:
-        return ObsSpec(shape=(1, *shape), dtype=byte), _copy
-    if len(shape) == 3 and _is_hwc(shape, pixel_format):
-        return ObsSpec(shape=(shape[2], shape[0], shape[1]), dtype=byte), _copy_hwc
-    return ObsSpec(shape=shape or (1,), dtype=byte), _copy
-
-
-def _is_hwc(shape: tuple[int, ...], pixel_format: PixelFormat) -> bool:
-    """The channel axis is the one of 1, 3 or 4 entries; --pixel_format decides where that does not."""
-    first, last = shape[0] in _IMAGE_CHANNELS, shape[2] in _IMAGE_CHANNELS
-    return last if first != last else pixel_format == "HWC"
-
-
-def _one_hot_leaf(sizes: NDArray[Any], starts: NDArray[Any]) -> tuple[ObsSpec, _Convert]:
-    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) - starts
-
-    def convert(value: Any, dest: NDArray[Any]) -> None:
-        dest[...] = 0
-        dest[np.ravel(value) + offsets] = 1
-
-    return ObsSpec(shape=(int(sizes.sum()),), dtype=np.dtype(np.float32)), convert
+    return [make_leaf(space, "/".join(str(key) for key in path) or PLAIN_OBS, path, pixel_format)]
 
 
 def action_decoder(space: Space) -> tuple[ActionSpec, Decoder]:
@@ -246,18 +141,36 @@ def _multi_discrete(
 
 
 def _box_action(space: spaces.Box) -> tuple[list[ActionComponent], Decoder]:
+    """Whatever the row holds, the action lies in the Box: bounds are applied in the Box's own type, which may be finer
+    than the row's (0.1 is 0.10000000149 in 32 bits) or hold whole numbers that no float does."""
     dtype, shape = np.dtype(space.dtype), tuple(space.shape)
-    low, high = space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32)
-    whole = np.issubdtype(dtype, np.integer)
-    plain = dtype == np.float32 and len(shape) == 1
+    own_low, own_high = space.low.ravel(), space.high.ravel()
+    with np.errstate(over="ignore"):  # 1e300 is no bound for 32 bits
+        box = Box(tuple(own_low.astype(np.float32).tolist()), tuple(own_high.astype(np.float32).tolist()))
+    if np.issubdtype(dtype, np.integer):
+        return [box], _whole_decoder(own_low, own_high, dtype, shape)
+    wide = np.promote_types(dtype, np.float32)
+    limits: Any = np.finfo(dtype)  # type: ignore[type-var]
+    low, high = np.maximum(own_low, limits.min).astype(wide), np.minimum(own_high, limits.max).astype(wide)
+    if dtype == np.float32 and len(shape) == 1:
+        return [box], lambda row: np.fmin(np.fmax(row, low), high)
 
     def decode(row: NDArray[np.float32]) -> Any:
-        clipped = np.minimum(np.maximum(row, low), high)
-        if plain:
-            return clipped
-        return (np.rint(clipped) if whole else clipped).astype(dtype).reshape(shape)
+        return np.fmin(np.fmax(row.astype(wide), low), high).astype(dtype).reshape(shape)
 
-    return [Box(tuple(low.tolist()), tuple(high.tolist()))], decode
+    return [box], decode
+
+
+def _whole_decoder(low: NDArray[Any], high: NDArray[Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Decoder:
+    least, most = low.astype(np.float64), high.astype(np.float64)
+    inner_least, inner_most = np.nextafter(least, most), np.nextafter(most, least)
+
+    def decode(row: NDArray[np.float32]) -> Any:
+        wanted = row.astype(np.float64)
+        inside = np.rint(np.fmin(np.fmax(wanted, inner_least), inner_most)).astype(dtype)
+        return np.where(wanted >= most, high, np.where(wanted <= least, low, inside)).astype(dtype).reshape(shape)
+
+    return decode
 
 
 def _composite(

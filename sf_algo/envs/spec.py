@@ -263,9 +263,23 @@ class EnvPlacement:
     """Folder for the simulator's own recordings (VizDoom demos)."""
 
 
+def as_number(value: Any) -> float | None:
+    """`value` as a number where it is one, or an array of one; None where it is anything else."""
+    if value is None or isinstance(value, (str, bytes)):
+        return None
+    try:
+        array = np.asarray(value)
+        return float(array.reshape(-1)[0]) if array.size == 1 and array.dtype.kind in "biuf" else None
+    except Exception:  # whatever an object of a user's own does when it is asked
+        return None
+
+
 def agent_episode_stats(stats: EpisodeStats, agent: int) -> dict[str, float]:
-    """The statistics of one agent as plain numbers."""
-    return {
-        name: float(value[agent] if isinstance(value, np.ndarray) and value.ndim else value)
-        for name, value in stats.items()
-    }
+    """The statistics of one agent as plain numbers; what is no number is left out."""
+    found: dict[str, float] = {}
+    for name, value in stats.items():
+        own = value[agent] if isinstance(value, np.ndarray) and value.ndim > 0 and agent < len(value) else value
+        number = as_number(own)
+        if number is not None:
+            found[str(name)] = number
+    return found

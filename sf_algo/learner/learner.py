@@ -90,7 +90,7 @@ class Learner:
             "model": dict(self.model.state_dict()),
             "optimizer": self._optimizer.state_dict(),
             "policy_version": self.policy_version,
-            "learning_rate": self._lr.value,
+            **self._lr.state(),
             "generator": self._generator.get_state(),
         }
 
@@ -104,7 +104,7 @@ class Learner:
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.policy_version = int(state["policy_version"])
-        self._lr.value = float(state["learning_rate"])
+        self._lr.resume(state)
         self._generator.set_state(state["generator"].cpu())
 
     def _train(self, batch: TrajectoryBatch, env_steps: int) -> TrainStats:
@@ -250,6 +250,7 @@ class Learner:
         summaries: dict[str, float] = {
             "valid_fraction": num_valid / num_samples,
             "dropped_trajectories": float(batch.num_trajectories - len(judged.kept)),
+            "damaged_trajectories": float(judged.num_damaged),
             "lr": self._lr.value,
             "policy_lag_min": judged.lags[0],
             "policy_lag_mean": judged.lags[1],
@@ -259,6 +260,7 @@ class Learner:
         if len(log):
             means, skipped = log.read()
             summaries |= means
+        summaries["skipped_updates"] = float(skipped)
         if figures is not None:
             summaries |= read_details(figures)
         return TrainStats(
@@ -267,6 +269,7 @@ class Learner:
             num_valid_samples=num_valid,
             num_updates=len(log),
             num_skipped_updates=skipped,
+            num_damaged_trajectories=judged.num_damaged,
             summaries=summaries,
         )
 

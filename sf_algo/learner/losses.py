@@ -18,19 +18,26 @@ MIN_RATIO, MAX_RATIO = 0.05, 20.0
 """Policy ratios beyond these are numerical noise: they are cut, and their gradient is 0."""
 
 
+_FARTHEST = 100.0
+"""Logarithms of ratios beyond this come from forbidden actions."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ratios:
     """pi(a) / mu(a) of the policy being trained and the one that acted, [T, B]."""
 
     log_ratios: Tensor
+    """Of the cut ratios."""
     ratios: Tensor
+    differences: Tensor
+    """log pi(a) - log mu(a), not cut."""
 
     @staticmethod
     def of(log_probs: Tensor, old_log_probs: Tensor, played: Tensor) -> Ratios:
         """Where not `played` [T, B] bool (the environment ignored the action) the ratio is 1."""
         difference = torch.where(played, log_probs - old_log_probs, 0.0)
         log_ratios = difference.clamp(math.log(MIN_RATIO), math.log(MAX_RATIO))
-        return Ratios(log_ratios=log_ratios, ratios=log_ratios.exp())
+        return Ratios(log_ratios=log_ratios, ratios=log_ratios.exp(), differences=difference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +94,13 @@ def value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float,
 def kl_estimate(ratios: Ratios) -> Tensor:
     """(pi / mu - 1) - log(pi / mu) [T, B]: an unbiased, never negative estimate of KL(mu || pi) from actions
     of mu (Schulman 2020, "Approximating KL divergence", estimator k3). Its gradient is an unbiased estimate
-    of the divergence's gradient."""
-    return ratios.ratios - 1.0 - ratios.log_ratios
+    of the divergence's gradient.
+
+    It draws back the harder the further away a policy is, so it must not end where the ratio of the policy loss is cut.
+    Only where it would grow exponentially (ratios above `MAX_RATIO`) it goes on as a straight line."""
+    difference = ratios.differences.clamp(-_FARTHEST, _FARTHEST)
+    near = difference.clamp(max=math.log(MAX_RATIO))
+    return near.exp() - 1.0 - near + (MAX_RATIO - 1.0) * (difference - near)
 
 
 def exploration_loss(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +43,18 @@ class LearningRate:
         if cfg.learning_rate != self._cfg.learning_rate:
             self.value = cfg.learning_rate
         self._cfg = cfg
+
+    def state(self) -> dict[str, float]:
+        """For the checkpoint."""
+        return {"learning_rate": self.value, "initial_learning_rate": self._cfg.learning_rate}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Goes on where an adaptive schedule has brought the rate, unless the flags name another one than before. The
+        constant one and the linear decay follow the flags."""
+        begun_with = state.get("initial_learning_rate", self._cfg.learning_rate)
+        adaptive = self._cfg.lr_schedule.startswith("kl_adaptive")
+        if adaptive and begun_with == self._cfg.learning_rate:
+            self.value = float(state["learning_rate"])
 
     def begin(self, env_steps: int) -> None:
         """Before an iteration, `env_steps` frames into the run."""

@@ -5,6 +5,7 @@ Shape letters: T steps, B trajectories, b trajectories of a minibatch, S numbers
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,8 @@ class Validity:
     """[b] int64: trajectories with at least one valid sample; the others are dropped whole."""
     lags: tuple[float, float, float]
     """Smallest, mean and largest policy lag of this policy's samples, in versions."""
+    num_damaged: int
+    """Trajectories of this policy that hold a number that is not finite; none of their samples is valid."""
 
 
 def validity(batch: TrajectoryBatch, *, policy_id: int, policy_version: int, max_policy_lag: int) -> Validity:
@@ -33,15 +36,30 @@ def validity(batch: TrajectoryBatch, *, policy_id: int, policy_version: int, max
     Policy lag = version of the learner (`policy_version`) minus version of the policy that acted, both counted in
     optimizer steps. A sample with a lag of `max_policy_lag` or more is not valid.
     """
+    sound = _sound_trajectories(batch)
     own = batch.valid & (batch.policy_id == policy_id)
+    damaged = int((own.any(0) & ~sound).sum())
     lag = policy_version - batch.policy_version
-    valid = own & (lag < max_policy_lag)
+    valid = own & (lag < max_policy_lag) & sound
     lags = lag[own]
     if len(lags):
         spread = (float(lags.min()), float(lags.float().mean()), float(lags.max()))
     else:
         spread = (0.0, 0.0, 0.0)
-    return Validity(valid=valid, kept=valid.any(0).nonzero().squeeze(1), lags=spread)
+    return Validity(valid=valid, kept=valid.any(0).nonzero().squeeze(1), lags=spread, num_damaged=damaged)
+
+
+def _sound_trajectories(batch: TrajectoryBatch) -> Tensor:
+    """[B] bool: everything that the losses are computed from is finite. One number that is not would reach every
+    weight. Environments are looked at where they are stepped; a network can overflow, too."""
+    parts = [batch.rewards, batch.values, batch.log_probs, batch.actions]
+    parts += [batch.rnn_states[:1], batch.rnn_states[-1:]]
+    parts += [x for x in batch.obs.values() if x.is_floating_point()]
+    sound = torch.ones(batch.num_trajectories, dtype=torch.bool)
+    for part in parts:
+        if not math.isfinite(float(part.sum())):  # cheap, and nearly always finite
+            sound &= torch.isfinite(part).transpose(0, 1).flatten(1).all(1)
+    return sound
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,15 @@ class TrainStats:
     """Optimizer steps of this call; 0 where every trajectory was dropped."""
     num_skipped_updates: int
     """Of these, steps that changed nothing because the gradient was not finite."""
+    num_damaged_trajectories: int
+    """Trajectories left out because a number in them is not finite."""
     summaries: Mapping[str, float]
+
+    @property
+    def learned_nothing(self) -> bool:
+        """Numbers that are not finite took every update of this call."""
+        spoiled = self.num_skipped_updates > 0 or self.num_damaged_trajectories > 0
+        return spoiled and self.num_skipped_updates == self.num_updates
 
 
 _PER_UPDATE = (

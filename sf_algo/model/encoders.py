@@ -40,6 +40,9 @@ _CONVNETS: Mapping[str, Sequence[tuple[int, int, int]]] = {
     # Mnih et al. 2015.
     "convnet_atari": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
 }
+# For images too small for the others: few pixels, so each counts. The steps are 2 where there are more than 144.
+_SMALL_CONVNET, _SMALL_PIXELS = "convnet_small", 144
+_SMALL_CHANNELS = (32, 64, 64)
 # (channels, residual blocks) of every section: the deep network of Espeholt et al. 2018, figure 3.
 _RESNET_IMPALA = ((16, 2), (32, 2), (32, 2))
 
@@ -84,8 +87,8 @@ class ConvEncoder(nn.Module):
         self._shift, self._scale = shift_scale
         channels = spec.shape[0]
         self.convolutions = nn.ModuleList()
-        for out_channels, kernel, stride in _CONVNETS[subtype]:
-            self.convolutions.append(Conv2d(channels, out_channels, kernel, stride))
+        for out_channels, kernel, stride, padding in _conv_layers(spec, subtype):
+            self.convolutions.append(Conv2d(channels, out_channels, kernel, stride, padding))
             channels = out_channels
         flat = _flat_size(self.convolve, spec, subtype)
         self.head = MlpEncoder(flat, _head_widths(model_cfg), model_cfg)
@@ -172,8 +175,17 @@ class DictEncoder(nn.Module):
         self._images = [name for name in obs if _is_image(obs[name], kind)]
         self._vectors = [name for name in obs if name != ACTION_MASK and name not in self._images]
         make = ResnetEncoder if kind == "resnet" else ConvEncoder
+        automatic = model_cfg.encoder_subtype == "auto"
         self.images = nn.ModuleList(
-            [make(obs[n], model_cfg, subtype, pixel_shift_scale.get(n, (0.0, 1.0))) for n in self._images]
+            [
+                make(
+                    obs[n],
+                    model_cfg,
+                    _SMALL_CONVNET if automatic and kind == "conv" and not _fits(obs[n], subtype) else subtype,
+                    pixel_shift_scale.get(n, (0.0, 1.0)),
+                )
+                for n in self._images
+            ]
         )
         in_size = sum(math.prod(obs[name].shape) for name in self._vectors)
         widths = MEASUREMENT_LAYERS if self._images else _mlp_widths(model_cfg, subtype)
@@ -251,6 +263,23 @@ def _is_image(spec: ObsSpec, kind: str) -> bool:
     return kind != "mlp" and (spec.is_image or (kind in ("conv", "resnet") and len(spec.shape) == 3))
 
 
+def _conv_layers(spec: ObsSpec, subtype: str) -> Iterator[tuple[int, int, int, int]]:
+    """(channels, kernel, stride, padding) of every layer."""
+    if subtype != _SMALL_CONVNET:
+        yield from ((channels, kernel, stride, 0) for channels, kernel, stride in _CONVNETS[subtype])
+        return
+    later = 2 if math.prod(spec.shape[1:]) > _SMALL_PIXELS else 1
+    yield from ((channels, 3, later if layer else 1, 1) for layer, channels in enumerate(_SMALL_CHANNELS))
+
+
+def _fits(spec: ObsSpec, subtype: str) -> bool:
+    """Whether something of the image is left behind the convolutions."""
+    sides = list(spec.shape[1:])
+    for _, kernel, stride in _CONVNETS[subtype]:
+        sides = [(side - kernel) // stride + 1 for side in sides]
+    return min(sides) >= 1
+
+
 def _head_widths(model_cfg: ModelConfig) -> tuple[int, ...]:
     chosen = model_cfg.encoder_conv_mlp_layers
     return chosen or (model_cfg.hidden_size,) * model_cfg.encoder_extra_fc_layers
@@ -274,5 +303,6 @@ def _flat_size(convolve: _Convolve, spec: ObsSpec, subtype: str) -> int:
     except RuntimeError as error:
         raise ModelError(
             f"--encoder_subtype={subtype}: an image of {spec.shape} is too small for its convolutions; "
-            "use --encoder_type=resnet, an encoder of your own (--encoder_custom) or a larger image"
+            "leave --encoder_subtype out (a network that fits is chosen then), or use --encoder_type=resnet, an "
+            "encoder of your own (--encoder_custom) or a larger image"
         ) from error

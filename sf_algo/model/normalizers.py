@@ -45,7 +45,8 @@ class RunningMeanStd(nn.Module):
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
-        """Takes in the rows of x [N, *shape], of any dtype. No rows change nothing."""
+        """Takes in the rows of x [N, *shape], of any dtype. No rows change nothing, and neither do rows among which
+        a number is not finite: it would stay for ever."""
         if x.dim() > 2:
             # Images: the moments of few rows in float32 are exact enough and far cheaper than in float64.
             for rows in torch.split(x, _ROWS_AT_ONCE):
@@ -58,11 +59,15 @@ class RunningMeanStd(nn.Module):
         if not len(rows):
             return
         variance, mean = torch.var_mean(rows, 0, correction=0)
-        total = self.count + len(rows)
+        # On the device: nothing waits for a GPU.
+        sound = torch.isfinite(variance).all() & torch.isfinite(mean).all()
+        added = len(rows) * sound.to(self.count.dtype)
+        variance, mean = torch.where(sound, variance, self.variance), torch.where(sound, mean, self.mean)
+        total = self.count + added
         delta = mean - self.mean
-        between = delta.square() * (self.count * len(rows) / total)
-        self.variance.copy_((self.variance * self.count + variance * len(rows) + between) / total)
-        self.mean += delta * (len(rows) / total)
+        between = delta.square() * (self.count * added / total)
+        self.variance.copy_((self.variance * self.count + variance * added + between) / total)
+        self.mean += delta * (added / total)
         self.count.copy_(total)
 
     def _refresh(self) -> None:

@@ -67,7 +67,7 @@ def load_object(path: str, what: str) -> Any:
     return found
 
 
-def failed(what: str, error: Exception) -> EnvError:
+def failed(what: str, error: BaseException) -> EnvError:
     """The user's own code raised: one line that says so, and the traceback after it."""
     said = traceback.format_exception_only(type(error), error)[-1].strip()
     details = "".join(traceback.format_exception(type(error), error, error.__traceback__))

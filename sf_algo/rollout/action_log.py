@@ -25,6 +25,7 @@ class ActionLog:
         self._shared: list[NDArray[np.float32]] = []
         self._first = 0
         self._starts = [0] * len(columns)
+        self._ignored: list[set[int]] = [set() for _ in columns]
 
     def append(self, actions: NDArray[np.float32]) -> None:
         """The whole split acted: [N, width]."""
@@ -35,9 +36,14 @@ class ActionLog:
         self._alone[e].append(actions.copy())
         self._starts[e] = self._first + len(self._shared)
 
+    def ignore_last(self, e: int) -> None:
+        """Environment e did not carry out what the whole split was told last (a filler row)."""
+        self._ignored[e].add(self._first + len(self._shared) - 1)
+
     def restart(self, e: int) -> None:
         """Environment e was reset; actions of its row so far do not belong to the new episode."""
         self._alone[e].clear()
+        self._ignored[e].clear()
         self._starts[e] = self._first + len(self._shared)
         unused = min(self._starts) - self._first
         if unused > _TRIM_AFTER:
@@ -47,5 +53,7 @@ class ActionLog:
     def episode(self, e: int) -> NDArray[np.float32]:
         """[steps since the reset, A, width]; [0, ...] right after it."""
         columns = self._columns[e]
-        rows = self._alone[e] + [row[columns] for row in self._shared[self._starts[e] - self._first :]]
+        start, ignored = self._starts[e], self._ignored[e]
+        shared = self._shared[start - self._first :]
+        rows = self._alone[e] + [row[columns] for index, row in enumerate(shared, start) if index not in ignored]
         return np.stack(rows) if rows else np.zeros((0, 0, 0), np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_algo.envs.spec import Env, EnvSpec, ObsTarget, StepResult, goes_on
-from sf_algo.errors import WorkerError
+from sf_algo.errors import EnvContractError, WorkerError
 from sf_algo.rollout.episodes import mix_seed
 
 MAX_CRASHES_IN_A_ROW = 3
@@ -20,6 +21,13 @@ MAX_CRASHES_IN_A_ROW = 3
 FREE_CRASHES = 10
 MAX_CRASH_SHARE = 0.1
 """Beyond the free ones, crashes may be at most this share of an environment's episodes."""
+
+
+BREAKDOWNS = (Exception, SystemExit)
+"""What an environment may raise. One that calls `sys.exit` must not end the training, least of all with success."""
+NOT_FINITE = "what this episode has collected is thrown away"
+NO_CHOICE = "it is taken as if every choice were allowed"
+"""Kinds of notices: what follows from what an environment did."""
 
 
 class EnvWatch(Protocol):
@@ -34,11 +42,16 @@ class EnvWatch(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class EnvFault:
-    """An environment broke and was made anew."""
+    """An environment broke and was made anew, or did something that its user should know."""
 
     env_index: int
     episode: int
-    traceback: str
+    traceback: str = ""
+    """Of the exception that broke it; empty where it is not broken."""
+    notice: str = ""
+    """What it did, in words; empty where it broke."""
+    count: int = 1
+    """How often that environment has done this so far."""
 
 
 class EnvSet:
@@ -71,6 +84,8 @@ class EnvSet:
         self.episodes = [-1] * len(self.env_indices)
         self._crashes_in_a_row = [0] * len(self.env_indices)
         self._crashes = [0] * len(self.env_indices)
+        self._finished = [0] * len(self.env_indices)
+        self._notices: Counter[tuple[int, str]] = Counter()
         self._unseeded = [True] * len(self.env_indices)
         self._envs: list[Env | None] = [None] * len(self.env_indices)
 
@@ -111,7 +126,7 @@ class EnvSet:
             return False
         try:
             self.go_on(e, out)
-        except Exception as error:
+        except BREAKDOWNS as error:
             self.replace_broken(e, error)
             return False
         return True
@@ -122,7 +137,7 @@ class EnvSet:
         while True:
             try:
                 self.reset_to(e, self.episodes[e], out)
-            except Exception as error:
+            except BREAKDOWNS as error:
                 self.replace_broken(e, error)
             else:
                 return
@@ -148,27 +163,26 @@ class EnvSet:
         try:
             self._watch.stepping(self.env_indices[e])
             return self._envs[e].step(actions, out)  # type: ignore[union-attr]
-        except Exception as error:
+        except BREAKDOWNS as error:
             self.replace_broken(e, error)
             return None
 
-    def finished_episode(self, e: int) -> None:
-        """Environment e ended an episode in an orderly way."""
+    def finished_episode(self, e: int, count: int = 1) -> None:
+        """Environment e ended an episode in an orderly way, or `count` of them."""
         self._crashes_in_a_row[e] = 0
+        self._finished[e] += count
 
-    def replace_broken(self, e: int, error: Exception) -> None:
+    def replace_broken(self, e: int, error: BaseException) -> None:
         """Close environment e after `error`; the next reset makes a new one. Gives up on a hopeless one."""
         fault = EnvFault(
             env_index=self.env_indices[e],
             episode=self.episodes[e],
             traceback="".join(traceback.format_exception(type(error), error, error.__traceback__)),
         )
-        self._crashes[e] += 1
-        self._crashes_in_a_row[e] += 1
         self._close(e)
-        if isinstance(error, WorkerError):
-            raise error
-        hopeless = self._hopeless(e)
+        if isinstance(error, (WorkerError, EnvContractError)):
+            raise error  # another one would do the same
+        hopeless = self._one_more_fault(e)
         if hopeless:
             why = traceback.format_exception_only(type(error), error)[-1].strip()
             raise WorkerError(
@@ -176,11 +190,37 @@ class EnvSet:
             ) from error
         self._on_fault(fault)
 
-    def _hopeless(self, e: int) -> str:
-        """Why environment e is not made once more; empty where it is."""
-        if self._crashes_in_a_row[e] >= MAX_CRASHES_IN_A_ROW:
+    def give_up_episode(self, e: int, what: str) -> None:
+        """Environment e gave a number that is none, `what` says where; the caller begins another episode. Raises
+        WorkerError where that happens too often."""
+        in_a_row = MAX_CRASHES_IN_A_ROW * (self.spec.num_agents if self.spec.autoreset else 1)
+        hopeless = self._one_more_fault(e, in_a_row)
+        if hopeless:
+            raise WorkerError(
+                f"environment {self.env_indices[e]} gave numbers that are not finite {hopeless}; the last time {what}; "
+                "correct the environment: rewards and observations must be finite in 32 bits"
+            )
+        self.notice(e, NOT_FINITE, what)
+
+    def notice(self, e: int, kind: str, what: str) -> None:
+        """Tell that environment e did something of that kind; ever more rarely where it goes on."""
+        self._notices[e, kind] += 1
+        count = self._notices[e, kind]
+        if count & (count - 1) == 0:
+            said = f"{what}; {kind}"
+            self._on_fault(EnvFault(env_index=self.env_indices[e], episode=self.episodes[e], notice=said, count=count))
+
+    def discard(self, e: int) -> None:
+        """Close environment e; the next reset makes a new one."""
+        self._close(e)
+
+    def _one_more_fault(self, e: int, most_in_a_row: int = MAX_CRASHES_IN_A_ROW) -> str:
+        """Counts it. Why environment e is given up; empty where it gets another chance."""
+        self._crashes[e] += 1
+        self._crashes_in_a_row[e] += 1
+        if self._crashes_in_a_row[e] >= most_in_a_row:
             return f"{self._crashes_in_a_row[e]} times without finishing an episode"
-        episodes = max(1, self.episodes[e])
+        episodes = max(1, self.episodes[e], self._finished[e])
         if self._crashes[e] > FREE_CRASHES and self._crashes[e] > MAX_CRASH_SHARE * episodes:
             return f"{self._crashes[e]} times in {episodes} episodes"
         return ""
@@ -189,7 +229,7 @@ class EnvSet:
         env, self._envs[e] = self._envs[e], None
         if env is not None:
             self._watch.resetting(self.env_indices[e])
-            with suppress(Exception):  # it is broken already
+            with suppress(*BREAKDOWNS):  # it is broken already
                 env.close()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,3 +83,47 @@ class EpisodeTotals:
     def clear(self, columns: slice | NDArray[np.int64]) -> None:
         self.rewards[columns] = 0.0
         self.steps[columns] = 0
+
+
+class _Ended(NamedTuple):
+    """Episodes of agents of one environment that ended in this step."""
+
+    columns: NDArray[np.int64]
+    to_report: list[tuple[int, int]]
+    """Column and policy of those that count."""
+    first: int
+    """The environment's first column."""
+    stats: EpisodeStats | None
+
+
+class EpisodeEnds:
+    """Which episodes of a split's agents end, and what they amounted to."""
+
+    def __init__(self, num_agents: int) -> None:
+        self.totals = EpisodeTotals(num_agents)
+        self.counted = np.ones(num_agents, np.bool_)
+        """False for agents whose episode is not reported: part of it was played at random, or it was given up."""
+        self._ended: list[_Ended] = []
+
+    @property
+    def pending(self) -> bool:
+        """Episodes have been noted since the last `take`."""
+        return bool(self._ended)
+
+    def note(
+        self, columns: NDArray[np.int64], first: int, stats: EpisodeStats | None, policy_ids: NDArray[np.int32]
+    ) -> None:
+        """The episodes of these columns end with this step; `policy_ids` are those of all columns."""
+        counted = columns[self.counted[columns]]
+        drawn = policy_ids[counted].tolist()
+        self._ended.append(_Ended(columns, list(zip(counted.tolist(), drawn, strict=True)), first, stats))
+
+    def take(self) -> list[EpisodeReport]:
+        """Reports of what was noted, once the rewards of the step have been added."""
+        reports = []
+        for ended in self._ended:
+            for column, policy_id in ended.to_report:
+                reports.append(self.totals.report(column, policy_id, ended.stats, column - ended.first))
+            self.totals.clear(ended.columns)
+        self._ended.clear()
+        return reports

@@ -9,68 +9,17 @@ itself (`EnvSpec.autoreset`), every agent has episodes of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays
-from sf_algo.envs.spec import EpisodeStats, ObsTarget, StepResult
+from sf_algo.envs.spec import ACTION_MASK, ObsTarget, StepResult
 from sf_algo.rollout.action_log import ActionLog
-from sf_algo.rollout.env_set import EnvSet
-from sf_algo.rollout.episodes import EpisodeReport, EpisodeTotals, PolicyDraw
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitState:
-    """What a split must remember to go on exactly where it is; environments are replayed. Those that reset themselves
-    begin anew: what they did since their only reset may be a whole training."""
-
-    row: int
-    slot: TrajectoryArrays
-    """The unfinished slot; row 0 of the recurrent states alone when nothing has been done in it yet."""
-
-    episodes: list[int]
-    """Number of the episode under way in each environment."""
-    actions: list[NDArray[np.float32]]
-    """Of each environment since its reset: [steps, A, width]."""
-    awaiting_reset: list[bool]
-    counted: list[bool]
-    """Of each agent: none of its episode was played at random. One per environment in older checkpoints."""
-    policy_ids: NDArray[np.int32]
-    total_rewards: NDArray[np.float64]
-    total_steps: NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmUp:
-    """Random steps before the first rollout, so that the episodes of a run do not all begin and end
-    together."""
-
-    rng: np.random.Generator
-    max_steps: int
-    """Every environment draws its number of steps from 0 to this."""
-    each: bool
-    """Every environment draws for itself; otherwise all take the same number."""
-    expired: Callable[[], bool]
-    """Ends the steps early."""
-
-    def draw_steps(self, num_envs: int) -> list[int]:
-        drawn: list[int] = self.rng.integers(self.max_steps + 1, size=num_envs).tolist()
-        return drawn if self.each else [drawn[0]] * num_envs
-
-
-class _Ended(NamedTuple):
-    """Episodes of agents of one environment that ended in this step."""
-
-    columns: NDArray[np.int64]
-    to_report: list[tuple[int, int]]
-    """Column and policy of those that were not played at random in part."""
-    first: int
-    """The environment's first column."""
-    stats: EpisodeStats | None
+from sf_algo.rollout.env_set import NO_CHOICE, EnvSet
+from sf_algo.rollout.episodes import EpisodeEnds, EpisodeReport, PolicyDraw
+from sf_algo.rollout.soundness import RowCheck, all_finite
+from sf_algo.rollout.split_state import SplitState, WarmUp
 
 
 class EnvSplit:
@@ -97,16 +46,18 @@ class EnvSplit:
         self._obs_fields = [(name, OBS_PREFIX + name) for name in envs.spec.obs]
         self._columns = [slice(e * self.num_agents, (e + 1) * self.num_agents) for e in range(len(envs))]
         self._autoreset = envs.spec.autoreset
+        self._several = self.num_agents > 1 or self._autoreset
         self._awaiting_reset = [False] * len(envs)
-        self._counted = np.ones(self.num_columns, np.bool_)
         self._out = np.zeros(self.num_columns, np.bool_)
-        """Agents that ended before the others of their environment."""
+        """Agents that ended before the others of their environment, or, where it resets them itself, whose episode was
+        given up."""
         self._agent_episodes = np.zeros(self.num_columns, np.int64)
         self._policy_ids = np.zeros(self.num_columns, np.int32)
-        self._totals = EpisodeTotals(self.num_columns)
+        self._ends = EpisodeEnds(self.num_columns)
         self._log = ActionLog(self._columns) if remember_actions and not self._autoreset else None
         self._remembers = remember_actions
-        self._ended: list[_Ended] = []
+        self._check = RowCheck(envs.spec)
+        self._has_mask = ACTION_MASK in envs.spec.obs
         self.finished: list[EpisodeReport] = []
         """Episodes that ended since the caller last cleared this list."""
 
@@ -120,6 +71,7 @@ class EnvSplit:
         for e, env_rows in enumerate(rows):
             self._begin_episode(e, env_rows)
             self._warm_up(e, steps[e], env_rows, warm_up)
+        self._look_at_row()
         self.slot["policy_id"][0] = self._policy_ids
 
     def _warm_up(self, e: int, steps: int, rows: ObsTarget, warm_up: WarmUp) -> None:
@@ -131,9 +83,9 @@ class EnvSplit:
             result = self._envs.try_step(e, actions, rows)
             if self._log:
                 self._log.append_one(e, actions)
-            self._counted[columns] = False
+            self._ends.counted[columns] = False
             if result is not None and self._autoreset:
-                self._counted[columns] = False if result.restarted is None else result.restarted
+                self._ends.counted[columns] = False if result.restarted is None else result.restarted
                 continue
             if result is not None:
                 self._out[columns] |= result.terminated | result.truncated
@@ -156,43 +108,50 @@ class EnvSplit:
         slot["reset_after"][t] = slot["terminated"][t] = slot["truncated"][t] = False
         if self._log:
             self._log.append(actions)
-        several, try_step, awaiting_reset = self.num_agents > 1, self._envs.try_step, self._awaiting_reset
+        several, try_step, awaiting_reset = self._several, self._envs.try_step, self._awaiting_reset
         actions = actions.reshape(len(self._columns), self.num_agents, -1)
+        ends: list[tuple[int, StepResult, ObsTarget]] = []
         for e, (env_actions, env_rows) in enumerate(zip(actions, self._rows(t + 1), strict=True)):
             result = None if awaiting_reset[e] else try_step(e, env_actions, env_rows)
             if result is None:
                 self._skip_row(e, t, env_rows)
                 continue
+            if several:
+                if self._take_several(e, t, result):
+                    ends.append((e, result, env_rows))
+                continue
             step_rewards, terminated, truncated, active, *_ = result
-            if not several:
-                rewards[e] = step_rewards[0]
-                valid[e] = active[0]
-                if not active[0]:
-                    self._credit_late(t, e)
-                if terminated[0] or truncated[0]:
-                    self._end_episode(e, t, result, env_rows)
-                continue
-            columns = self._columns[e]
-            out = self._out[columns]
-            rewards[columns] = step_rewards * ~out
-            valid[columns] = active & ~out
-            if not active.all():
-                for column in np.flatnonzero(~active & ~out).tolist():
-                    self._credit_late(t, columns.start + column)
-            if self._autoreset:
-                self._note_restarts(e, t, result)
-                continue
-            ended = terminated | truncated
-            if ended.any():
-                self._end_agents(e, t, result, ended, env_rows)
-        self._totals.rewards += rewards
-        self._totals.steps += valid
-        if self._ended:
-            self._report_ended()
+            rewards[e] = step_rewards[0]
+            valid[e] = active[0]
+            if not active[0]:
+                self._credit_late(t, e)
+            if terminated[0] or truncated[0]:
+                ends.append((e, result, env_rows))
+        if not all_finite(rewards):
+            ends = self._without_unsound_rewards(t, ends)
+        for e, result, final_rows in ends:
+            self._note_ends(e, t, result, final_rows)
+        self._ends.totals.rewards += rewards
+        self._ends.totals.steps += valid
+        if self._ends.pending:
+            self.finished += self._ends.take()
         self.row = t + 1
+        if self._has_mask or not self._check.is_sound(slot, t + 1):
+            self._look_at_row()
         if self.row < self.rollout:
             slot["policy_id"][self.row] = self._policy_ids
         return self.row == self.rollout
+
+    def _take_several(self, e: int, t: int, result: StepResult) -> bool:
+        """Write what several agents got. True where some of them ended or began anew."""
+        columns = self._columns[e]
+        out = self._out[columns]
+        self.slot["rewards"][t, columns] = np.where(out, 0.0, result.rewards)
+        self.slot["valid"][t, columns] = result.active & ~out
+        if not result.active.all():
+            for column in np.flatnonzero(~result.active & ~out).tolist():
+                self._credit_late(t, columns.start + column)
+        return result.restarted is not None or bool((result.terminated | result.truncated).any())
 
     def _rows(self, t: int) -> Sequence[ObsTarget]:
         """Of each environment: what it writes the observations of row t into."""
@@ -203,17 +162,83 @@ class EnvSplit:
         spec = self._envs.spec
         return [spec.targets({name: array[columns] for name, array in arrays}) for columns in self._columns]
 
+    def _without_unsound_rewards(
+        self, t: int, ends: list[tuple[int, StepResult, ObsTarget]]
+    ) -> list[tuple[int, StepResult, ObsTarget]]:
+        """Gives up the episodes whose reward of row t is not finite; the others of `ends` have ended in earnest."""
+        rewards, valid = self.slot["rewards"][t], self.slot["valid"][t]
+        wrong = ~np.isfinite(rewards)
+        rewards[wrong & ~valid] = 0.0  # of agents who are out of the game
+        given_up = set()
+        for column in np.flatnonzero(wrong & valid).tolist():
+            e = column // self.num_agents
+            if e not in given_up:
+                self._give_up_episode(column, t, f"its reward is {rewards[column]}")
+                given_up |= set() if self._autoreset else {e}
+        return [end for end in ends if end[0] not in given_up]
+
+    def _look_at_row(self) -> None:
+        """Sees to it that the observations of the current row are finite, and tells of masks that forbid everything."""
+        slot, row = self.slot, self.row
+        t = row - 1
+        while columns := self._check.unsound_columns(slot, row):
+            column = columns[0]
+            e = column // self.num_agents
+            what = self._check.what_is_wrong(slot, row, column)
+            if self._out[column] or (t >= 0 and not slot["valid"][t, column] and not self._begins(t, column)):
+                self._check.make_finite(slot, row, column)
+            elif self._autoreset or not self._begins(t, column):
+                self._give_up_episode(column, t, what)
+            else:
+                self._envs.give_up_episode(e, what)
+                self._envs.discard(e)
+                self._begin_new_episode(e, self._rows(row)[e])
+        for column in self._check.columns_without_choice(slot, row) if self._has_mask else ():
+            e = column // self.num_agents
+            playing = t < 0 or slot["valid"][t, column] or self._begins(t, column)
+            if playing and not self._awaiting_reset[e] and not self._out[column]:
+                self._envs.notice(e, NO_CHOICE, "its action_mask forbids every choice")
+
+    def _begins(self, t: int, column: int) -> bool:
+        """Whether the observation behind row t is the first of an episode."""
+        return t < 0 or bool(self.slot["reset_after"][t, column])
+
+    def _give_up_episode(self, column: int, t: int, what: str) -> None:
+        """Nothing that the episode under way has put into this slot is trained on. A new one of all agents begins in
+        row t+1; where the environment resets itself, the agent is left out until that has happened."""
+        slot, e = self.slot, column // self.num_agents
+        columns = slice(column, column + 1) if self._autoreset else self._columns[e]
+        ended = np.flatnonzero(slot["reset_after"][: t + 1, column])
+        begin = int(ended[-1]) + 1 if len(ended) else 0
+        slot["valid"][begin : t + 1, columns] = False
+        self._envs.give_up_episode(e, what)
+        if begin <= t:
+            slot["rewards"][t, columns] = 0.0
+            slot["terminated"][t, columns] = slot["truncated"][t, columns] = False
+        if self._autoreset:
+            self._out[column], self._ends.counted[column] = True, False
+            return
+        slot["reset_after"][t, columns] = True
+        slot["rnn_states"][t + 1, columns] = 0.0
+        self._begin_new_episode(e, self._rows(t + 1)[e])
+        self._ends.totals.clear(columns)
+
     def _begin_episode(self, e: int, rows: ObsTarget) -> None:
+        if self._envs.try_go_on(e, rows):
+            self._awaiting_reset[e] = False
+            self._out[self._columns[e]] = False
+            return  # same game, same policy; the actions since the game began bring it back
+        self._begin_new_episode(e, rows)
+
+    def _begin_new_episode(self, e: int, rows: ObsTarget) -> None:
         columns = self._columns[e]
         self._out[columns] = False
-        if self._envs.try_go_on(e, rows):
-            return  # same game, same policy; the actions since the game began bring it back
         self._envs.begin_episode(e, rows)
         self._policy_ids[columns] = self._policies.draw(
             env_index=self._envs.env_indices[e], episode=self._envs.episodes[e], num_agents=self.num_agents
         )
         self._awaiting_reset[e] = False
-        self._counted[columns] = True
+        self._ends.counted[columns] = True
         if self._log:
             self._log.restart(e)
 
@@ -222,8 +247,10 @@ class EnvSplit:
         columns = self._columns[e]
         self.slot["rewards"][t, columns] = 0.0
         self.slot["valid"][t, columns] = False
+        if self._log:
+            self._log.ignore_last(e)
         self._new_episode_after(e, t, rows)
-        self._totals.clear(columns)
+        self._ends.totals.clear(columns)
 
     def _new_episode_after(self, e: int, t: int, rows: ObsTarget) -> None:
         columns = self._columns[e]
@@ -239,16 +266,20 @@ class EnvSplit:
         self.slot["terminated"][t, columns] = result.terminated & news
         truncated[:] = result.truncated & ~result.terminated & news
         self._envs.finished_episode(e)
-        self._note_end(np.arange(columns.start, columns.stop), columns.start, result.episode)
+        self._ends.note(np.arange(columns.start, columns.stop), columns.start, result.episode, self._policy_ids)
         if truncated.any():
             self._awaiting_reset[e] = True
         else:
             self._new_episode_after(e, t, rows)
 
-    def _end_agents(self, e: int, t: int, result: StepResult, ended: NDArray[np.bool_], rows: ObsTarget) -> None:
+    def _note_ends(self, e: int, t: int, result: StepResult, rows: ObsTarget) -> None:
         """Some agents of environment e ended. Unless they were the last, they wait for the others."""
+        if self._autoreset:
+            self._note_restarts(e, t, result)
+            return
         columns = self._columns[e]
         out = self._out[columns]
+        ended = result.terminated | result.truncated
         if (out | ended).all():
             self._end_episode(e, t, result, rows)
             return
@@ -262,7 +293,7 @@ class EnvSplit:
         nothing is learned from row t."""
         slot = self.slot
         reward = slot["rewards"][t, column]
-        if reward == 0.0:
+        if reward == 0.0 or not np.isfinite(reward):
             return
         for row in range(t - 1, -1, -1):
             if slot["reset_after"][row, column]:
@@ -270,7 +301,7 @@ class EnvSplit:
             if slot["valid"][row, column]:
                 slot["rewards"][row, column] += reward
                 slot["rewards"][t, column] = 0.0
-                self._totals.rewards[column] += reward
+                self._ends.totals.rewards[column] += reward
                 return
 
     def _note_restarts(self, e: int, t: int, result: StepResult) -> None:
@@ -281,15 +312,16 @@ class EnvSplit:
         if ended.any():
             slot["terminated"][t, columns] = terminated
             slot["truncated"][t, columns] = truncated & ~terminated
-            self._envs.finished_episode(e)
-            self._note_end(columns.start + np.flatnonzero(ended), columns.start, result.episode)
+            self._envs.finished_episode(e, int(ended.sum()))
+            self._ends.note(columns.start + np.flatnonzero(ended), columns.start, result.episode, self._policy_ids)
         if restarted is None or not restarted.any():
             return
         slot["truncated"][t, columns] &= ~restarted  # without its final observation there is nothing to bootstrap from
         slot["reset_after"][t, columns] = restarted
         which = columns.start + np.flatnonzero(restarted)
         slot["rnn_states"][t + 1, which] = 0.0
-        self._counted[which] = True
+        self._ends.counted[which] = True
+        self._out[which] = False
         self._agent_episodes[which] += 1
         if self._policies.num_policies > 1:
             for column in which.tolist():
@@ -298,18 +330,6 @@ class EnvSplit:
                     agent=column - columns.start,
                     episode=int(self._agent_episodes[column]),
                 )
-
-    def _note_end(self, columns: NDArray[np.int64], first: int, stats: EpisodeStats | None) -> None:
-        counted = columns[self._counted[columns]]
-        policy_ids = self._policy_ids[counted].tolist()
-        self._ended.append(_Ended(columns, list(zip(counted.tolist(), policy_ids, strict=True)), first, stats))
-
-    def _report_ended(self) -> None:
-        for ended in self._ended:
-            for column, policy_id in ended.to_report:
-                self.finished.append(self._totals.report(column, policy_id, ended.stats, column - ended.first))
-            self._totals.clear(ended.columns)
-        self._ended.clear()
 
     def close(self) -> None:
         self._envs.close()
@@ -324,10 +344,10 @@ class EnvSplit:
             episodes=list(self._envs.episodes),
             actions=[self._log.episode(e) for e in range(len(self._envs))] if self._log else [],
             awaiting_reset=list(self._awaiting_reset),
-            counted=self._counted.tolist(),
+            counted=self._ends.counted.tolist(),
             policy_ids=self._policy_ids.copy(),
-            total_rewards=self._totals.rewards.copy(),
-            total_steps=self._totals.steps.copy(),
+            total_rewards=self._ends.totals.rewards.copy(),
+            total_steps=self._ends.totals.steps.copy(),
         )
 
     def restore(self, state: SplitState, position: int) -> None:
@@ -341,22 +361,25 @@ class EnvSplit:
             self._envs.reset_to(e, state.episodes[e], env_rows)
             if self._log:
                 self._log.restart(e)
-            self._out[self._columns[e]] = False
+            out = self._out[self._columns[e]]
+            out[:] = False
             for actions in state.actions[e]:
                 if self._envs.goes_on(e):
                     self._envs.go_on(e, env_rows)
+                    out[:] = False
                 result = self._envs.step(e, actions, env_rows)
-                self._out[self._columns[e]] |= result.terminated | result.truncated
+                out |= result.terminated | result.truncated
                 if self._log:
                     self._log.append_one(e, actions)
-            if self._envs.goes_on(e):
+            if self._envs.goes_on(e) and not state.awaiting_reset[e]:  # else the next row is a filler
                 self._envs.go_on(e, env_rows)
+                out[:] = False
         self._awaiting_reset = list(state.awaiting_reset)
         counted = np.asarray(state.counted, np.bool_)
-        self._counted = np.repeat(counted, self.num_columns // len(counted))
+        self._ends.counted[:] = np.repeat(counted, self.num_columns // len(counted))
         self._policy_ids[:] = state.policy_ids
-        self._totals.rewards[:] = state.total_rewards
-        self._totals.steps[:] = state.total_steps
+        self._ends.totals.rewards[:] = state.total_rewards
+        self._ends.totals.steps[:] = state.total_steps
         for name, array in state.slot.items():
             self.slot[name][: len(array)] = array
         self.slot["policy_id"][self.row] = self._policy_ids
@@ -368,4 +391,5 @@ class EnvSplit:
         self.slot["rnn_states"][0] = 0.0
         for e, rows in enumerate(self._rows(0)):
             self._begin_episode(e, rows)
+        self._look_at_row()
         self.slot["policy_id"][0] = self._policy_ids

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 
@@ -33,7 +34,8 @@ from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import PolicyDraw, mix_seed
 from sf_algo.rollout.settings import WorkerSettings, read_all
-from sf_algo.rollout.split import EnvSplit, WarmUp
+from sf_algo.rollout.split import EnvSplit
+from sf_algo.rollout.split_state import WarmUp
 
 PROCESS_NAME = "sf_worker"
 """In `top` and `ps -o comm`; its command line may be the main process's."""
@@ -226,7 +228,7 @@ class RolloutWorker:
         self._messages.send({"kind": "episodes", "items": items})
 
     def _report_fault(self, fault: EnvFault) -> None:
-        self._messages.send({"kind": "fault", "env_index": fault.env_index, "traceback": fault.traceback})
+        self._messages.send({"kind": "fault", "fault": asdict(fault)})
 
     def _report(self, error: BaseException) -> None:
         known = isinstance(error, SfAlgoError)

@@ -71,7 +71,7 @@ def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
         stop=parts.stop,
         on_collected=parts.on_collected,
         on_episodes=parts.on_episodes,
-        on_fault=lambda fault: faults.add("the main process", fault.env_index, fault.traceback),
+        on_fault=lambda fault: faults.add("the main process", fault),
     )
     try:
         sampler.open(restored_state(state) if state else None)

@@ -20,7 +20,8 @@ from sf_algo.plan import SamplerPlan
 from sf_algo.processes.stopping import StopCondition
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import EpisodeReport, PolicyDraw, mix_seed
-from sf_algo.rollout.split import EnvSplit, SplitState, WarmUp
+from sf_algo.rollout.split import EnvSplit
+from sf_algo.rollout.split_state import SplitState, WarmUp
 from sf_algo.sampling.guard import Activity
 from sf_algo.timing import ProcessTimes, Stage
 

@@ -16,6 +16,7 @@ from sf_algo.ipc.messages import Message
 from sf_algo.processes.absence import AbsenceWatch
 from sf_algo.processes.copies import ForkedCopy
 from sf_algo.processes.fork_server import ForkServer
+from sf_algo.rollout.env_set import EnvFault
 from sf_algo.rollout.episodes import EpisodeReport
 from sf_algo.rollout.settings import WorkerSettings
 from sf_algo.sampling.faults import FaultLog
@@ -125,7 +126,7 @@ class WorkerPool:
         elif kind == "ready":
             self.num_ready += 1
         elif kind == "fault":
-            self._faults.add(worker.name, message["env_index"], message["traceback"])
+            self._faults.add(worker.name, EnvFault(**message["fault"]))
         elif kind == "error":
             raise _reported_error(worker, message)
 

@@ -32,6 +32,10 @@ class Snapshot:
     lag_max: float | None = None
     bottleneck: str = ""
     """Which stage limits the speed, in a few words."""
+    skipped_updates: int = 0
+    """Updates since the start that changed nothing because their gradient was not finite."""
+    damaged_trajectories: int = 0
+    """Trajectories since the start that were left out because a number in them was not finite."""
     stats: Mapping[str, float] = field(default_factory=dict)
     """Written as ``stats/<name>``."""
     perf: Mapping[str, float] = field(default_factory=dict)
@@ -101,6 +105,10 @@ def status_line(
         parts.append(f"episode {sum(lengths) / len(lengths):.0f} frames")
     if snapshot.lag_mean is not None and snapshot.lag_max is not None:
         parts.append(f"lag {snapshot.lag_mean:.1f} (max {snapshot.lag_max:.0f})")
+    if snapshot.skipped_updates:
+        parts.append(f"{snapshot.skipped_updates} updates skipped (gradient not finite)")
+    if snapshot.damaged_trajectories:
+        parts.append(f"{snapshot.damaged_trajectories} trajectories left out (not finite)")
     if snapshot.bottleneck:
         parts.append(f"bottleneck: {snapshot.bottleneck}")
     if eta_s is not None:

@@ -62,7 +62,7 @@ def run_training(
     if missing:
         raise ConfigError(missing)
     stop = StopCondition(time_left_s=config.run.train_for_seconds, began=began)
-    paths = ExperimentPaths(config.run.experiment_dir)
+    paths = ExperimentPaths(config.run.experiment_dir.absolute())  # an environment may change the folder
     with stop_on_signals(stop):
         maker = EnvMaker(config, additions=additions)
         maker.clean_up()

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sf_algo.errors import DivergedError
 from sf_algo.learning.learners import TrainedBatch
 from sf_algo.summaries.status_line import PolicySnapshot, Snapshot
+
+JUDGED_ITERATIONS = 100
+FEWEST_JUDGED = 20
+MAX_FRUITLESS_SHARE = 0.5
+"""A training goes on while at most this share of its newest iterations learned nothing."""
 
 
 @dataclass(kw_only=True)
@@ -19,6 +26,12 @@ class PolicyAccount:
     policy_version: int = 0
     summaries: Mapping[str, float] = field(default_factory=dict)
     """Of the newest training iteration."""
+    skipped_updates: int = 0
+    """Updates of this start that changed nothing because their gradient was not finite."""
+    damaged_trajectories: int = 0
+    """Trajectories of this start left out because a number in them was not finite."""
+    fruitless: deque[bool] = field(default_factory=lambda: deque(maxlen=JUDGED_ITERATIONS))
+    """Of the newest iterations, which ones such numbers kept from learning anything."""
 
 
 class Ledger:
@@ -50,7 +63,24 @@ class Ledger:
         account.trained_frames += batch.valid_steps * self._frameskip
         account.policy_version = batch.stats.policy_version
         account.summaries = batch.stats.summaries
+        account.skipped_updates += batch.stats.num_skipped_updates
+        account.damaged_trajectories += batch.stats.num_damaged_trajectories
+        account.fruitless.append(batch.stats.learned_nothing)
         self.training_s += batch.seconds
+
+    def check_learning(self) -> None:
+        """Raises DivergedError where numbers that are not finite keep a policy from learning."""
+        for policy_id, account in enumerate(self.policies):
+            judged = list(account.fruitless)  # a copy: the learner's thread may append
+            lost = sum(judged)
+            if len(judged) >= FEWEST_JUDGED and lost > MAX_FRUITLESS_SHARE * len(judged):
+                raise DivergedError(
+                    f"policy {policy_id} learned nothing in {lost} of the last {len(judged)} iterations: the gradient "
+                    f"was not finite ({account.skipped_updates} updates skipped, {account.damaged_trajectories} "
+                    "trajectories left out); look for very large observations and rewards (--reward_scale, "
+                    "--reward_clip, --obs_scale, --normalize_input), or lower --learning_rate and --max_grad_norm; "
+                    "its weights are those of the last sound update"
+                )
 
     @property
     def trained_frames(self) -> int:
@@ -70,6 +100,8 @@ class Ledger:
             lag_mean=_mean_of(self.policies, "policy_lag_mean"),
             lag_max=_max_of(self.policies, "policy_lag_max"),
             bottleneck=bottleneck,
+            skipped_updates=sum(account.skipped_updates for account in self.policies),
+            damaged_trajectories=sum(account.damaged_trajectories for account in self.policies),
             stats=stats,
             perf=perf,
         )

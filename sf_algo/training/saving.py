@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from sf_algo.acting.policy_sampling import PolicySampling
-from sf_algo.checkpoints import Checkpoint, CheckpointStore
+from sf_algo.checkpoints import Checkpoint, CheckpointStore, unsound_tensors
 from sf_algo.config import RunConfig
-from sf_algo.errors import StorageError
+from sf_algo.errors import DivergedError, StorageError
 from sf_algo.learning.learners import Learners
 from sf_algo.paths import ExperimentPaths
 from sf_algo.plain import cloned
@@ -135,8 +135,14 @@ class Saver:
         log.info("saved %s", path)
 
     def _snapshot(self, policy: PolicySampling) -> Checkpoint:
-        """A copy that later training does not touch."""
+        """A copy that later training does not touch. Raises DivergedError: a checkpoint of such a policy would push
+        a sound one out."""
         learner = self._learners.state(policy.policy_id)
+        if wrong := unsound_tensors(learner["model"]):
+            raise DivergedError(
+                f"policy {policy.policy_id} is not saved: its {wrong[0]} holds numbers that are none; the newest "
+                f"checkpoint is sound: start again from it with a lower --learning_rate"
+            )
         runtime: dict[str, Any] = {
             WINDOW: self._windows[policy.policy_id].state(),
             ACTOR: policy.inference.actor.generator_state(),

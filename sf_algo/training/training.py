@@ -87,6 +87,7 @@ class TrainingLoop:
                 self._reporter.update(self.snapshot())
             if self._profiler is not None and not self._profiler.has_begun and self._ledger.training_s > 0:
                 self._profiler.begin()
+            self._ledger.check_learning()
             if saver is not None:
                 saver.save_due()
         if self._profiler is not None:

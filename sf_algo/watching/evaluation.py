@@ -99,7 +99,7 @@ class Player:
             self._steps += result.active & playing
             pace.wait()
             show(env)
-            if result.terminated[0] and goes_on(env):
+            if (result.terminated[0] or result.truncated[0]) and goes_on(env):
                 env.reset(self._target)
                 self._states = torch.zeros_like(self._states)
                 continue

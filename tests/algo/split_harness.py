@@ -10,7 +10,8 @@ from sf_algo.buffers.layout import TrajectoryArrays, TrajectoryLayout, make_layo
 from sf_algo.envs.spec import Env
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import PolicyDraw
-from sf_algo.rollout.split import EnvSplit, WarmUp
+from sf_algo.rollout.split import EnvSplit
+from sf_algo.rollout.split_state import WarmUp
 
 T = 4
 S = 2

@@ -219,7 +219,7 @@ def test_a_wrong_observation_shape_is_one_clear_line() -> None:
 
 
 def test_spaces_without_an_array_form_are_named() -> None:
-    with pytest.raises(EnvError, match="'note' is a Text space"):
-        ObsWriter(spaces.Dict({"note": spaces.Text(5)}))
+    with pytest.raises(EnvError, match="'note' is a Sequence space"):
+        ObsWriter(spaces.Dict({"note": spaces.Sequence(spaces.Discrete(5))}))
     with pytest.raises(EnvError, match="action space"):
         action_decoder(spaces.Text(5))

@@ -181,8 +181,8 @@ def test_an_unknown_mode_and_a_wrong_shape_are_told() -> None:
     with pytest.raises(EnvError, match="autoreset_mode='sometimes'"):
         lanes(vector)
     env = lanes(counters(AutoresetMode.NEXT_STEP))
-    with pytest.raises(EnvError, match=r"has shape \(3,\), but its spaces say \(2, 3\)"):
-        env._writer.check(np.zeros(3), 2)
+    with pytest.raises(EnvError, match=r"has shape \(3,\), but the observation_space says \(2, 3\)"):
+        env._writer.write(np.zeros(3), {"obs": np.zeros((2, 3), np.float32)})
 
 
 def test_atari_s_own_vector_environment() -> None:

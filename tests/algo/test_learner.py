@@ -87,15 +87,46 @@ def test_nothing_valid_is_no_update() -> None:
     assert_same(before, weights_of(learner))
 
 
-def test_not_a_number_changes_nothing() -> None:
+@pytest.mark.parametrize("where", ["rewards", "values", "log_probs", "actions", "obs", "rnn_states"])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_trajectory_with_a_number_that_is_none_is_left_out(where: str, number: float) -> None:
+    """The others teach exactly what they teach without it."""
+    spec = env_spec()
+    models = [make_model(spec, RECURRENT, normalize_input=True, normalize_returns=True) for _ in range(3)]
+    damaged, without = [make_learner(spec, learner_config(), model) for model in models[:2]]
+    model = models[2]
+    batch = random_batch(spec, model)
+    tensor = batch.obs["obs"] if where == "obs" else getattr(batch, where)
+    tensor[0, 2] = number
+    stats = damaged.train(batch)
+    assert (stats.num_damaged_trajectories, stats.num_skipped_updates, stats.learned_nothing) == (1, 0, False)
+    assert stats.summaries["damaged_trajectories"] == 1
+    same = random_batch(spec, model)
+    same.valid[:, 2] = False
+    without.train(same)
+    assert_same(weights_of(damaged), weights_of(without))
+
+
+def test_a_batch_of_nothing_else_is_told() -> None:
+    spec = env_spec()
+    learner = make_learner(spec, learner_config(), make_model(spec))
+    batch = random_batch(spec, learner.model)
+    batch.rewards[0] = math.nan
+    stats = learner.train(batch)
+    assert (stats.num_updates, stats.num_damaged_trajectories, stats.learned_nothing) == (0, B, True)
+
+
+def test_an_update_that_overflows_changes_nothing() -> None:
     spec = env_spec()
     learner = make_learner(spec, learner_config(), make_model(spec))
     learner.train(random_batch(spec, learner.model))
     before, moments = weights_of(learner), learner.state_dict()["optimizer"]["means"][0].clone()
     batch = random_batch(spec, learner.model)
-    batch.rewards[0, 0] = math.nan
+    batch.obs["obs"][0, 0] = 3e38
     stats = learner.train(batch)
     assert stats.num_skipped_updates == 1
+    assert stats.learned_nothing
+    assert stats.summaries["skipped_updates"] == 1
     assert_same(before, weights_of(learner))
     assert torch.equal(moments, learner.state_dict()["optimizer"]["means"][0])
     assert learner.state_dict()["optimizer"]["steps"].item() == 1

@@ -13,14 +13,16 @@ from sf_algo.envs.spec import PLAIN_OBS, EndsInParts, Env, ObsRow, StepResult, g
 from sf_algo.summaries.episodes import EpisodeWindow
 from sf_algo.testing import FakeEnv
 from sf_algo.watching.evaluation import Player, PlayLimits
-from tests.algo.test_rollout_split import Harness
+from tests.algo.split_harness import Harness
 
 
 class ThreeLives(FakeEnv):
     """Observation: [seed of the game, life, step]. A life has 2 to 4 steps, drawn when the game begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, cut: bool = False) -> None:
+        """`cut`: a life ends by a time limit."""
         super().__init__(obs_size=3, num_actions=10)
+        self._cut = cut
         self._seed = self._life = self._step = 0
         self._lengths = [1]
         self._over, self._lost = True, False
@@ -49,18 +51,19 @@ class ThreeLives(FakeEnv):
         ended = self._step == self._lengths[self._life]
         self._over = ended and self._life == 2
         self._lost = ended and not self._over
-        return self._result(1.0, terminated=ended, stats={"true_reward": 42.0 if self._over else float("nan")})
+        stats = {"true_reward": 42.0 if self._over else float("nan")}
+        cut = ended and self._cut
+        return self._result(1.0, terminated=ended and not cut, truncated=cut, stats=stats)
 
     def _write(self, out: Sequence[ObsRow]) -> None:
         out[0][PLAIN_OBS][:] = (self._seed, self._life, self._step)
 
 
-def make_three_lives(e: int) -> Env:
-    return ThreeLives()
+def harness(cut: bool = False) -> Harness:
+    def make(e: int) -> Env:
+        return ThreeLives(cut)
 
-
-def harness() -> Harness:
-    return Harness(make_three_lives, num_envs=2, remember_actions=True, seed_every_episode=True, warm_up_steps=3)
+    return Harness(make, num_envs=2, remember_actions=True, seed_every_episode=True, warm_up_steps=3)
 
 
 def test_the_protocol_is_optional() -> None:
@@ -69,8 +72,10 @@ def test_the_protocol_is_optional() -> None:
     assert not goes_on(None)
 
 
-def test_every_life_of_a_game_is_played_before_the_next_game() -> None:
-    played = harness()
+@pytest.mark.parametrize("cut", [False, True])
+def test_every_life_of_a_game_is_played_before_the_next_game(cut: bool) -> None:
+    """Also where a time limit ends a part: the game goes on behind the filler row."""
+    played = harness(cut)
     played.open()
     seen: list[tuple[int, int]] = []
     for _ in range(12):
@@ -89,15 +94,16 @@ def test_every_life_of_a_game_is_played_before_the_next_game() -> None:
 
 @pytest.mark.parametrize("rows_into_the_slot", [0, 1, 2, 3])
 @pytest.mark.parametrize("slots", [1, 2, 3, 4])
-def test_a_resume_in_any_life_goes_on_exactly_there(slots: int, rows_into_the_slot: int) -> None:
-    original = harness()
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_resume_in_any_life_goes_on_exactly_there(slots: int, rows_into_the_slot: int, cut: bool) -> None:
+    original = harness(cut)
     original.open()
     for _ in range(slots):
         original.fill_slot()
         original.next_slot()
     for _ in range(rows_into_the_slot):
         original.act()
-    restored = harness()
+    restored = harness(cut)
     restored.split.restore(original.split.state(), original.position)
     restored.position = original.position
     for _ in range(3):
@@ -116,8 +122,9 @@ class FirstAction:
         return self
 
 
-def test_an_evaluation_counts_games_not_lives() -> None:
-    env = ThreeLives()
+@pytest.mark.parametrize("cut", [False, True])
+def test_an_evaluation_counts_games_not_lives(cut: bool) -> None:
+    env = ThreeLives(cut)
     player = Player(env, FirstAction(), rnn_state_size=0, seed=1)  # type: ignore[arg-type]
     limits = PlayLimits(max_episodes=2, max_frames=1000, frames_per_second=0)
     episodes = [result for results in player.play(limits) for result in results]

@@ -259,7 +259,7 @@ def test_custom_encoder_gets_normalized_observations_and_keeps_its_weights() -> 
         (env_spec(VECTOR), {"encoder_type": "conv"}, "--encoder_type=conv needs an image .* obs \\(4,\\)"),
         (
             env_spec({"obs": ObsSpec(shape=(3, 8, 8), dtype=np.dtype(np.uint8))}),
-            {},
+            {"encoder_subtype": "convnet_simple"},
             "--encoder_subtype=convnet_simple: an image of \\(3, 8, 8\\) is too small",
         ),
         (env_spec(VECTOR), {"encoder_custom": "no_such_package:make"}, "cannot be imported"),
@@ -274,6 +274,25 @@ def test_custom_encoder_gets_normalized_observations_and_keeps_its_weights() -> 
 def test_errors_name_the_flag(spec: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         make_model(spec, model_config(**changes))
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 7), (1, 1, 1), (4, 35, 35), (3, 10, 84), (2, 3, 5)])
+def test_a_small_image_gets_a_network_that_fits(shape: tuple[int, ...]) -> None:
+    spec = env_spec({"obs": ObsSpec(shape=shape, dtype=np.dtype(np.uint8)), "note": VECTOR["obs"]})
+    model = make_model(spec, model_config())
+    assert model.act(random_obs(spec, 3), torch.zeros(3, model.rnn_state_size)).values.shape == (3,)
+    first = model.get_submodule("towers.0.encoder.images.0.head.layers.0")
+    assert first.weight.shape[1] <= 64 * 12 * 12  # type: ignore[union-attr,index]
+
+
+def test_images_that_fit_keep_the_usual_network() -> None:
+    spec = env_spec({"obs": ObsSpec(shape=(3, 36, 36), dtype=np.dtype(np.uint8))})
+    assert make_model(spec, model_config()).get_parameter("towers.0.encoder.images.0.convolutions.0.weight").shape == (
+        32,
+        3,
+        8,
+        8,
+    )
 
 
 def test_vectors_without_an_image_share_one_perceptron() -> None:
