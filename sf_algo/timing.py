@@ -14,6 +14,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from sf_algo.cpus import usable_cpus
+
 
 class Stage(Enum):
     """What a process can be busy with. The rest of its time it waits."""
@@ -151,8 +153,7 @@ class Profiler:
         if frames <= frames_before:
             return "no profile: nothing was trained after its first iterations"
         rows = difference(times_before, times, cpu_before, cpu)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return profile_table(rows, frames=frames - frames_before, seconds=now - began, cores=cores)
+        return profile_table(rows, frames=frames - frames_before, seconds=now - began, cores=usable_cpus())
 
 
 def process_cpu_times(pids: Sequence[int]) -> dict[int, float]:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from sf_algo.config.flag import computed_flag, flag
+from sf_algo.cpus import usable_cpus
 
 _SECONDS = "it is a length of time in seconds"
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on (its affinity, not the machine's count)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +22,7 @@ class SamplingConfig:
         "of its own",
     )
     num_workers: int = computed_flag(
-        usable_cores,
+        usable_cpus,
         "rollout worker processes",
         default_text="the cores at hand",
         at_least=1,

@@ -6,9 +6,12 @@ import ctypes
 import os
 from collections.abc import MutableMapping
 
+from sf_algo.cpus import cpu_quota, usable_cpus
+
 
 def prepare_threads(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Lets idle OpenMP threads sleep instead of spin, unless the user has chosen.
+    """Lets idle OpenMP threads sleep instead of spin, and keeps numerical libraries within the CPUs that a container
+    allows, unless the user has chosen.
 
     Spinning threads gain a little on an idle machine. Where cores are shared with rollout workers or other
     experiments they take the time that the others need: measured on 2 busy cores, a training was 7 times
@@ -16,6 +19,8 @@ def prepare_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     """
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environment.setdefault("KMP_BLOCKTIME", "0")
+    if cpu_quota() is not None:  # of which these libraries know nothing
+        environment.setdefault("OMP_NUM_THREADS", str(usable_cpus()))
 
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sf_algo.config import SamplingConfig
-from sf_algo.config.sampling import usable_cores
+from sf_algo.cpus import usable_cpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class TorchThreads:
     def beside(sampling: SamplingConfig) -> TorchThreads:
         """For a learner beside the acting process, both on the CPU. Half of the work of a frame is learning,
         a quarter acting, the rest is done by the environments."""
-        cores = usable_cores()
+        cores = usable_cpus()
         return TorchThreads(
             acting=max(1, cores // 4),
             learner=sampling.learner_main_loop_num_cores or max(1, cores // 2),
@@ -29,5 +29,5 @@ class TorchThreads:
     def in_turn(sampling: SamplingConfig, *, has_images: bool) -> TorchThreads:
         """For a learner that trains while nobody acts. Layers of perceptrons are too small to be shared among
         threads: waking these costs more than they do."""
-        learner = sampling.learner_main_loop_num_cores or (usable_cores() if has_images else 1)
+        learner = sampling.learner_main_loop_num_cores or (usable_cpus() if has_images else 1)
         return TorchThreads(acting=1, learner=learner)

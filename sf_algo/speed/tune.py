@@ -25,9 +25,9 @@ from sf_algo.config.env_family import understands
 from sf_algo.config.flags import ENV_ARGS, ENV_PREFIX, FlagValue
 from sf_algo.config.resolve import Invocation
 from sf_algo.config.rounds import fills_rounds
-from sf_algo.config.sampling import usable_cores
 from sf_algo.config.store import config_values
 from sf_algo.config.values import format_value
+from sf_algo.cpus import usable_cpus
 from sf_algo.errors import WorkerError
 from sf_algo.summaries.progress import PROGRESS_VARIABLE
 
@@ -143,7 +143,7 @@ def run_tuning(
     out = out or sys.stdout
     measure = measure or partial(measure_command, program=_program(invocation))
     config = invocation.config
-    choices = candidates(config, invocation.typed, cores or usable_cores())
+    choices = candidates(config, invocation.typed, cores or usable_cpus())
     base, began = choices[0], clock()
     # Until the learner has trained once and the next batch is half full, sampling has the cores to itself.
     settled = config.rl.batch_size * config.rl.num_batches_per_iteration * 3 // 2 * (config.env.env_frameskip or 1)

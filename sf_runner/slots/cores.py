@@ -117,7 +117,8 @@ def read_quota(root: Path = Path("/")) -> float | None:
     """CPUs that the cgroups (version 2 or 1) of this process allow: the least of all levels."""
     quotas = []
     for line in _read(root / "proc/self/cgroup").splitlines():
-        number, controllers, path = line.split(":", 2)
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         if number == "0":
             base, read = root / "sys/fs/cgroup", _quota_v2
         elif "cpu" in controllers.split(","):
@@ -138,12 +139,16 @@ def _v1_mount(root: Path, controllers: str) -> Path:
 
 def _quota_v2(folder: Path) -> float | None:
     fields = _read(folder / "cpu.max").split()
-    return None if len(fields) != 2 or fields[0] == "max" else int(fields[0]) / int(fields[1])
+    return _ratio(*fields) if len(fields) == 2 else None
 
 
 def _quota_v1(folder: Path) -> float | None:
-    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-    return None if not quota or not period or int(quota) <= 0 else int(quota) / int(period)
+    return _ratio(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    """None for `max`, -1 and what is no number: no limit."""
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(quota) and int(period) else None
 
 
 def _numa_nodes(root: Path) -> dict[int, int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sf_algo.config import Config, EnvFamily, SamplingConfig, check_batch_can_fill, family_of, parse_args
-from sf_algo.config.sampling import usable_cores
 from sf_algo.config.support import unsupported_features
+from sf_algo.cpus import usable_cpus
 
 
 def parsed(env: str, *argv: str) -> Config:
@@ -67,7 +67,7 @@ def test_general_defaults_are_the_predecessors() -> None:
 
 def test_workers_default_to_the_cores_and_environments_fill_a_batch() -> None:
     sampling = parsed("doom_basic").sampling
-    assert sampling.num_workers == usable_cores() == SamplingConfig().num_workers
+    assert sampling.num_workers == usable_cpus() == SamplingConfig().num_workers
     assert sampling.num_workers * sampling.num_envs_per_worker >= 32
     assert sampling.num_envs_per_worker % sampling.worker_num_splits == 0
     assert parsed("doom_basic", "--num_workers=36").sampling.num_envs_per_worker == 2

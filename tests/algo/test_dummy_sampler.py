@@ -13,7 +13,7 @@ import pytest
 
 from sf_algo import run_algorithm
 from sf_algo.config import Command, parse_args
-from sf_algo.config.sampling import usable_cores
+from sf_algo.cpus import usable_cpus
 from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.speed.dummy_sampler.settings import make_plan
 from tests.algo.waiting import wait_for_end
@@ -63,7 +63,7 @@ def test_the_time_limit_ends_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "workers"),
     [
-        (["--env=CartPole-v1"], usable_cores()),
+        (["--env=CartPole-v1"], usable_cpus()),
         (["--env=CartPole-v1", "--num_workers=3"], 3),
         (["--env=CartPole-v1", "--serial_mode=True"], 1),
         (["--env=doom_basic", "--num_workers=5"], 5),
@@ -136,7 +136,7 @@ def test_a_signal_ends_it_and_its_workers(number: signal.Signals, code: int, tmp
         while "frames/s" not in main.stdout.readline():
             assert main.poll() is None
         workers = Path(f"/proc/{main.pid}/task/{main.pid}/children").read_text().split()
-        assert len(workers) == usable_cores()
+        assert len(workers) == usable_cpus()
         main.send_signal(number)
         main.stdout.read()
         assert main.wait() == code

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sf_algo.cpus import usable_cpus
 from sf_algo.errors import EnvError
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def scratch_dir() -> Path:
 
 def default_places() -> int:
     """Starting an engine takes one core about 0.1 s, half of it waiting."""
-    return max(4, 2 * (os.cpu_count() or 1))
+    return max(4, 2 * usable_cpus())
 
 
 @contextmanager

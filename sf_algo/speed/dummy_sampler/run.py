@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from sf_algo.config import Config, Invocation
-from sf_algo.config.sampling import usable_cores
+from sf_algo.cpus import usable_cpus
 from sf_algo.experiment import make_experiment_dir
 from sf_algo.own.additions import Additions, additions_of, is_importable
 from sf_algo.paths import ExperimentPaths
@@ -76,7 +76,7 @@ def _run(config: Config, plan: DummyPlan, paths: ExperimentPaths, maker: EnvMake
     seed = config.run.seed if config.run.seed is not None else secrets.randbits(31)
     print(
         f"{config.run.env}: {plan.num_workers} workers x {plan.envs_per_worker} environments on "
-        f"{usable_cores()} cores, random actions{'' if plan.is_limited else '; Ctrl-C ends it'}",
+        f"{usable_cpus()} cores, random actions{'' if plan.is_limited else '; Ctrl-C ends it'}",
         flush=True,
     )
     with (
@@ -139,7 +139,7 @@ def _report_progress(now: Measured, plan: DummyPlan, fps: float) -> None:
 def _results(config: Config, plan: DummyPlan, measured: Measured, stopped_by: int | None) -> dict[str, Any]:
     seconds = max(1e-9, measured.seconds)
     fps = measured.total_frames / seconds
-    cores = usable_cores()
+    cores = usable_cpus()
     return {
         "algo": "DUMMY_SAMPLER",
         "env": config.run.env,

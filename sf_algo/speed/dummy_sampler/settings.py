@@ -11,7 +11,7 @@ import numpy as np
 
 from sf_algo.buffers.shared import ArraySpec
 from sf_algo.config import Config
-from sf_algo.config.sampling import usable_cores
+from sf_algo.cpus import usable_cpus
 
 FRAMES, EPISODES, CPU_MS = 0, 1, 2
 NUM_COUNTERS = 8  # a cache line for each worker
@@ -63,7 +63,7 @@ def make_plan(config: Config, typed: Collection[str]) -> DummyPlan:
     sampling, dummy = config.sampling, config.dummy
     defaulted = sampling.serial_mode and "num_workers" not in typed and "serial_mode" not in typed
     return DummyPlan(
-        num_workers=usable_cores() if defaulted else sampling.num_workers,
+        num_workers=usable_cpus() if defaulted else sampling.num_workers,
         envs_per_worker=sampling.num_envs_per_worker,
         max_frames=dummy.sample_env_frames,
         max_frames_per_worker=dummy.sample_env_frames_per_worker,
