@@ -92,3 +92,13 @@ def test_submit_and_leave_leaves_once_nothing_more_is_taken(tmp_path: Path, limi
         assert waiting(run) == 1
         assert "3 experiments are submitted and go on without this command" in run.printed()
         assert "1 is not submitted" in run.printed()
+
+
+def test_what_a_qos_denies_is_refused_in_one_line(tmp_path: Path, strict: SlurmCluster) -> None:
+    strict.run("sacctmgr", "-i", "add", "qos", "tight", "set", "maxwall=1", "flags=DenyOnLimit")
+    strict.run("sacctmgr", "-i", "modify", "user", "root", "set", "qos+=tight")
+    with slurm_run(tmp_path, strict, numbered(2, "true")) as run:
+        run.start("--slurm_qos=tight", "--slurm_time=5")
+        assert run.finish() == 2
+        assert "--slurm_time is more than the account or the QOS allows" in run.printed()
+        assert "QOSMaxWallDurationPerJobLimit" in run.printed()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from sf_runner.state.jobs import Failed, Running, Succeeded
+from sf_runner.state.jobs import Failed, Running, Succeeded, Waiting
 from tests.runner.harness import shell, wait_until
 from tests.runner.slurm_cluster import SlurmCluster
 from tests.runner.slurm_runs import SlurmRun, slurm_run
@@ -87,3 +88,52 @@ def test_a_hiccup_of_munge_fails_nothing(tmp_path: Path, cluster: SlurmCluster) 
             away.rename(sock)
         assert run.finish() == 0
         assert run.job("a").attempts == 1
+
+
+def stub_sbatch(folder: Path, cluster: SlurmCluster, script: str) -> dict[str, str]:
+    """An environment in which sbatch is this script (`$REAL` is the real one), but for its --test-only."""
+    (folder / "bin").mkdir()
+    stub = folder / "bin" / "sbatch"
+    real = cluster.run("which", "sbatch").strip()
+    stub.write_text(f'#!/bin/bash\nREAL={real}\ncase "$*" in *--test-only*) exec $REAL "$@";; esac\n{script}\n')
+    stub.chmod(0o755)
+    return {"PATH": f"{stub.parent}:{cluster.environ['PATH']}"}
+
+
+def test_a_hanging_sbatch_is_told_of_and_given_up_at_the_third_ctrl_c(tmp_path: Path, cluster: SlurmCluster) -> None:
+    env = stub_sbatch(tmp_path, cluster, f"touch {tmp_path}/asked; sleep 600")
+    with slurm_run(tmp_path, cluster, shell("a", "true"), shell("b", "true")) as run:
+        process = run.start(env=env)
+        wait_until("sbatch to be asked", (tmp_path / "asked").exists)
+        process.send_signal(signal.SIGINT)
+        wait_until("a word about it", lambda: "sbatch has not answered for" in run.printed())
+        assert "2 experiments may come to run by it" in run.printed()
+        process.send_signal(signal.SIGINT)
+        wait_until("it to be heard", lambda: "ending 2 running experiments" in run.printed())
+        process.send_signal(signal.SIGINT)
+        assert run.finish() == 130
+        assert all(isinstance(record.state, Waiting) for record in run.read().jobs.values())
+        run.start()
+        assert run.finish() == 0
+
+
+def test_what_is_submitted_late_after_it_was_given_up_runs_nothing(tmp_path: Path, cluster: SlurmCluster) -> None:
+    wait_and_submit = f'until test -e {tmp_path}/go; do sleep 0.1; done; "$0" "$@" > {tmp_path}/late'
+    script = (
+        f"setsid bash -c '{wait_and_submit}' $REAL \"$@\" </dev/null >/dev/null 2>&1 &\n"
+        "echo sbatch: error: Socket timed out on send/recv operation >&2; exit 1"
+    )
+    env = stub_sbatch(tmp_path, cluster, script)
+    with slurm_run(tmp_path, cluster, shell("a", "echo a >> done"), shell("b", "echo b >> done")) as run:
+        process = run.start(env=env)
+        wait_until("a word about it", lambda: "Slurm does not take the experiments yet" in run.printed())
+        process.send_signal(signal.SIGINT)
+        assert run.finish() == 130
+        assert "2 did not run" in run.printed()
+        (tmp_path / "go").touch()
+        wait_until("it to be submitted", lambda: (tmp_path / "late").exists() and (tmp_path / "late").read_text())
+        wait_until("Slurm to be empty", lambda: not cluster.jobs())
+        assert not (tmp_path / "done").exists()
+        run.start()
+        assert run.finish() == 0
+        assert Counter((tmp_path / "done").read_text().split()) == {"a": 1, "b": 1}

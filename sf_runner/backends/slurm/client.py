@@ -6,9 +6,11 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import IO
 
@@ -205,15 +207,17 @@ class SlurmClient:
         )  # fmt: skip
         try:
             return process.wait(SUBMIT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            _kill_group(process)
+            process.wait()
+            raise
         finally:
             self._sbatch = None
-            process.kill()
-            process.wait()
 
     def abort(self) -> None:
         """End the sbatch that is at work; `submit` returns. From another thread."""
         if (process := self._sbatch) is not None:
-            process.kill()
+            _kill_group(process)
 
     def give_up(self, batch: BatchPaths) -> str:
         """Close a batch of which it is not known whether it was submitted, without asking Slurm: none of its
@@ -308,6 +312,13 @@ def compress(array: str, indices: Iterable[int]) -> list[str]:
             spans.append([index, index])
     texts = [str(a) if a == b else f"{a}-{b}" for a, b in spans]
     return [f"{array}_[{','.join(texts[at : at + 200])}]" for at in range(0, len(texts), 200)]
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Where sbatch is a script of the site, what it has started holds the batch's lock as well."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _array_by_records(batch: BatchPaths) -> str:
