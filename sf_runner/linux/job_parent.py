@@ -188,7 +188,7 @@ class JobParent:
     def poll(self) -> list[JobEnd]:
         """Reap what ended, go on ending leftovers; the attempts of which nothing is left."""
         done: list[JobEnd] = []
-        for job in self._reap():  # all are reaped first: no zombie of ours can be mistaken for a leftover
+        for job in self._reap_all():  # all are reaped first: no zombie of ours can be mistaken for a leftover
             self._main_ended(job, done)
         for job in list(self._ending):
             self._end_leftovers(job, done)
@@ -204,15 +204,13 @@ class JobParent:
 
     # ---- a job's main process ------------------------------------------------------------------------------
 
-    def _reap(self) -> list[_Job]:
-        ended: list[_Job] = []
+    def _reap_all(self) -> list[_Job]:
+        """Reap whatever has ended; the jobs among it. An unknown child may be a job to inherit."""
         self._undecided = False
-        while (child := self._watch.ended()) is not None:
-            if (job := self._jobs.get(child.pid)) is not None:
-                ended.append(self._reap_job(job, child))
-                continue
-            spared = self._is_spared(child.pid)
-            self._undecided = not (spared or self.inherit())
+        ended, stranger = self._reap()
+        while stranger is not None:
+            spared = self._is_spared(stranger)
+            self._undecided = not spared and not self.inherit()
             if spared or self._undecided:
                 # The kernel shows this one first until it is reaped, so the jobs are asked one by one.
                 for pid, job in list(self._jobs.items()):
@@ -221,9 +219,22 @@ class JobParent:
                 if spared:
                     self._reap_hidden()
                 break
-            if child.pid not in self._jobs:
-                reap(child.pid)
+            if stranger not in self._jobs:
+                reap(stranger)
+            more, stranger = self._reap()
+            ended += more
         return ended
+
+    def _reap(self) -> tuple[list[_Job], int | None]:
+        """Reap jobs that have ended until none is left, or an ended child that is not known to be one comes first: that
+        child, or None, is the second value."""
+        ended: list[_Job] = []
+        while (child := self._watch.ended()) is not None:
+            job = self._jobs.get(child.pid)
+            if job is None:
+                return ended, child.pid
+            ended.append(self._reap_job(job, child))
+        return ended, None
 
     def _reap_hidden(self) -> None:
         """Reap leftovers that have ended: as long as one is a zombie, the process group of its job lives."""
