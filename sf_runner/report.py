@@ -19,7 +19,7 @@ from sf_runner.cli.parser import Parser, whole
 from sf_runner.describe.naming import safe_name
 
 if TYPE_CHECKING:
-    from sf_runner.results.analysis import Report, ReportOptions
+    from sf_runner.results.analysis import Analysis, AnalysisOptions
     from sf_runner.results.experiments import Experiment
 
 FORMATS = ("md", "csv", "parquet", "png", "pdf", "html")
@@ -73,19 +73,19 @@ def _report(argv: Sequence[str]) -> int:
     # Numpy and the like cost a tenth of a second: not before the arguments are known to be good.
     from sf_runner.results.markdown import markdown
 
-    report = make_report(
+    analysis = make_report(
         options.runs,
         Path(options.train_dir),
         metrics=[name.strip() for text in options.metric for name in text.split(",") if name.strip()],
         minimize=True if options.minimize else (False if options.maximize else None),
-        options=_report_options(options),
+        options=_analysis_options(options),
         progress=_progress_on_terminal(),
     )
-    print(markdown(report), end="", flush=True)
+    print(markdown(analysis), end="", flush=True)
     if not options.print_only:
         out = Path(options.out) if options.out else _default_folder(options.runs, Path(options.train_dir))
         made = f"Made on {time.strftime('%Y-%m-%d %H:%M')} with: python -m sf_runner.report {shlex.join(argv)}"
-        written, left_out = write_files(report, out, formats, made=made, strict=options.format is not None)
+        written, left_out = write_files(analysis, out, formats, made=made, strict=options.format is not None)
         print(f"\nwritten to {out}: {', '.join(written)}")
         for line in left_out:
             print(f"note: {line}", file=sys.stderr)
@@ -101,13 +101,13 @@ def _formats(text: str | None) -> tuple[str, ...]:
     return formats
 
 
-def _report_options(options: Namespace) -> ReportOptions:
-    from sf_runner.results.analysis import ReportOptions
+def _analysis_options(options: Namespace) -> AnalysisOptions:
+    from sf_runner.results.analysis import AnalysisOptions
 
     group_by = None
     if options.group_by is not None:
         group_by = tuple(name.strip().removeprefix("--") for name in options.group_by.split(",") if name.strip())
-    return ReportOptions(
+    return AnalysisOptions(
         group_by=group_by,
         value=options.value,
         include=options.include,
@@ -123,9 +123,9 @@ def make_report(
     *,
     metrics: Sequence[str] = (),
     minimize: bool | None = None,
-    options: ReportOptions | None = None,
+    options: AnalysisOptions | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Report:
+) -> Analysis:
     """Read runs and aggregate their results.
 
     metrics: names as people say them; empty: the main one. minimize: whether less is better; None: as names suggest.
@@ -133,7 +133,7 @@ def make_report(
 
     Raises UsageError: no such run, metric or parameter; StorageError: a journal that cannot be read.
     """
-    from sf_runner.results.analysis import ReportOptions, analyse
+    from sf_runner.results.analysis import AnalysisOptions, analyse
     from sf_runner.results.metrics import choose
     from sf_runner.results.sources import available_names, read
 
@@ -149,7 +149,7 @@ def make_report(
         recorded[experiment.run, experiment.job_id] = read(experiment.paths, chosen, available)
         progress(len(started) + number, total)
     title = " + ".join(dict.fromkeys(experiment.run for experiment in experiments))
-    return analyse(title, experiments, chosen, recorded, options or ReportOptions())
+    return analyse(title, experiments, chosen, recorded, options or AnalysisOptions())
 
 
 def _experiments(run: str, train_dir: Path) -> list[Experiment]:
@@ -188,7 +188,7 @@ def _default_folder(runs: Sequence[str], train_dir: Path) -> Path:
 
 
 def write_files(
-    report: Report, out: Path, formats: Sequence[str], *, made: str, strict: bool
+    analysis: Analysis, out: Path, formats: Sequence[str], *, made: str, strict: bool
 ) -> tuple[list[str], list[str]]:
     """Write the report into the folder `out`, all of it or nothing. What was written, and what was left out and why.
 
@@ -201,7 +201,7 @@ def write_files(
         with tempfile.TemporaryDirectory(prefix=".new_", dir=out) as folder:
             for wanted in formats:
                 try:
-                    _write(report, Path(folder), wanted, made)
+                    _write(analysis, Path(folder), wanted, made)
                 except UsageError as exc:
                     if strict:
                         raise
@@ -214,29 +214,29 @@ def write_files(
     return written, left_out
 
 
-def _write(report: Report, folder: Path, wanted: str, made: str) -> None:
+def _write(analysis: Analysis, folder: Path, wanted: str, made: str) -> None:
     from sf_runner.results import tables
     from sf_runner.results.markdown import markdown
     from sf_runner.results.page import page
 
     if wanted == "md":
-        (folder / "report.md").write_text(markdown(report), encoding="utf-8", errors="backslashreplace")
+        (folder / "report.md").write_text(markdown(analysis), encoding="utf-8", errors="backslashreplace")
     elif wanted == "html":
-        (folder / "report.html").write_text(page(report, made=made), encoding="utf-8", errors="backslashreplace")
+        (folder / "report.html").write_text(page(analysis, made=made), encoding="utf-8", errors="backslashreplace")
     elif wanted in ("csv", "parquet"):
         write = tables.write_csv if wanted == "csv" else tables.write_parquet
-        for name, records in tables.all_tables(report):
+        for name, records in tables.all_tables(analysis):
             write(folder / f"{name}.{wanted}", records)
     else:
-        _write_images(report, folder, wanted)
+        _write_images(analysis, folder, wanted)
 
 
-def _write_images(report: Report, folder: Path, wanted: str) -> None:
+def _write_images(analysis: Analysis, folder: Path, wanted: str) -> None:
     from sf_runner.results.images import write_image
     from sf_runner.results.plot import plots_of
 
-    for metric in report.metrics:
-        plots = plots_of(metric, report)
+    for metric in analysis.metrics:
+        plots = plots_of(metric, analysis)
         if plots:
             write_image(folder / f"curves_{safe_name(metric.metric.name.replace('/', '.'))}.{wanted}", plots)
 

@@ -39,12 +39,12 @@ def retry(request: Request, state: RunState, now: float) -> tuple[list[ev.Event]
     return [ev.JobRequeued(t=now, job=record.job_id) for record in again], f"{len(again)} will be tried again{when}"
 
 
-def change_launching(request: Request, state: RunState, now: float) -> tuple[list[ev.Event], str]:
+def change_pace(request: Request, state: RunState, now: float) -> tuple[list[ev.Event], str]:
     """Pause, resume, or another number side by side."""
     if state.draining is not None and request.action != "pause":
         return [], Refusal("nothing is started any more: the run is ending")
     if request.action == "parallel":
         number = max(1, request.number)
-        return [ev.LaunchingChanged(t=now, max_parallel=number)], f"at most {number} side by side"
+        return [ev.PaceChanged(t=now, max_parallel=number)], f"at most {number} side by side"
     paused = request.action == "pause"
-    return [ev.LaunchingChanged(t=now, paused=paused)], "launching paused" if paused else "launching resumed"
+    return [ev.PaceChanged(t=now, paused=paused)], "launching paused" if paused else "launching resumed"

@@ -12,11 +12,11 @@ from sf_runner.backends.base import Backend, Bounded, Report, StopLevel
 from sf_runner.basics.clock import SYSTEM_CLOCK, Clock, Jump
 from sf_runner.basics.requests import Request, answer, take
 from sf_runner.describe.plan import Job
-from sf_runner.engine.asked import Refusal, cancel, change_launching, retry
+from sf_runner.engine.asked import Refusal, cancel, change_pace, retry
 from sf_runner.engine.launching import LaunchBuilder
 from sf_runner.engine.notify import Notifier
 from sf_runner.engine.outcomes import last_sign_of_life, record_reports
-from sf_runner.engine.scheduler import Hold, LaunchMemory, Policy, Start, breaker_tripped, decide, overdue
+from sf_runner.engine.scheduler import Hold, Policy, Start, StartMemory, breaker_tripped, decide, overdue
 from sf_runner.engine.screen import RunView, Screen
 from sf_runner.engine.slot_manager import SlotManager
 from sf_runner.linux.lifeline import Lifeline
@@ -81,7 +81,7 @@ class RunLoop:
         self._notifier = notifier
         self._leave_when_submitted = leave_when_submitted
         self._clock = clock
-        self._memory = LaunchMemory()
+        self._memory = StartMemory()
         self._news: list[ev.Event] = []
         self._unsent: list[Start] = []
         self._unsent_stops: dict[str, StopLevel] = {}
@@ -252,7 +252,7 @@ class RunLoop:
                 self._emit(event)
             return text
         if request.action in ("retry", "pause", "resume", "parallel"):
-            follow = retry if request.action == "retry" else change_launching
+            follow = retry if request.action == "retry" else change_pace
             events, text = follow(request, self._state, now)
             for event in events:
                 self._emit(event)
@@ -300,7 +300,7 @@ class RunLoop:
             if isinstance(record.state, Stopping):
                 self._backend.stop(record.job_id, "terminate", self._policy.grace_s)
 
-    # ---- launching -----------------------------------------------------------------------------------------
+    # ---- starting ------------------------------------------------------------------------------------------
 
     def _choose_starts(self, now: float) -> None:
         if self._detach:

@@ -79,8 +79,8 @@ _DRAINING, _PAUSED, _MAX_PARALLEL = Hold(why="draining"), Hold(why="paused"), Ho
 
 
 @dataclass(kw_only=True)
-class LaunchMemory:
-    """What the launching side remembers between decisions; lost with the runner without harm."""
+class StartMemory:
+    """What the scheduler remembers between decisions; lost with the runner without harm."""
 
     last_start: float = float("-inf")
     skips: dict[str, int] = field(default_factory=dict)
@@ -92,7 +92,7 @@ def decide(
     table: SlotTable,
     requests: Mapping[str, SlotRequest],
     policy: Policy,
-    memory: LaunchMemory,
+    memory: StartMemory,
     now: float,
 ) -> Start | Hold:
     """The next job to start, and where. `requests` maps each resource shape to what it asks for.
@@ -122,7 +122,7 @@ def decide(
     return Hold(why="nothing_ready", until=state.next_delayed_at())
 
 
-def _held(state: RunState, policy: Policy, memory: LaunchMemory, now: float) -> Hold | None:
+def _held(state: RunState, policy: Policy, memory: StartMemory, now: float) -> Hold | None:
     """Why nothing may be started now, whatever there is to start."""
     if state.draining is not None:
         return _DRAINING

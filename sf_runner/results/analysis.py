@@ -20,7 +20,7 @@ Include = Literal["finished", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions:
+class AnalysisOptions:
     """How a report is made.
 
     value: how a curve becomes one number.
@@ -75,7 +75,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricReport:
+class MetricAnalysis:
     """`winners`: rows with the best mean of their task, unless all means are the same."""
 
     metric: Metric
@@ -89,13 +89,13 @@ class MetricReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Analysis:
     """All that the tables, plots and pages are made of."""
 
     title: str
     grouping: Grouping
-    metrics: tuple[MetricReport, ...]
-    options: ReportOptions
+    metrics: tuple[MetricAnalysis, ...]
+    options: AnalysisOptions
 
     @property
     def experiments(self) -> list[Experiment]:
@@ -107,26 +107,26 @@ def analyse(
     experiments: Sequence[Experiment],
     metrics: Sequence[Metric],
     recorded: Mapping[tuple[str, str], Recorded],
-    options: ReportOptions,
-) -> Report:
+    options: AnalysisOptions,
+) -> Analysis:
     """`recorded`: by (run, job id). Raises UsageError for an unknown name in `group_by`."""
     grouping = group(experiments, options.group_by)
-    return Report(
+    return Analysis(
         title=title,
         grouping=grouping,
-        metrics=tuple(_metric_report(metric, grouping, recorded, options) for metric in metrics),
+        metrics=tuple(_analyse_metric(metric, grouping, recorded, options) for metric in metrics),
         options=options,
     )
 
 
-def _metric_report(
-    metric: Metric, grouping: Grouping, recorded: Mapping[tuple[str, str], Recorded], options: ReportOptions
-) -> MetricReport:
+def _analyse_metric(
+    metric: Metric, grouping: Grouping, recorded: Mapping[tuple[str, str], Recorded], options: AnalysisOptions
+) -> MetricAnalysis:
     rows = []
     for found in grouping.groups:
         members = [_member(e, recorded.get((e.run, e.job_id), Recorded()), metric, options) for e in found.members]
         rows.append(_row(found, members, metric, options))
-    return MetricReport(metric=metric, rows=tuple(rows), winners=_winners(rows, metric))
+    return MetricAnalysis(metric=metric, rows=tuple(rows), winners=_winners(rows, metric))
 
 
 def _winners(rows: Sequence[Row], metric: Metric) -> frozenset[int]:
@@ -143,7 +143,7 @@ def _winners(rows: Sequence[Row], metric: Metric) -> frozenset[int]:
     return frozenset(found)
 
 
-def _member(experiment: Experiment, recorded: Recorded, metric: Metric, options: ReportOptions) -> Member:
+def _member(experiment: Experiment, recorded: Recorded, metric: Metric, options: AnalysisOptions) -> Member:
     curves = recorded.curves.get(metric.name, ())
     if options.policy is not None and len(curves) > 1:
         curves = curves[options.policy : options.policy + 1]
@@ -164,7 +164,7 @@ def _member(experiment: Experiment, recorded: Recorded, metric: Metric, options:
     )
 
 
-def _row(found: Group, members: Sequence[Member], metric: Metric, options: ReportOptions) -> Row:
+def _row(found: Group, members: Sequence[Member], metric: Metric, options: AnalysisOptions) -> Row:
     has_value = [member.value is not None for member in members]
     finished = [has and m.experiment.succeeded for has, m in zip(has_value, members, strict=True)]
     so_far = options.include == "finished" and any(has_value) and not any(finished)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sf_runner.results.analysis import MetricReport, Report, ReportOptions, Row
+from sf_runner.results.analysis import Analysis, AnalysisOptions, MetricAnalysis, Row
 from sf_runner.results.experiments import RECORDED
 from sf_runner.results.formatting import MISSING, decimals, number, plural
 from sf_runner.results.notes import notes
@@ -21,49 +21,51 @@ SO_FAR = "†"
 STATE_ORDER = ("succeeded", RECORDED, "running", "starting", "ending", "retrying", "waiting", "failed", "cancelled")
 
 
-def markdown(report: Report) -> str:
+def markdown(analysis: Analysis) -> str:
     """The whole report."""
-    lines = [f"# {report.title}", "", headline(report), ""]
-    for metric in report.metrics:
+    lines = [f"# {analysis.title}", "", headline(analysis), ""]
+    for metric in analysis.metrics:
         lines += [
             f"## {metric.metric.name}",
             "",
-            *table_lines(metric, report),
+            *table_lines(metric, analysis),
             "",
-            explanation(metric, report.options),
+            explanation(metric, analysis.options),
             "",
         ]
-    told = notes(report)
+    told = notes(analysis)
     if told:
         lines += ["## Notes", "", *(f"- {line}" for line in told), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def headline(report: Report) -> str:
+def headline(analysis: Analysis) -> str:
     """How much there is, how it ended, and what is the same everywhere."""
-    experiments = report.experiments
+    experiments = analysis.experiments
     counts = [(state, sum(e.state == state for e in experiments)) for state in STATE_ORDER]
     states = ", ".join(f"{count} {state}" for state, count in counts if count)
     text = (
-        f"{plural(len(report.grouping.groups), 'configuration')}, {plural(len(experiments), 'experiment')}: {states}."
+        f"{plural(len(analysis.grouping.groups), 'configuration')}, {plural(len(experiments), 'experiment')}: {states}."
     )
-    constants = {name: value for name, value in report.grouping.constants.items() if name not in ("run", "experiment")}
+    constants = {
+        name: value for name, value in analysis.grouping.constants.items() if name not in ("run", "experiment")
+    }
     if constants:
         text += " Same in all: " + ", ".join(f"{name}={value}" for name, value in constants.items()) + "."
     return text
 
 
-def header(report: Report) -> list[str]:
+def header(analysis: Analysis) -> list[str]:
     """Names of the table's columns."""
     interval = f"{CONFIDENCE * 100:g} % interval"
-    return [*report.grouping.columns, "seeds", "mean", interval, "IQM", "best", "wall time", "fps", "attempts"]
+    return [*analysis.grouping.columns, "seeds", "mean", interval, "IQM", "best", "wall time", "fps", "attempts"]
 
 
-def table(metric: MetricReport, report: Report) -> list[list[str]]:
+def table(metric: MetricAnalysis, analysis: Analysis) -> list[list[str]]:
     """The cells, one list per configuration, in the order of `header`."""
     aggregates = [row.aggregate for row in metric.rows if row.aggregate is not None]
     places = decimals([value for a in aggregates for value in (a.mean, a.iqm, a.min, a.max)])
-    return [_cells(row, report.grouping.columns, places) for row in metric.rows]
+    return [_cells(row, analysis.grouping.columns, places) for row in metric.rows]
 
 
 def _cells(row: Row, columns: Sequence[str], places: int | None) -> list[str]:
@@ -84,14 +86,14 @@ def _cells(row: Row, columns: Sequence[str], places: int | None) -> list[str]:
     ]
 
 
-def table_lines(metric: MetricReport, report: Report) -> list[str]:
+def table_lines(metric: MetricAnalysis, analysis: Analysis) -> list[str]:
     """The aligned Markdown table; the best mean of every task is bold."""
-    names = header(report)
-    rows = table(metric, report)
+    names = header(analysis)
+    rows = table(metric, analysis)
     mean = names.index("mean")
     for index in metric.winners:
         rows[index][mean] = f"**{rows[index][mean]}**"
-    return aligned(names, rows, left=len(report.grouping.columns))
+    return aligned(names, rows, left=len(analysis.grouping.columns))
 
 
 def aligned(names: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
@@ -123,7 +125,7 @@ def _is_numeric(text: str) -> bool:
     return True
 
 
-def explanation(metric: MetricReport, options: ReportOptions) -> str:
+def explanation(metric: MetricAnalysis, options: AnalysisOptions) -> str:
     """How the table's numbers were made."""
     counted = "that succeeded" if options.include == "finished" else "with any value"
     direction = "lowest" if metric.metric.lower_is_better else "highest"

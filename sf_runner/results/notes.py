@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sf_runner.results.analysis import Member, MetricReport, Report, Row
+from sf_runner.results.analysis import Analysis, Member, MetricAnalysis, Row
 from sf_runner.results.formatting import plural, step_text
 from sf_runner.results.statistics import ALIKE_SHARE
 
@@ -12,22 +12,22 @@ _FEW = 5
 _LISTED_PER_KIND = 12
 
 
-def notes(report: Report) -> list[str]:
+def notes(analysis: Analysis) -> list[str]:
     """Sentences, most important first; each kind at most a dozen times."""
     lines: list[str] = []
-    for metric in report.metrics:
+    for metric in analysis.metrics:
         kinds = [
-            [line for row in metric.rows for line in _left_out(row, report)],
-            [line for row in metric.rows for line in _missing_seeds(row, report)],
+            [line for row in metric.rows for line in _left_out(row, analysis)],
+            [line for row in metric.rows for line in _missing_seeds(row, analysis)],
             [line for row in metric.rows for member in row.members for line in _damage(row, member)],
             [line for row in metric.rows for line in _lengths(row, metric)],
             list(_sources(metric)),
-            list(_about_all(metric, report)),
+            list(_about_all(metric, analysis)),
         ]
         found = [line for kind in kinds for line in _at_most(kind, _LISTED_PER_KIND)]
-        prefix = f"{metric.metric.name}: " if len(report.metrics) > 1 else ""
+        prefix = f"{metric.metric.name}: " if len(analysis.metrics) > 1 else ""
         lines.extend(line for text in found if (line := prefix + text) not in lines)
-    rows = [row.aggregate for metric in report.metrics for row in metric.rows if row.aggregate is not None]
+    rows = [row.aggregate for metric in analysis.metrics for row in metric.rows if row.aggregate is not None]
     if any(1 < result.n < _FEW for result in rows):
         lines.append(f"intervals from fewer than {_FEW} experiments are rough, and rather too narrow")
     return lines
@@ -45,7 +45,7 @@ def _who(row: Row, member: Member) -> str:
     return f"{row.group.label}, {seed}"
 
 
-def _left_out(row: Row, report: Report) -> Iterator[str]:
+def _left_out(row: Row, analysis: Analysis) -> Iterator[str]:
     """Experiments that do not count, and why."""
     for member in row.members:
         experiment, curve = member.experiment, member.curve
@@ -64,17 +64,17 @@ def _left_out(row: Row, report: Report) -> Iterator[str]:
             yield f"{_who(row, member)}: {experiment.state}{reached}{error}; not counted"
     if row.so_far:
         yield f"{row.group.label}: no experiment has finished; the values are those so far"
-    elif report.options.include == "all":
+    elif analysis.options.include == "all":
         for member in row.members:
             if member.counted and not member.experiment.succeeded:
                 yield f"{_who(row, member)}: {member.experiment.state}; counted with its values so far"
 
 
-def _missing_seeds(row: Row, report: Report) -> Iterator[str]:
+def _missing_seeds(row: Row, analysis: Analysis) -> Iterator[str]:
     """Seeds that other configurations have."""
-    if report.options.group_by is not None:
+    if analysis.options.group_by is not None:
         return
-    everywhere = {seed: None for found in report.grouping.groups for seed in found.seeds}
+    everywhere = {seed: None for found in analysis.grouping.groups for seed in found.seeds}
     missing = [seed for seed in everywhere if seed not in row.group.seeds]
     if missing and row.group.seeds:
         yield f"{row.group.label}: without {plural(len(missing), 'seed')} that others have ({', '.join(missing[:8])})"
@@ -94,7 +94,7 @@ def _damage(row: Row, member: Member) -> Iterator[str]:
         yield f"{_who(row, member)}: {experiment.attempts} attempts"
 
 
-def _lengths(row: Row, metric: MetricReport) -> Iterator[str]:
+def _lengths(row: Row, metric: MetricAnalysis) -> Iterator[str]:
     """Counted experiments that trained for differently many steps."""
     written = [m.recorded.sources.get(metric.metric.name) for m in row.members if len(m.curve)]
     if row.band is None and any(source != "results" for source in written):  # which is one number on purpose
@@ -107,7 +107,7 @@ def _lengths(row: Row, metric: MetricReport) -> Iterator[str]:
         )
 
 
-def _sources(metric: MetricReport) -> Iterator[str]:
+def _sources(metric: MetricAnalysis) -> Iterator[str]:
     """When not all values come from one place."""
     counts: dict[str, int] = {}
     for row in metric.rows:
@@ -121,10 +121,10 @@ def _sources(metric: MetricReport) -> Iterator[str]:
         yield f"values of experiments: {', '.join(told)}"
 
 
-def _about_all(metric: MetricReport, report: Report) -> Iterator[str]:
+def _about_all(metric: MetricAnalysis, analysis: Analysis) -> Iterator[str]:
     members = [member for row in metric.rows for member in row.members]
     policies = max((member.policies for member in members), default=0)
     if policies > 1:
         yield f"each experiment trained up to {policies} policies; the best one of each counts (--policy chooses)"
-    if report.grouping.merged:
-        yield f"grouped: averages are also over {', '.join(report.grouping.merged)}"
+    if analysis.grouping.merged:
+        yield f"grouped: averages are also over {', '.join(analysis.grouping.merged)}"

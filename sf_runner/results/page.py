@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from sf_runner.results.analysis import Member, MetricReport, Report
+from sf_runner.results.analysis import Analysis, Member, MetricAnalysis
 from sf_runner.results.formatting import MISSING, decimals, number, step_text
 from sf_runner.results.markdown import explanation, header, headline, table
 from sf_runner.results.notes import notes
@@ -18,40 +18,40 @@ _HINT = "Point at the plot for its values. A click on a name hides its curve, on
 _DOTTED = " Dotted: fewer experiments than elsewhere on the curve."
 
 
-def page(report: Report, *, made: str) -> str:
+def page(analysis: Analysis, *, made: str) -> str:
     """`made`: when and how, for the foot of the page."""
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(report.title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>",
-        f"<h1>{escape(report.title)}</h1>\n<p>{escape(headline(report))}</p>",
+        f"<title>{escape(analysis.title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>",
+        f"<h1>{escape(analysis.title)}</h1>\n<p>{escape(headline(analysis))}</p>",
     ]
-    for metric in report.metrics:
-        parts.extend(_metric(metric, report))
-    told = notes(report)
+    for metric in analysis.metrics:
+        parts.extend(_metric(metric, analysis))
+    told = notes(analysis)
     if told:
         parts.append("<h2>Notes</h2>\n<ul>" + "".join(f"\n<li>{escape(line)}</li>" for line in told) + "\n</ul>")
-    for metric in report.metrics:
-        parts.extend(_experiments(metric, report))
+    for metric in analysis.metrics:
+        parts.extend(_experiments(metric, analysis))
     parts.append(f"<footer><p>{escape(made)}</p></footer>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n")
     return "\n".join(parts)
 
 
-def _metric(metric: MetricReport, report: Report) -> Iterator[str]:
+def _metric(metric: MetricAnalysis, analysis: Analysis) -> Iterator[str]:
     yield f"<h2>{escape(metric.metric.name)}</h2>"
-    plots = plots_of(metric, report)
-    labels = len(report.grouping.columns)
+    plots = plots_of(metric, analysis)
+    labels = len(analysis.grouping.columns)
     colors = {id(line.band): line.color for plot in plots for line in plot.lines}
     rows = []
-    for index, (row, cells) in enumerate(zip(metric.rows, table(metric, report), strict=True)):
+    for index, (row, cells) in enumerate(zip(metric.rows, table(metric, analysis), strict=True)):
         keys: list[object] = [*cells[:labels], row.counted, None, None, None, row.best, row.wall_time_s, row.fps, None]
         if row.aggregate is not None:
             interval = row.aggregate.mean_interval
             keys[labels + 1 : labels + 4] = [row.aggregate.mean, interval.low if interval else None, row.aggregate.iqm]
         best = {labels + 1} if index in metric.winners else set()
         rows.append(_table_row(cells, keys, labels, best, colors.get(id(row.band))))
-    yield _table(header(report), rows, labels)
-    yield f'<p class="dim">{escape(explanation(metric, report.options))}</p>'
+    yield _table(header(analysis), rows, labels)
+    yield f'<p class="dim">{escape(explanation(metric, analysis.options))}</p>'
     for plot in plots:
         if plot.title:
             yield f"<h3>{escape(plot.title)}</h3>"
@@ -73,10 +73,10 @@ def _figure(plot: Plot) -> str:
     )
 
 
-def _experiments(metric: MetricReport, report: Report) -> Iterator[str]:
+def _experiments(metric: MetricAnalysis, analysis: Analysis) -> Iterator[str]:
     """Every experiment, folded away."""
     names = [
-        *report.grouping.columns,
+        *analysis.grouping.columns,
         "seed",
         "state",
         "counts",
@@ -87,19 +87,19 @@ def _experiments(metric: MetricReport, report: Report) -> Iterator[str]:
         "attempts",
         "error",
     ]
-    labels = len(report.grouping.columns)
+    labels = len(analysis.grouping.columns)
     members = [(row, member) for row in metric.rows for member in row.members]
     places = decimals([value for _, member in members for value in (member.value, member.best)])
     rows = []
     for row, member in members:
         cells = [
-            *(row.group.shown[name] or MISSING for name in report.grouping.columns),
+            *(row.group.shown[name] or MISSING for name in analysis.grouping.columns),
             *_member_cells(member, places),
         ]
         last_step = float(member.curve.steps[-1]) if len(member.curve) else None
         keys: list[object] = [*cells[: labels + 3], member.value, member.best, last_step, member.experiment.wall_time_s]
         rows.append(_table_row(cells, [*keys, None, None], labels, set(), None, long_column=len(cells) - 1))
-    title = "Experiments" if len(report.metrics) == 1 else f"Experiments: {metric.metric.name}"
+    title = "Experiments" if len(analysis.metrics) == 1 else f"Experiments: {metric.metric.name}"
     yield f"<details>\n<summary>{escape(title)}</summary>\n{_table(names, rows, labels)}\n</details>"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sf_runner.results.analysis import MetricReport, Report
+from sf_runner.results.analysis import Analysis, MetricAnalysis
 from sf_runner.results.grouping import label_of
 from sf_runner.results.statistics import Band
 
@@ -63,16 +63,16 @@ class Plot:
         return low - margin, high + margin
 
 
-def plots_of(metric: MetricReport, report: Report) -> list[Plot]:
+def plots_of(metric: MetricAnalysis, analysis: Analysis) -> list[Plot]:
     """One plot per task, for their scales differ; none for a task of which no configuration has a curve."""
     tasks = metric.tasks
-    found = [_plot(metric, task, report, titled=len(tasks) > 1) for task in tasks]
+    found = [_plot(metric, task, analysis, titled=len(tasks) > 1) for task in tasks]
     return [plot for plot in found if plot is not None]
 
 
-def _plot(metric: MetricReport, task: str, report: Report, *, titled: bool) -> Plot | None:
+def _plot(metric: MetricAnalysis, task: str, analysis: Analysis, *, titled: bool) -> Plot | None:
     rows = [row for row in metric.rows if row.group.task == task]
-    columns = report.grouping.columns
+    columns = analysis.grouping.columns
     telling = [name for name in columns if len({row.group.shown[name] for row in rows}) > 1] or columns
     lines = [
         Line(
@@ -88,7 +88,7 @@ def _plot(metric: MetricReport, task: str, report: Report, *, titled: bool) -> P
         return None
     return Plot(
         title=task if titled else "",
-        x_label="steps" if report.options.x == "step" else "hours of training",
+        x_label="steps" if analysis.options.x == "step" else "hours of training",
         y_label=metric.metric.name,
         lines=tuple(lines),
     )

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sf_runner.basics.errors import UsageError
-from sf_runner.results.analysis import Member, MetricReport, Report, Row
+from sf_runner.results.analysis import Analysis, Member, MetricAnalysis, Row
 
 Value = str | int | float | bool | None
 Records = Sequence[Mapping[str, Value]]
 
 
-def configurations(report: Report) -> list[dict[str, Value]]:
+def configurations(analysis: Analysis) -> list[dict[str, Value]]:
     """One record per metric and configuration. Times are seconds; `None` where there is no number."""
-    return [_configuration(metric, row) for metric in report.metrics for row in metric.rows]
+    return [_configuration(metric, row) for metric in analysis.metrics for row in metric.rows]
 
 
-def _configuration(metric: MetricReport, row: Row) -> dict[str, Value]:
+def _configuration(metric: MetricAnalysis, row: Row) -> dict[str, Value]:
     result = row.aggregate
     record: dict[str, Value] = {"metric": metric.metric.name, "label": row.group.label, **row.group.shown}
     record |= {"experiments": len(row.members), "counted": row.counted, "so_far": row.so_far}
@@ -36,14 +36,14 @@ def _configuration(metric: MetricReport, row: Row) -> dict[str, Value]:
     }
 
 
-def experiments(report: Report) -> list[dict[str, Value]]:
+def experiments(analysis: Analysis) -> list[dict[str, Value]]:
     """One record per metric and experiment."""
     return [
-        _experiment(metric, row, member) for metric in report.metrics for row in metric.rows for member in row.members
+        _experiment(metric, row, member) for metric in analysis.metrics for row in metric.rows for member in row.members
     ]
 
 
-def _experiment(metric: MetricReport, row: Row, member: Member) -> dict[str, Value]:
+def _experiment(metric: MetricAnalysis, row: Row, member: Member) -> dict[str, Value]:
     experiment, curve = member.experiment, member.curve
     return {
         "metric": metric.metric.name,
@@ -68,24 +68,24 @@ def _experiment(metric: MetricReport, row: Row, member: Member) -> dict[str, Val
     }
 
 
-def curves(report: Report) -> list[dict[str, Value]]:
+def curves(analysis: Analysis) -> list[dict[str, Value]]:
     """Learning curves as they are drawn: one record per metric, configuration and position."""
-    x_name = "step" if report.options.x == "step" else "hours"
+    x_name = "step" if analysis.options.x == "step" else "hours"
     return [
         {"metric": metric.metric.name, "label": row.group.label, **row.group.shown, x_name: x, "mean": mean,
          "low": low, "high": high, "experiments": n}
-        for metric in report.metrics for row in metric.rows if row.band is not None
+        for metric in analysis.metrics for row in metric.rows if row.band is not None
         for x, mean, low, high, n in zip(
             row.band.x.tolist(), row.band.mean.tolist(), row.band.low.tolist(), row.band.high.tolist(),
             row.band.n.tolist(), strict=True)
     ]  # fmt: skip
 
 
-def all_tables(report: Report) -> Iterator[tuple[str, Records]]:
+def all_tables(analysis: Analysis) -> Iterator[tuple[str, Records]]:
     """(name of the file without its ending, records)."""
-    yield "configurations", configurations(report)
-    yield "experiments", experiments(report)
-    yield "curves", curves(report)
+    yield "configurations", configurations(analysis)
+    yield "experiments", experiments(analysis)
+    yield "curves", curves(analysis)
 
 
 def _plain(value: object) -> Value:

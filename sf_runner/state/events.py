@@ -188,7 +188,7 @@ class JobRequeued(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaunchingChanged(Event):
+class PaceChanged(Event):
     """Launching paused or resumed, or the number of jobs side by side changed."""
 
     kind: ClassVar[str] = "launching"
@@ -238,7 +238,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     AttemptWithdrawn,
     JobCancelled,
     JobRequeued,
-    LaunchingChanged,
+    PaceChanged,
     RunDraining,
     RunClosed,
     Note,

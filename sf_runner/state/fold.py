@@ -318,7 +318,7 @@ class RunState:
         record.failures = record.oom_failures = record.start_failures = 0
         self._move(record, Waiting())
 
-    def _launching_changed(self, event: ev.LaunchingChanged) -> None:
+    def _pace_changed(self, event: ev.PaceChanged) -> None:
         if event.paused is not None:
             self.paused = event.paused
         if event.max_parallel is not None:
@@ -390,7 +390,7 @@ _HANDLERS: Mapping[type[ev.Event], Any] = {
     ev.AttemptWithdrawn: RunState._attempt_withdrawn,
     ev.JobCancelled: RunState._job_cancelled,
     ev.JobRequeued: RunState._job_requeued,
-    ev.LaunchingChanged: RunState._launching_changed,
+    ev.PaceChanged: RunState._pace_changed,
     ev.RunDraining: RunState._run_draining,
     ev.RunClosed: RunState._run_closed,
     ev.Note: RunState._note,

@@ -51,7 +51,7 @@ def message_of(events: Sequence[ev.Event], jobs: int) -> str:
     cancelled = [event.job for event in events if isinstance(event, ev.JobCancelled)]
     told = [event.job for event in events if isinstance(event, ev.StopRequested) and event.reason == "cancelled"]
     requeued = [event.job for event in events if isinstance(event, ev.JobRequeued)]
-    launching = [event for event in events if isinstance(event, ev.LaunchingChanged)]
+    launching = [event for event in events if isinstance(event, ev.PaceChanged)]
     paused = [event.paused for event in launching if event.paused is not None]
     parallel = [event.max_parallel for event in launching if event.max_parallel is not None]
     parts = ["launching paused" if paused[-1] else "launching resumed"] if paused else []

@@ -93,7 +93,7 @@ class PlainScreen:
         """What happens seldom."""
         if isinstance(event, ev.RunDraining):
             self._print(_DRAINING[event.reason](state))
-        elif isinstance(event, ev.LaunchingChanged):
+        elif isinstance(event, ev.PaceChanged):
             if event.paused is not None:
                 self._print("launching paused" if event.paused else "launching resumed")
             if event.max_parallel is not None:

@@ -14,9 +14,9 @@ from sf_runner.describe.plan import Plan
 from sf_runner.engine.reconcile import slot_requests
 from sf_runner.engine.scheduler import (
     MAX_OOM_RETRIES,
-    LaunchMemory,
     Policy,
     Start,
+    StartMemory,
     breaker_tripped,
     decide,
     judge,
@@ -104,7 +104,7 @@ class Simulation:
     def _open(self) -> None:
         for event in opening(self.plan, self.state, self.now, max_parallel=self.max_parallel):
             self._write(event)
-        self.memory = LaunchMemory()
+        self.memory = StartMemory()
 
     def _start(self) -> float | None:
         self.state.release_delayed(self.now)
@@ -187,11 +187,11 @@ class Simulation:
             self.requeued.add(record.job_id)
             self._write(ev.JobRequeued(t=self.now, job=record.job_id))
         elif action == "pause":
-            self._write(ev.LaunchingChanged(t=self.now, paused=not self.state.paused))
+            self._write(ev.PaceChanged(t=self.now, paused=not self.state.paused))
             if self.state.paused:
-                self._write(ev.LaunchingChanged(t=self.now, paused=False))
+                self._write(ev.PaceChanged(t=self.now, paused=False))
         elif action == "parallel":
-            self._write(ev.LaunchingChanged(t=self.now, max_parallel=self.random.randint(1, 2 * self.max_parallel)))
+            self._write(ev.PaceChanged(t=self.now, max_parallel=self.random.randint(1, 2 * self.max_parallel)))
         elif action == "interrupt" and self.random.random() < 0.1:
             for active in list(self.state.active.values()):
                 self._stop(active, "shutdown")

@@ -45,7 +45,7 @@ EVENTS = st.one_of(
     st.builds(ev.AttemptWithdrawn, t=TIMES, job=TEXT, attempt=st.integers(1, 99)),
     st.builds(ev.JobCancelled, t=TIMES, job=TEXT),
     st.builds(ev.JobRequeued, t=TIMES, job=TEXT),
-    st.builds(ev.LaunchingChanged, t=TIMES, paused=st.none() | st.booleans(), max_parallel=st.none() | st.integers(1)),
+    st.builds(ev.PaceChanged, t=TIMES, paused=st.none() | st.booleans(), max_parallel=st.none() | st.integers(1)),
     st.builds(ev.RunDraining, t=TIMES, reason=st.sampled_from(get_args(ev.DrainReason))),
     st.builds(ev.ClockSet, t=TIMES, clocks=st.lists(TIMES, max_size=2)),
     st.builds(ev.RunClosed, t=TIMES, exit_code=st.integers(0, 255)),

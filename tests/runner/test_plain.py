@@ -83,8 +83,8 @@ def test_a_run_from_beginning_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         run.end(c, "failed", cause=FailureCause(kind="timeout", summary="ran longer", fingerprint="f")), after=1.0
     )
     run.happen(run.submit(b, 2), run.start(b, 2), after=9.0, hold="all GPU slots are taken")
-    run.happen(ev.LaunchingChanged(t=run.now, paused=True), ev.LaunchingChanged(t=run.now, max_parallel=1), after=1.0)
-    run.happen(ev.LaunchingChanged(t=run.now, paused=False), hold="all GPU slots are taken")
+    run.happen(ev.PaceChanged(t=run.now, paused=True), ev.PaceChanged(t=run.now, max_parallel=1), after=1.0)
+    run.happen(ev.PaceChanged(t=run.now, paused=False), hold="all GPU slots are taken")
     run.happen(ev.JobCancelled(t=run.now, job=d), after=1.0)
     run.happen(ev.StopRequested(t=run.now, job=b, attempt=2, reason="cancelled"))
     run.happen(run.end(b, "cancelled", 2), after=2.0)

@@ -13,7 +13,7 @@ from sf_runner.basics.errors import UsageError
 from sf_runner.engine.snapshot import read_run
 from sf_runner.progress import ProgressWriter
 from sf_runner.report import make_report
-from sf_runner.results.analysis import MetricReport, ReportOptions, Row
+from sf_runner.results.analysis import AnalysisOptions, MetricAnalysis, Row
 from sf_runner.results.closing import closing_lines
 from sf_runner.results.markdown import markdown, table
 from sf_runner.results.notes import notes
@@ -28,7 +28,7 @@ def summaries(job: object, points: list[tuple[int, float]], policy: int = 0, tag
     write_curve(job.paths.experiment_dir / ".summary" / str(policy), tag, points)  # type: ignore[attr-defined]
 
 
-def rows_of(report_of: MetricReport) -> dict[str, Row]:
+def rows_of(report_of: MetricAnalysis) -> dict[str, Row]:
     return {row.group.label: row for row in report_of.rows}
 
 
@@ -99,7 +99,7 @@ def test_all_experiments_with_values_count_when_asked_to(tmp_path: Path) -> None
         summaries(job, RISING[:end])
         run.attempt(job, verdict)  # type: ignore[arg-type]
     run.close()
-    report = make_report(["study"], tmp_path, options=ReportOptions(include="all"))
+    report = make_report(["study"], tmp_path, options=AnalysisOptions(include="all"))
     row = rows_of(report.metrics[0])["lr=0.1"]
     assert row.aggregate is not None
     assert (row.aggregate.n, row.aggregate.mean, row.so_far) == (2, 5.5, False)
@@ -153,7 +153,7 @@ def test_of_several_policies_the_best_or_a_given_one_counts(tmp_path: Path) -> N
     run.close()
 
     def mean(**options: object) -> float:
-        report = make_report(["study"], tmp_path, options=ReportOptions(**options))  # type: ignore[arg-type]
+        report = make_report(["study"], tmp_path, options=AnalysisOptions(**options))  # type: ignore[arg-type]
         result = report.metrics[0].rows[0].aggregate
         assert result is not None
         return result.mean
@@ -178,7 +178,7 @@ def test_groups_can_be_merged_over_a_parameter(tmp_path: Path) -> None:
         ("a", ["lr=0.1", "lr=0.2"]),
         ("b", ["lr=0.1", "lr=0.2"]),
     ]
-    merged = make_report(["study"], tmp_path, options=ReportOptions(group_by=("lr",)))
+    merged = make_report(["study"], tmp_path, options=AnalysisOptions(group_by=("lr",)))
     rows = rows_of(merged.metrics[0])
     result = rows["lr=0.2"].aggregate
     assert result is not None
@@ -199,7 +199,7 @@ def test_absent_and_bare_arguments_are_groups_of_their_own(tmp_path: Path) -> No
     means = {label: row.aggregate.mean for label, row in rows_of(report.metrics[0]).items() if row.aggregate}
     assert means == {"norm=ABSENT": 0.0, "norm=BARE": 1.0, "norm=None": 2.0}
     assert {group.task for group in report.grouping.groups} == {"e"}, "the command says it, not the absent parameter"
-    grouped = make_report(["study"], tmp_path, options=ReportOptions(group_by=("norm",)))
+    grouped = make_report(["study"], tmp_path, options=AnalysisOptions(group_by=("norm",)))
     assert list(rows_of(grouped.metrics[0])) == list(means)
 
 
@@ -237,7 +237,7 @@ def test_the_axis_may_be_hours_of_training(tmp_path: Path) -> None:
     summaries(job, [(step, 1.0) for step in range(361)])  # one value in 10 s
     run.attempt(job, "succeeded")
     run.close()
-    report = make_report(["study"], tmp_path, options=ReportOptions(x="time"))
+    report = make_report(["study"], tmp_path, options=AnalysisOptions(x="time"))
     (plot,) = plots_of(report.metrics[0], report)
     assert plot.x_label == "hours of training"
     assert plot.x_range == pytest.approx((0.0, 1.0))

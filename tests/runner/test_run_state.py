@@ -253,7 +253,7 @@ def test_a_complete_description_replaces_the_old_one() -> None:
 def test_a_start_begins_a_session() -> None:
     state, (job, _) = started_fresh(2, t=1.0)
     run_once(state, job, "failed")
-    state.apply(ev.LaunchingChanged(t=3.0, paused=True, max_parallel=9))
+    state.apply(ev.PaceChanged(t=3.0, paused=True, max_parallel=9))
     state.apply(ev.RunDraining(t=3.0, reason="interrupted"))
     assert (state.paused, state.max_parallel) == (True, 9)
     state.apply(ev.RunClosed(t=4.0, exit_code=1))

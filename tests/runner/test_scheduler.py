@@ -59,8 +59,8 @@ def test_a_retry_is_awaited_and_goes_before_jobs_of_lower_rank() -> None:
     ("event", "why"),
     [
         (ev.RunDraining(t=1.0, reason="interrupted"), "draining"),
-        (ev.LaunchingChanged(t=1.0, paused=True), "paused"),
-        (ev.LaunchingChanged(t=1.0, max_parallel=0), "max_parallel"),
+        (ev.PaceChanged(t=1.0, paused=True), "paused"),
+        (ev.PaceChanged(t=1.0, max_parallel=0), "max_parallel"),
     ],
 )
 def test_what_holds_everything_back(event: ev.Event, why: str) -> None:
@@ -71,9 +71,9 @@ def test_what_holds_everything_back(event: ev.Event, why: str) -> None:
 
 def test_pausing_and_resuming() -> None:
     run = Launching(simple_plan(2))
-    run.state.apply(ev.LaunchingChanged(t=1.0, paused=True))
+    run.state.apply(ev.PaceChanged(t=1.0, paused=True))
     assert held(run.decide()) == "paused"
-    run.state.apply(ev.LaunchingChanged(t=2.0, paused=False))
+    run.state.apply(ev.PaceChanged(t=2.0, paused=False))
     assert isinstance(run.decide(), Start)
 
 

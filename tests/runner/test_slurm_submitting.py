@@ -11,7 +11,7 @@ import pytest
 from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Ended, Launch, NotStarted, Remark, Report, Withdrawn
 from sf_runner.backends.slurm import submitting
-from sf_runner.backends.slurm.array import Array, Order
+from sf_runner.backends.slurm.array import Array, StopOrder
 from sf_runner.backends.slurm.batches import BatchPaths, list_batches
 from sf_runner.backends.slurm.client import Limits, Refused, SlurmClient, SlurmDownError, Submitted
 from sf_runner.backends.slurm.packing import SubmitSettings
@@ -133,7 +133,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 JOBS = [f"j{n}" for n in range(8)]
-ORDER = Order(level="terminate", grace_s=1.0, since=0.0)
+ORDER = StopOrder(level="terminate", grace_s=1.0, since=0.0)
 
 
 def test_an_array_above_the_limit_is_cut_and_the_rest_waits_in_the_run(scene: Scene) -> None:
@@ -240,7 +240,7 @@ def test_while_sbatch_hangs_an_end_says_what_it_waits_for(scene: Scene) -> None:
     for job in JOBS:
         assert scene.submitter.stop(job, ORDER)
     assert not scene.client.aborted
-    assert scene.submitter.stop(JOBS[0], Order(level="kill", grace_s=0.0, since=0.0))
+    assert scene.submitter.stop(JOBS[0], StopOrder(level="kill", grace_s=0.0, since=0.0))
     assert scene.client.aborted
     scene.client.answers = [DOWN]
     scene.go()

@@ -105,7 +105,7 @@ def eventful() -> list[ev.Event]:
     found.append(ev.StopRequested(t=6.0, job=jobs[8], attempt=1, reason="cancelled"))
     found.append(ev.JobCancelled(t=6.0, job=jobs[9]))
     found.append(ev.JobsChanged(t=6.5, jobs=[{"id": jobs[10], "planned": False}, {"id": jobs[11], "rank": -3.5}]))
-    found.append(ev.LaunchingChanged(t=7.0, paused=True, max_parallel=5))
+    found.append(ev.PaceChanged(t=7.0, paused=True, max_parallel=5))
     found.append(ev.RunDraining(t=8.0, reason="interrupted"))
     found.append(ev.Note(t=9.0, text="look", job=jobs[0]))
     return found
@@ -287,7 +287,7 @@ def test_the_runner_leaves_it_now_and_then(written: tuple[Journal, RunState]) ->
     assert not cache_of(journal.path).exists()
     journal.cache(state, every=1)
     size = journal.path.stat().st_size
-    journal.append([event := ev.LaunchingChanged(t=5.0, paused=True)])
+    journal.append([event := ev.PaceChanged(t=5.0, paused=True)])
     state.apply(event)
     journal.cache(state, every=1)  # not everything is written: it would not be what the journal says
     journal.close(state)

@@ -101,7 +101,7 @@ def test_a_watcher_leaves_without_a_question(tmp_path: Path, view: RunView, key:
 
 
 def test_paused_launching_goes_on_again(app: App) -> None:
-    view = view_of([*middle(), ev.LaunchingChanged(t=NOW, paused=True)])
+    view = view_of([*middle(), ev.PaceChanged(t=NOW, paused=True)])
     assert press(app, view, "p") == [Request(action="resume")]
 
 
@@ -149,8 +149,8 @@ def test_the_cursor_that_was_never_moved_is_on_the_first_job(app: App, view: Run
 
 def test_messages_tell_what_happened(app: App, view: RunView) -> None:
     for events, told in (
-        ([ev.LaunchingChanged(t=NOW, paused=True)], "launching paused"),
-        ([ev.LaunchingChanged(t=NOW, max_parallel=7)], "at most 7 side by side from now on"),
+        ([ev.PaceChanged(t=NOW, paused=True)], "launching paused"),
+        ([ev.PaceChanged(t=NOW, max_parallel=7)], "at most 7 side by side from now on"),
         ([ev.JobCancelled(t=NOW, job=WAITING)], "09_walker_l.rat_0.003_see_0 cancelled"),
         ([ev.JobRequeued(t=NOW, job=FAILED)], "03_walker_l.rat_0.0003_see_0 will be tried again"),
         ([ev.StopRequested(t=NOW, job=RUNNING, attempt=1, reason="cancelled")], "told to end"),

@@ -76,7 +76,7 @@ SCENES: dict[str, Scene] = {
     "in_the_middle": _scene(middle(), files=True),
     "on_gpus": _scene(middle(gpus=True), files=True, gpus=runs.four_gpus()),
     "warning": _scene([*middle(), NOTE], files=True),
-    "paused": _scene([*middle(), ev.LaunchingChanged(t=NOW - 20, paused=True)], files=True),
+    "paused": _scene([*middle(), ev.PaceChanged(t=NOW - 20, paused=True)], files=True),
     "draining": _scene([*middle(), ev.RunDraining(t=NOW - 2, reason="interrupted")], files=True),
     "disk_full": _scene(middle(), files=True, trouble="cannot write journal.jsonl: No space left on device"),
     "finished": _watching(runs.finished(failed=False), "finished"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from sf_runner.describe.plan import Plan
 from sf_runner.engine.reconcile import slot_requests
-from sf_runner.engine.scheduler import Hold, LaunchMemory, Policy, Start, decide
+from sf_runner.engine.scheduler import Hold, Policy, Start, StartMemory, decide
 from sf_runner.slots.cores import Core, CpuTopology
 from sf_runner.slots.devices import GpuInfo, GpuSnapshot
 from sf_runner.slots.gpu_memory import LearnedPeaks
@@ -47,7 +47,7 @@ class Launching:
         self.table = machine() if table is None else table
         self.requests = slot_requests(plan)
         self.policy = Policy(**policy)
-        self.memory = LaunchMemory()
+        self.memory = StartMemory()
 
     def decide(self, now: float = 1.0) -> Start | Hold:
         self.state.release_delayed(now)

@@ -14,7 +14,7 @@ from sf_runner.backends.slurm.task_records import TaskHistory
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class StopOrder:
     """`since`: of the steady clock."""
 
     level: StopLevel
@@ -43,8 +43,8 @@ class Task:
     """Since when Slurm says that it is over."""
     accounting_state: str = ""
     """From accounting, or VANISHED."""
-    orders: dict[str, Order] = field(default_factory=dict)
-    written_orders: dict[str, Order] = field(default_factory=dict)
+    orders: dict[str, StopOrder] = field(default_factory=dict)
+    written_orders: dict[str, StopOrder] = field(default_factory=dict)
     enforced_at: float = 0.0
     released_begin: int = -1
     """How often it had begun when Slurm was last asked to end its hold."""

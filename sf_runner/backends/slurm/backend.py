@@ -14,7 +14,7 @@ from typing import Any
 
 from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Ended, Known, Launch, Remark, Report, Room, StopLevel
-from sf_runner.backends.slurm.array import Array, Order, make_array
+from sf_runner.backends.slurm.array import Array, StopOrder, make_array
 from sf_runner.backends.slurm.batches import BatchPaths, list_batches, next_batches, read_batch
 from sf_runner.backends.slurm.client import Limits, SlurmClient, SlurmDownError
 from sf_runner.backends.slurm.fold import Unit, may_hold
@@ -82,7 +82,7 @@ class SlurmBackend:
         self._submitter.submit(launch)
 
     def stop(self, job: str, level: StopLevel, grace_s: float) -> None:
-        order = Order(level=level, grace_s=grace_s, since=steady_s())
+        order = StopOrder(level=level, grace_s=grace_s, since=steady_s())
         if self._submitter is not None and self._submitter.stop(job, order):
             return
         for array in list(self._unsettled.values()):

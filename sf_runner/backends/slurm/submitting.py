@@ -17,7 +17,7 @@ from typing import Any
 
 from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Ended, Launch, NotStarted, Remark, Report, Room, Withdrawn
-from sf_runner.backends.slurm.array import Array, Order, make_array
+from sf_runner.backends.slurm.array import Array, StopOrder, make_array
 from sf_runner.backends.slurm.batches import ABANDONED, next_batches, write_batch
 from sf_runner.backends.slurm.client import SUBMIT_TIMEOUT_S, Limits, Refused, SlurmClient, Submitted
 from sf_runner.backends.slurm.fold import Unit
@@ -90,7 +90,7 @@ class Submitter:
         self._settings = replace(self._settings, max_parallel=number)
         self._drafts = None
 
-    def stop(self, job: str, order: Order) -> bool:
+    def stop(self, job: str, order: StopOrder) -> bool:
         """End it if it is not in Slurm yet; whether it is not."""
         array = self._array
         if array is not None and job in self._launches:

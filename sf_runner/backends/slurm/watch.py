@@ -7,7 +7,7 @@ from typing import Any
 
 from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Remark, Report
-from sf_runner.backends.slurm.array import Array, Order, Task
+from sf_runner.backends.slurm.array import Array, StopOrder, Task
 from sf_runner.backends.slurm.client import Queue, SlurmClient, SlurmDownError, SlurmRefusedError, compress
 from sf_runner.backends.slurm.fold import Observation, Unit, advance
 from sf_runner.backends.slurm.output import last_words
@@ -61,7 +61,7 @@ class Watch:
             task.read_after = self.num_calls
         self._soon(steady_s())
 
-    def stop(self, job: str, order: Order) -> None:
+    def stop(self, job: str, order: StopOrder) -> None:
         found = self._where.get(job)
         if found is None:
             return
