@@ -23,6 +23,7 @@ STATE_CACHE = "journal_state.json"
 """The state of a run as of some place in its journal, beside that; may be deleted at any time."""
 SUMMARY_DIR = ".summary"
 """Tensorboard files of an experiment, one folder per policy; the trainer's."""
+NO_LOG = "no log: it was not started"
 _ATTEMPT_LOG = re.compile(r"attempt_(\d+)\.log\Z")
 
 
@@ -40,6 +41,10 @@ class JobPaths:
     def attempt_log(self, attempt: int) -> Path:
         """Standard output and error of attempt `attempt`, counted from 1."""
         return self.job_dir / f"attempt_{attempt}.log"
+
+    def has_log(self, attempt: int) -> bool:
+        """Whether that log is there: what was never started has none."""
+        return self.attempt_log(attempt).exists()
 
     def attempt_logs(self) -> list[Path]:
         """The logs that exist, oldest attempt first."""

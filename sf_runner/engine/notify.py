@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sf_runner.basics.clock import steady_s
-from sf_runner.basics.paths import RunPaths
+from sf_runner.basics.paths import NO_LOG, RunPaths
 from sf_runner.basics.tail import last_line
 from sf_runner.engine.notify_events import NotifyEvent
 from sf_runner.state import events as ev
@@ -73,10 +73,11 @@ class Notifier:
         return [*troubles, *self._collect()]
 
     def _failure(self, event: ev.AttemptEnded, state: RunState) -> dict[str, str]:
-        log = self._paths.job(event.job).attempt_log(event.attempt)
+        paths = self._paths.job(event.job)
+        log = str(paths.attempt_log(event.attempt).absolute()) if paths.has_log(event.attempt) else ""
         cause = event.cause.summary if event.cause is not None else ""
-        summary = f"{event.job} failed: {cause}\n{log.absolute()}\n{headline(state)} so far"
-        return {"SUMMARY": summary, "FAILED_JOB": event.job, "FAILED_CAUSE": cause, "FAILED_LOG": str(log.absolute())}
+        summary = f"{event.job} failed: {cause}\n{log or NO_LOG}\n{headline(state)} so far"
+        return {"SUMMARY": summary, "FAILED_JOB": event.job, "FAILED_CAUSE": cause, "FAILED_LOG": log}
 
     def _start(self, event: NotifyEvent, more: Mapping[str, str], state: RunState) -> list[str]:
         env = {**os.environ, **hook_environment(event, more, state, self._paths, steady_s() - self._started)}

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sf_runner.basics.paths import RunPaths, attempt_files
+from sf_runner.basics.paths import NO_LOG, RunPaths, attempt_files
 from sf_runner.progress import read_progress
 from sf_runner.state.estimate import format_duration
 from sf_runner.state.fold import RunState
@@ -46,9 +46,11 @@ def summary_lines(
     for group in failure_groups(state):
         lines.append(f"  {len(group.jobs)} x {group.summary}")
         for record in group.jobs[:_LOGS_PER_GROUP]:
-            log = run_paths.job(record.job_id).attempt_log(record.attempts)
+            paths = run_paths.job(record.job_id)
+            has_log = paths.has_log(record.attempts)
+            shown = paths.attempt_log(record.attempts) if has_log else f"{record.job_id} ({NO_LOG})"
             attempts = f" ({record.attempts} attempts)" if record.attempts > 1 else ""
-            lines.append(f"      {log}{attempts}")
+            lines.append(f"      {shown}{attempts}")
         if len(group.jobs) > _LOGS_PER_GROUP:
             lines.append(f"      and {len(group.jobs) - _LOGS_PER_GROUP} more")
     lines.extend(results_lines(state, run_paths) if results is None else results)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sf_runner.basics.paths import RunPaths
+from sf_runner.basics.paths import NO_LOG, RunPaths
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import Failed
 from sf_runner.state.summary import failure_groups
@@ -91,8 +91,9 @@ def failure_lines(state: RunState, run_paths: RunPaths) -> list[Line]:
         for record in group.jobs[:_LOGS_PER_CAUSE]:
             assert isinstance(record.state, Failed)
             tries = f"  ({record.attempts} attempts)" if record.attempts > 1 else ""
-            log = run_paths.job(record.job_id).attempt_log(record.state.attempt)
-            lines.append(((f"     {short_name(record.job_id)}{tries}  ", ""), (str(log), "dim")))
+            paths = run_paths.job(record.job_id)
+            log = str(paths.attempt_log(record.state.attempt)) if paths.has_log(record.state.attempt) else NO_LOG
+            lines.append(((f"     {short_name(record.job_id)}{tries}  ", ""), (log, "dim")))
         if len(group.jobs) > _LOGS_PER_CAUSE:
             lines.append(((f"     and {len(group.jobs) - _LOGS_PER_CAUSE} more", "dim"),))
         lines.append(())

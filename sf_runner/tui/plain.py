@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from sf_runner.basics.paths import RunPaths
+from sf_runner.basics.paths import NO_LOG, RunPaths
 from sf_runner.basics.requests import Request
 from sf_runner.engine.screen import RunView
 from sf_runner.engine.snapshot import running_progress
@@ -124,13 +124,14 @@ class PlainScreen:
             self._print(f"{head} succeeded  {event.job} in {took}{left}")
             return
         why = event.cause.summary if event.cause else ""
-        log = self._run_paths.job(event.job).attempt_log(event.attempt)
+        paths = self._run_paths.job(event.job)
+        log = f"log: {paths.attempt_log(event.attempt)}" if paths.has_log(event.attempt) else NO_LOG
         if event.verdict == "retry":
             wait = max(0.0, event.not_before - event.t)
             again = f"; again in {format_duration(wait)}" if wait else "; again at once"
-            self._print(f"{head} failed     {event.job} after {took}: {why}{again} (log: {log}){left}")
+            self._print(f"{head} failed     {event.job} after {took}: {why}{again} ({log}){left}")
         elif event.verdict == "failed":
-            self._print(f"{head} FAILED     {event.job} after {took}: {why} (log: {log}){left}")
+            self._print(f"{head} FAILED     {event.job} after {took}: {why} ({log}){left}")
         elif event.verdict == "requeue":
             reason = f": {why}" if why else ""
             self._print(f"{head} to repeat  {event.job}{reason}{left}")

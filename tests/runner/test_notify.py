@@ -48,6 +48,9 @@ def told(event: str) -> dict[str, str]:
 def test_the_first_failure_is_told_once() -> None:
     state = view_of(middle()).state
     failure = runs.ended(3, NOW, 10.0, cause=runs.NAN)
+    log = runs.run_paths(Path.cwd()).job(name_of(3)).attempt_log(1)
+    log.parent.mkdir(parents=True)
+    log.touch()
     hook = notifier(WRITE)
     assert hook.took([runs.ended(0, NOW, 1.0)], state) == []
     assert not hook._hooks, "a success is nothing to tell"
@@ -61,7 +64,7 @@ def test_the_first_failure_is_told_once() -> None:
     assert found["RUN"] == "walker_study"
     assert found["FAILED_JOB"] == name_of(3)
     assert found["FAILED_CAUSE"] == runs.NAN.summary
-    assert found["FAILED_LOG"] == str(runs.run_paths(Path.cwd()).job(name_of(3)).attempt_log(1))
+    assert found["FAILED_LOG"] == str(log)
     assert (found["TOTAL"], found["SUCCEEDED"], found["FAILED"], found["RUNNING"]) == ("15", "3", "1", "4")
     hook.took([failure], state)
     assert not hook._hooks, "only the first"

@@ -56,6 +56,9 @@ class Shown:
         return ev.AttemptSubmitted(t=self.now, job=job, attempt=attempt, placement=placement)
 
     def start(self, job: str, attempt: int = 1) -> ev.Event:
+        log = self.plan.paths.job(job).attempt_log(attempt)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
         return ev.AttemptStarted(t=self.now, job=job, attempt=attempt, handle={})
 
     def end(self, job: str, verdict: str, attempt: int = 1, **more: object) -> ev.Event:
@@ -150,7 +153,7 @@ def test_progress_lines_now_and_then(tmp_path: Path) -> None:
     run.happen(run.submit(a), run.start(a), run.submit(b), run.start(b))
     for job, fps in ((a, 1000.0), (b, 500.0)):
         path = run.plan.paths.job(job).progress
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"time": 20.0, "fps": fps, "eta_s": 60.0}))
     run.happen(after=29.0)
     assert "progress" not in run.lines[-1]

@@ -29,6 +29,12 @@ def report(paths: RunPaths, job: str, **metrics: float) -> None:
     path.write_text(json.dumps({"time": 1.0, "metrics": metrics}))
 
 
+def touch_log(paths: RunPaths, job: str, attempt: int) -> None:
+    log = paths.job(job).attempt_log(attempt)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.touch()
+
+
 def lines(state: RunState, paths: RunPaths, rerun: str = RERUN) -> list[str]:
     return summary_lines(state, paths, elapsed_s=3725.0, rerun=rerun)
 
@@ -44,6 +50,8 @@ def test_a_whole_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             run_once(state, job, "retry")
             cause = because(f"ValueError: loss is nan at step {number}") if number else because("MemoryError")
             run_once(state, job, "failed", cause=cause)
+            if number:
+                touch_log(plan.paths, job, 2)
         else:
             run_once(state, job)
             report(plan.paths, job, loss=0.5, reward=10.0 * number)
