@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sf_runner.backends.base import Launch
 from sf_runner.backends.slurm import task
 from sf_runner.backends.slurm.backend import SlurmBackend
 from sf_runner.backends.slurm.client import SlurmClient, is_here
+from sf_runner.backends.slurm.environment import cluster_in_environment, cluster_in_script
 from sf_runner.backends.slurm.packing import SubmitSettings
 from sf_runner.backends.slurm.refusals import Refusal
-from sf_runner.backends.slurm.script import JobShape, ScriptSettings, check_settings, read_template, render_script
+from sf_runner.backends.slurm.script import (
+    JobShape,
+    ScriptSettings,
+    check_settings,
+    passed_on,
+    read_template,
+    render_script,
+)
 from sf_runner.basics.errors import BackendError, UsageError
 from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.kind import BackendContext, QueueKind
@@ -54,7 +62,7 @@ class SlurmKind(QueueKind):
     def make(self, context: BackendContext) -> SlurmBackend:
         options, plan = context.options, context.plan
         settings = submit_settings(options, plan, context.state.run_id)
-        client = SlurmClient()
+        client = SlurmClient(cluster=settings.script.cluster)
         remarks = self._try_out(settings, context, client)
         return SlurmBackend(plan.paths.slurm_dir, settings, poll_s=options.slurm.poll, client=client, remarks=remarks)
 
@@ -141,6 +149,7 @@ def script_settings(options: RunOptions, plan: Plan) -> ScriptSettings:
                 Path(folder).mkdir(parents=True, exist_ok=True)
             except OSError as exc:
                 raise UsageError(f"--slurm_workdir={slurm.workdir}: {exc.strerror}") from None
+    template = read_template(slurm.sbatch_template) if slurm.sbatch_template else None
     return ScriptSettings(
         job_name=plan.run_name,
         folder=os.getcwd(),  # noqa: PTH109
@@ -149,9 +158,26 @@ def script_settings(options: RunOptions, plan: Plan) -> ScriptSettings:
         passed_on=slurm.args,
         signal_ahead_s=slurm.signal_ahead,
         timeout_s=slurm.timeout,
-        template=read_template(slurm.sbatch_template) if slurm.sbatch_template else None,
+        template=template,
+        cluster=chosen_cluster(slurm.args, template or "", os.environ),
         output_folder=folder,
     )
+
+
+def chosen_cluster(args: Sequence[str], template: str, environ: Mapping[str, str]) -> str:
+    """Where jobs are to be submitted, in the order in which sbatch would believe it; empty: this machine's own cluster.
+    UsageError where it is left to sbatch: the runner has to know where to ask for its jobs."""
+    passed = passed_on(args, {}).get("clusters")
+    in_environment, variable = cluster_in_environment(environ)
+    if passed:
+        name, source = str(passed), "--slurm_args"
+    elif in_environment:
+        name, source = in_environment, variable
+    else:
+        name, source = cluster_in_script(template), "--slurm_sbatch_template"
+    if "," in name or name == "all":
+        raise UsageError(f"{source}: clusters '{name}': name one, so that the runner knows where its jobs are")
+    return name
 
 
 def job_shape(options: RunOptions, needs: Resources) -> JobShape:

@@ -19,10 +19,14 @@ class SlurmRun(RunUnderTest):
     def __init__(self, folder: Path, cluster: SlurmCluster, *experiments: str) -> None:
         super().__init__(folder, *experiments)
         self.cluster = cluster
+        self.before_path = ""
+        """Folders, each with a colon, in which commands are looked for before Slurm's own."""
         self.base_flags = ["--runner=slurm", "--slurm_gpus_per_job=0", "--slurm_poll=1", "--ui=plain"]
 
     def environ(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        return super().environ({**{k: self.cluster.environ[k] for k in ("SLURM_CONF", "PATH")}, **(extra or {})})
+        theirs = {name: self.cluster.environ[name] for name in ("SLURM_CONF", "PATH")}
+        theirs["PATH"] = self.before_path + theirs["PATH"]
+        return super().environ({**theirs, **(extra or {})})
 
     @property
     def slurm_dir(self) -> Path:

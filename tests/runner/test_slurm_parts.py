@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sf_runner.backends.base import Launch
+from sf_runner.backends.slurm.answers import compress, expand
 from sf_runner.backends.slurm.batches import (
     BatchHeader,
     BatchPaths,
@@ -21,7 +22,7 @@ from sf_runner.backends.slurm.batches import (
     read_one_task,
     write_batch,
 )
-from sf_runner.backends.slurm.client import clean_environment, compress, expand
+from sf_runner.backends.slurm.environment import clean_environment
 from sf_runner.backends.slurm.node import share_gpus, split_gpus
 from sf_runner.backends.slurm.output import last_words
 from sf_runner.backends.slurm.packing import SubmitSettings, make_drafts, throttles

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,12 @@ from typing import Any
 import pytest
 
 from sf_runner.backends.background_calls import BackgroundCalls
-from sf_runner.backends.base import Ended, Report, Started
+from sf_runner.backends.base import Ended, Remark, Report, Started
+from sf_runner.backends.slurm.answers import Entry, Listing, Queue
 from sf_runner.backends.slurm.array import Array, make_array
 from sf_runner.backends.slurm.batches import BatchHeader, BatchPaths, TaskJob
-from sf_runner.backends.slurm.client import Entry, Queue, SlurmClient, SlurmDownError
+from sf_runner.backends.slurm.client import Sighting, SlurmClient, SlurmDownError
+from sf_runner.backends.slurm.doubles import doubles
 from sf_runner.backends.slurm.fold import Unit
 from sf_runner.backends.slurm.task_records import RecordWriter
 from sf_runner.backends.slurm.watch import Watch
@@ -30,8 +34,16 @@ class HeldClient(SlurmClient):
         self.released: list[str] = []
         self.deaf = 0
         """How many further calls get no answer."""
+        self.sighting = Sighting(listing=None, accounting=Listing(), sure=True)
+        self.cancelled: list[str] = []
 
-    def release(self, ids: Any) -> None:
+    def look_up(self, cluster: str, array: str, indices: Any) -> Sighting:
+        return self.sighting
+
+    def cancel(self, cluster: str, ids: Any, *, queued_only: bool = False) -> None:
+        self.cancelled += ids
+
+    def release(self, cluster: str, ids: Any) -> None:
         self.released += ids
         if self.deaf:
             self.deaf -= 1
@@ -59,9 +71,10 @@ class Scene:
         self.watch = Watch(self.client, self.calls, poll_s=1.0)
         self.now = steady_s()
         """Runs ahead of the clock: whatever has to wait for its time is due at the next `poll`."""
-        (folder / "tasks").mkdir()
+        batch = folder / "0001"
+        (batch / "tasks").mkdir(parents=True)
         job = TaskJob(job="a", attempt=1, argv=["true"], env={}, folder=str(folder))
-        self.array: Array = make_array(BatchPaths(root=folder), BatchHeader(run_id="r", num_tasks=1), [[job]])
+        self.array: Array = make_array(BatchPaths(root=batch), BatchHeader(run_id="r", num_tasks=1), [[job]])
         self.array.array_id = "7"
         self.task = self.array.tasks[0]
         self.task.units["a"] = Unit(job="a", attempt=1)
@@ -78,21 +91,29 @@ class Scene:
 
     def answer(self, state: str | None, reason: str = "", took_s: float = 0.0) -> None:
         """Slurm's answer to the squeue that was asked for."""
-        (question,) = [item for item in self.calls.asked if item[0] == self.client.queue]
+        (question,) = [item for item in self.calls.asked if item[1] == self.watch._answered]
         self.calls.asked.remove(question)
         _, take = question
-        tasks = {("7", 0): Entry(state=state, reason=reason)} if state else {}
-        take(Queue(asked_at=self.now, took_s=took_s, tasks=tasks))
+        arrays = {("", "7"): Listing(tasks={0: Entry(state=state, reason=reason)})} if state else {}
+        if state:
+            self.controller_shows(state, reason)
+        take(Queue(asked_at=self.now, took_s=took_s, arrays=arrays))
 
     def look(self, state: str | None, reason: str = "") -> list[Report]:
         """A question, its answer, and what follows from it."""
         reports = self.poll()
         self.answer(state, reason)
+        self.answer_calls()
         return [*reports, *self.poll(0.0)]
+
+    def controller_shows(self, state: str, reason: str = "", restarts: int = 9) -> None:
+        """scontrol's word."""
+        listing = Listing(tasks={0: Entry(state=state, reason=reason, restarts=restarts)})
+        self.client.sighting = Sighting(listing=listing, accounting=Listing(), sure=True)
 
     def answer_calls(self) -> None:
         """All that was asked for beside the state of the queue."""
-        for call, take in [item for item in self.calls.asked if item[0] != self.client.queue]:
+        for call, take in [item for item in self.calls.asked if item[1] != self.watch._answered]:
             self.calls.asked.remove((call, take))
             try:
                 result = call()
@@ -146,7 +167,7 @@ def test_a_task_that_ended_while_slurm_was_asked_may_not_have_been_queued_again(
     scene.write(begin(), start(), end("limit", record=KILLED), {"e": "requeue", "error": "--slurm_max_requeues=0"})
     scene.answer("PENDING")
     assert ended(scene.poll(0.0)) == []
-    assert ended(scene.look("COMPLETED")) == [(1, "failed")]
+    assert ended([*scene.look("COMPLETED"), *scene.poll(10.0)]) == [(1, "failed")]
 
 
 def test_a_task_that_was_over_and_started_again_is_not_over(scene: Scene) -> None:
@@ -193,3 +214,100 @@ def test_one_slow_answer_changes_nothing_and_slow_ones_a_minute_at_most(scene: S
     assert scene.watch.num_calls == 2
     scene.poll(1000.0)
     assert scene.watch.num_calls == 3
+
+
+def turn(scene: Scene, state: str | None = None) -> list[Report]:
+    """One round of questions and answers, some time later."""
+    reports = scene.poll()
+    if scene.task.units:
+        scene.answer(state)
+    scene.answer_calls()
+    scene.answer_calls()
+    return reports
+
+
+def until_ended(scene: Scene) -> list[tuple[int, Any]]:
+    for _ in range(10):
+        if found := ended(turn(scene)):
+            return found
+    return []
+
+
+def test_what_squeue_does_not_show_is_not_over_while_its_wrapper_lives(scene: Scene) -> None:
+    scene.write({**begin(), "beat_s": 15.0}, start())
+    for number in range(20):
+        os.utime(scene.array.paths.records(0), ns=(number, number))
+        assert ended(turn(scene)) == []
+    assert not scene.client.cancelled
+    scene.write(end())
+    assert ended(scene.poll()) == [(1, None)]
+
+
+def test_what_is_quiet_and_unknown_everywhere_is_run_again_and_ended_for_sure(scene: Scene) -> None:
+    scene.write({**begin(), "beat_s": 15.0}, start())
+    assert until_ended(scene) == [(1, "requeue")]
+    assert scene.client.cancelled == ["7_0"]
+    assert json.loads(scene.array.paths.orders(0).read_text()) == {"a": {"level": "kill", "grace_s": 0.0}}
+
+
+def test_what_the_controller_shows_is_not_over_whatever_squeue_says(scene: Scene) -> None:
+    scene.controller_shows("PENDING")
+    reports = [report for _ in range(6) for report in turn(scene)]
+    assert [report.text for report in reports if isinstance(report, Remark)] == [
+        "squeue does not show job 7_0, which Slurm has; scontrol is asked about such jobs"
+    ]
+    assert ended(reports) == []
+    assert scene.watch.certain()
+
+
+def test_what_never_began_and_is_unknown_is_closed_before_it_is_run_again(scene: Scene) -> None:
+    assert until_ended(scene) == [(1, "requeue")]
+    assert scene.array.paths.attempt_claimant("r", "a", 1)["by"] == "runner"
+
+
+def test_what_has_just_begun_is_not_run_again(scene: Scene) -> None:
+    scene.array.paths.claim_attempt("r", "a", 1, {"array": "7", "task": 0, "batch": scene.array.paths.name})
+    assert [report for _ in range(6) for report in ended(turn(scene))] == []
+
+
+def test_arrays_that_slurm_took_twice_or_late_are_ended(scene: Scene, tmp_path: Path) -> None:
+    script = str(scene.array.paths.script)
+    late = str(tmp_path / "0009" / "script.sh")
+    scene.client.given_up.add(late)
+    pending, over = Listing(tasks={0: Entry(state="PENDING")}), Listing(tasks={0: Entry(state="CANCELLED")})
+    arrays = {("", "7"): pending, ("", "8"): pending, ("c", "9"): pending, ("", "10"): over, ("", "11"): pending}
+    marks = {
+        script: frozenset({("", "7"), ("", "8"), ("", "10")}),
+        late: frozenset({("c", "9")}),
+        "/mine.sh": frozenset({("", "11")}),
+    }
+    queue = Queue(asked_at=0.0, took_s=0.0, arrays=arrays, marks=marks)
+    assert doubles(queue, [scene.array], scene.client.given_up) == {"": ["8"], "c": ["9"]}
+
+
+def test_an_old_answer_of_squeue_makes_nothing_run_again(scene: Scene) -> None:
+    """A site may keep its answers for a while."""
+    scene.write({**begin(), "beat_s": 15.0}, start())
+    for state in ("PENDING", "NODE_FAIL"):
+        scene.poll()
+        scene.answer(state)
+        scene.controller_shows("RUNNING")
+        scene.answer_calls()
+        assert ended(scene.poll(10.0)) == []
+    scene.poll()
+    scene.answer("PENDING")
+    scene.controller_shows("PENDING", restarts=0)
+    scene.answer_calls()
+    assert ended(scene.poll(10.0)) == [], "it was not queued again since it began"
+
+
+def test_the_controllers_answer_may_be_older_than_a_record_too(scene: Scene) -> None:
+    scene.poll()
+    scene.answer(None)
+    scene.controller_shows("PENDING", restarts=0)
+    scene.write({**begin(), "beat_s": 15.0}, start())
+    assert ended(scene.poll(1.0)) == []
+    scene.answer_calls()
+    assert ended(scene.poll(1.0)) == []
+    scene.answer("PENDING")
+    assert ended(scene.poll(1.0)) == []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sf_runner.backends.background_calls import BackgroundCalls
-from sf_runner.backends.base import Ended, Known, Launch, Remark, Report, Room, StopLevel
+from sf_runner.backends.base import Ended, Fate, Known, Launch, Remark, Report, Room, StopLevel
 from sf_runner.backends.slurm.array import Array, StopOrder, make_array
 from sf_runner.backends.slurm.batches import BatchPaths, list_batches, next_batches, read_batch
 from sf_runner.backends.slurm.client import Limits, SlurmClient, SlurmDownError
@@ -21,9 +21,10 @@ from sf_runner.backends.slurm.fold import Unit, may_hold
 from sf_runner.backends.slurm.packing import Draft, SubmitSettings, make_drafts
 from sf_runner.backends.slurm.submitting import Submitter
 from sf_runner.backends.slurm.task_records import read_history
-from sf_runner.backends.slurm.watch import Watch
+from sf_runner.backends.slurm.watch import Taken, Watch
 from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.linux.wake_pipe import WakePipe
+from sf_runner.state.failures import make_cause
 
 _RETRY_SETTLE_S = 5.0
 
@@ -100,8 +101,12 @@ class SlurmBackend:
         if self._submitter is not None:
             self._reports += self._submitter.poll()
         self._settle_due(now)
+        seen = self._watch.poll(now)
+        taken, self._watch.taken = self._watch.taken, []
+        for each in taken:
+            self._follow(each)
         reports, self._reports = self._reports, []
-        return [*reports, *self._watch.poll(now)]
+        return [*reports, *seen]
 
     def fds(self) -> Sequence[int]:
         return (self._wake.fd,)
@@ -190,7 +195,8 @@ class SlurmBackend:
         self._settle(array)
 
     def _settle(self, array: Array) -> None:
-        self._calls.ask(lambda: self._client.settle(array.paths), lambda result: self._settled(array, result))
+        paths, cluster = array.paths, array.cluster
+        self._calls.ask(lambda: self._client.settle(paths, cluster), lambda result: self._settled(array, result))
 
     def _settle_due(self, now: float) -> None:
         due = [array for at, array in self._settle_again if at <= now]
@@ -224,6 +230,27 @@ class SlurmBackend:
         if all(task.all_stopping for task in array.tasks.values() if task.units):
             with contextlib.suppress(OSError):
                 self._found(array, self._client.give_up(array.paths))
+
+    def _follow(self, taken: Taken) -> None:
+        """Watch the task that runs it in place of the one that was to."""
+        unit, by = taken.unit, taken.end.by
+        batch, index = str(by.get("batch", "")), int(by.get("task", -1))
+        if self._watch.follow(batch, index, unit, taken.order):
+            return
+        paths = BatchPaths(root=self._folder / batch)
+        if batch.isdigit() and batch != taken.batch and paths.tasks.exists():
+            known = Known(job=unit.job, attempt=unit.attempt, handle=None, log="", exit_record="")
+            array = self._reread(paths, {unit.job: known})
+            if array is not None and array.live:
+                self._readopt(array)
+                if taken.order is not None:
+                    self.stop(unit.job, taken.order.level, taken.order.grace_s)
+                return
+        cause = make_cause("lost", "another job was to run it, and is gone", "taken")
+        fate: Fate | None = None if unit.stopping else "requeue"
+        self._reports.append(
+            Ended(job=unit.job, attempt=unit.attempt, t=taken.end.t, record=None, fate=fate, cause=cause)
+        )
 
     def _live(self) -> int:
         """Tasks in Slurm, as far as is known."""

@@ -6,12 +6,15 @@
   tasks/<i>.jsonl, orders/<i>.json    see task_records.py and task.py
   sbatch.out    sbatch's answer, written by sbatch itself: it is kept even if the runner is killed meanwhile
   sbatch.lock   held by sbatch for as long as it runs
+  owner         the array whose tasks run the batch, by the first who knew: the controller may take a submission twice
+<run>/.runner/slurm/claims/   which task runs which attempt of an experiment
 
 Standard library only: the wrapper imports it on the node.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +22,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from sf_runner.backends.slurm.answers import parse_array_id
+from sf_runner.backends.slurm.claims import claim, read_claim
 
 ABANDONED = "never submitted"
 _FORMAT = 1
@@ -61,6 +67,8 @@ class BatchHeader:
     """Whether the wrapper has to ask Slurm when its time is over, because no signal reaches it."""
     throttle: int = 0
     """Tasks side by side; 0: no limit."""
+    cluster: str = ""
+    """That it was submitted to; empty: the one of the machine on which the runner was started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +105,59 @@ class BatchPaths:
     def orders(self, task: int) -> Path:
         return self.root / "orders" / f"{task}.json"
 
+    def output(self, task: int) -> Path:
+        """What the script of a task printed, unless it was told to print elsewhere."""
+        return self.root / f"{task}.out"
+
+    def prints_here(self) -> bool:
+        """Whether `output` is where the scripts print."""
+        try:
+            return f"{self.root}/%a.out" in self.script.read_text(errors="replace")
+        except OSError:
+            return False
+
     def array_id(self) -> str:
         """The array's job id; empty: not known to be submitted."""
+        if owner := self.owner():
+            return "" if owner == ABANDONED else owner
         try:
-            words = self.answer.read_text().split(";")
+            return parse_array_id(self.answer.read_text(errors="replace"))
         except OSError:
             return ""
-        return words[0].strip() if words[0].strip().isdigit() else ""
+
+    def owner(self) -> str:
+        """The array that its experiments belong to, or `ABANDONED`; empty: not decided."""
+        try:
+            return (read_claim(self.root / "owner") or "").strip()
+        except OSError:
+            return ""
+
+    def own(self, array: str) -> str:
+        """Decide that it belongs to this array, if that is not decided; the owner."""
+        return claim(self.root / "owner", array + "\n").strip()
+
+    def abandon(self) -> str:
+        """Give it up, unless it has an owner: none of its experiments will start. The owner; empty: it is given up."""
+        owner = self.own(ABANDONED)
+        self.answered(owner)
+        return "" if owner == ABANDONED else owner
+
+    def claim_attempt(self, run_id: str, job: str, attempt: int, claimant: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Decide who runs an attempt, if that is not decided; who does. OSError when it cannot be written down."""
+        path = self._claim_path(run_id, job, attempt)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _claimant(claim(path, json.dumps({**claimant, "job": job, "attempt": attempt})))
+
+    def attempt_claimant(self, run_id: str, job: str, attempt: int) -> Mapping[str, Any]:
+        """Who runs it; empty: nobody yet."""
+        try:
+            return _claimant(read_claim(self._claim_path(run_id, job, attempt)) or "")
+        except OSError:
+            return {}
+
+    def _claim_path(self, run_id: str, job: str, attempt: int) -> Path:
+        name = hashlib.blake2b(f"{run_id}\0{job}\0{attempt}".encode(errors="surrogateescape"), digest_size=12)
+        return self.root.parent / "claims" / name.hexdigest()[:2] / name.hexdigest()[2:]
 
     def complained(self) -> str:
         """What sbatch said on standard error so far."""
@@ -113,8 +167,10 @@ class BatchPaths:
             return ""
 
     def is_abandoned(self) -> bool:
+        if owner := self.owner():
+            return owner == ABANDONED
         try:
-            return self.answer.read_text().strip() == ABANDONED
+            return self.answer.read_text(errors="replace").strip() == ABANDONED
         except OSError:
             return False
 
@@ -123,6 +179,14 @@ class BatchPaths:
         tmp = self.root / "sbatch.tmp"
         tmp.write_text(text + "\n")
         tmp.replace(self.answer)
+
+
+def _claimant(text: str) -> Mapping[str, Any]:
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return {"by": "unknown"} if text else {}
+    return body if isinstance(body, dict) else {"by": "unknown"}
 
 
 def list_batches(folder: Path) -> list[BatchPaths]:

@@ -9,12 +9,22 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import IO
 
+from sf_runner.backends.slurm.answers import (
+    SQUEUE_FORMAT,
+    Listing,
+    Place,
+    Queue,
+    parse_accounting,
+    parse_jobs,
+    parse_queue,
+)
 from sf_runner.backends.slurm.batches import ABANDONED, BatchPaths
+from sf_runner.backends.slurm.environment import asking_environment, clean_environment, submitting_environment
 from sf_runner.backends.slurm.refusals import Kind, Refusal, sort_refusal
 from sf_runner.backends.slurm.script import comment_of
 from sf_runner.backends.slurm.task_records import TaskHistory, read_history
@@ -22,13 +32,6 @@ from sf_runner.basics.errors import BackendError
 
 _TIMEOUT_S = 60.0
 SUBMIT_TIMEOUT_S = 240.0
-_FORMAT = "%F|%K|%T|%r|%N|%k"
-_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
-_DROPPED = ("SBATCH_", "SLURM_", "SF_RUNNER_JOB", "SF_RUNNER_ATTEMPT", "SF_RUNNER_TAG", "SF_RUNNER_PROGRESS")
-_OVERRIDES = (
-    "ARRAY_INX", "COMMENT", "ERROR", "GRES", "INPUT", "JOB_NAME", "NO_REQUEUE", "OPEN_MODE", "OUTPUT", "REQUEUE",
-    "SIGNAL", "WAIT",
-)  # fmt: skip
 _RESTART_S = 3
 """Slurm reckons in whole seconds; one more for each of two clocks."""
 _MANY = 400
@@ -48,23 +51,13 @@ class SlurmRefusedError(BackendError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A task of an array as squeue shows it. `state` is Slurm's word."""
+class Sighting:
+    """What the controller and accounting say of one array. `listing` is None: the controller says that there is no such
+    job. `sure`: accounting was asked and answered, or is not kept."""
 
-    state: str
-    reason: str = ""
-    node: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Queue:
-    """One answer of squeue. `asked_at`, `took_s`: when it was asked (steady clock) and how long that took."""
-
-    asked_at: float
-    took_s: float
-    tasks: Mapping[tuple[str, int], Entry] = field(default_factory=dict)
-    comments: Mapping[str, str] = field(default_factory=dict)
-    """Comment -> array."""
+    listing: Listing | None
+    accounting: Listing
+    sure: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,32 +94,22 @@ def is_here() -> bool:
     return shutil.which("sbatch") is not None and shutil.which("squeue") is not None
 
 
-def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without what a surrounding job or run left in it; the user's own SBATCH_ defaults stay, where they do not
-    contradict the script."""
-    env = {
-        name: value
-        for name, value in environ.items()
-        if name in _KEPT or not name.startswith(_DROPPED) or _is_own_default(name)
-    }
-    env.pop("CUDA_VISIBLE_DEVICES", None)  # those of this machine
-    return env
-
-
-def _is_own_default(name: str) -> bool:
-    return name.startswith("SBATCH_") and name[len("SBATCH_") :] not in _OVERRIDES
-
-
 class SlurmClient:
-    """Every call blocks; none is made by the run loop itself."""
+    """Every call blocks; none is made by the run loop itself. `cluster`: that jobs are submitted to; empty: this
+    machine's own. Other calls name the cluster that they are about."""
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environ: Mapping[str, str] | None = None, *, cluster: str = "") -> None:
         self._env = clean_environment(os.environ if environ is None else environ)
+        self._asking = asking_environment(self._env)
+        self.cluster = cluster
+        self.given_up: set[str] = set()
+        """Marks of batches that are not to run, should the controller take them after all."""
         self._sbatch: subprocess.Popen[bytes] | None = None
+        self._aborted = False
 
     def limits(self) -> Limits:
         """SlurmDownError when nobody answers."""
-        text = self._run(["scontrol", "show", "config"])
+        text = self._run(["scontrol", *_at(self.cluster), "show", "config"])
         found = dict(re.findall(r"^(MaxArraySize|MaxJobCount)\s*=\s*(\d+)", text, re.MULTILINE))
         tasks = re.search(r"^SchedulerParameters\s*=.*\bmax_array_tasks=(\d+)", text, re.MULTILINE)
         return Limits(
@@ -135,41 +118,54 @@ class SlurmClient:
             max_array_tasks=int(tasks[1]) if tasks else None,
         )
 
-    def queue(self) -> Queue:
-        """All of our own jobs that Slurm still remembers, in one call."""
+    def queue(self, clusters: Collection[str] = ("",)) -> Queue:
+        """All of our own jobs that these clusters still remember, in one call for each. SlurmDownError when none of
+        them answers."""
         asked_at = time.monotonic()
-        text = self._run(["squeue", "--me", "--noheader", "--states=all", f"--format={_FORMAT}"])
-        tasks: dict[tuple[str, int], Entry] = {}
-        comments: dict[str, str] = {}
-        for line in text.splitlines():
-            array, indices, state, reason, node, comment = [*line.split("|", 5), *[""] * 5][:6]
-            entry = Entry(state=state, reason=reason, node=node)
-            comments[comment.strip()] = array
-            for index in expand(indices):
-                tasks[array, index] = entry
-        return Queue(asked_at=asked_at, took_s=time.monotonic() - asked_at, tasks=tasks, comments=comments)
-
-    def accounting(self, ids: Sequence[str]) -> dict[str, str]:
-        """Id -> state of ended tasks, where accounting is kept and knows them."""
-        found: dict[str, str] = {}
-        for some in _portions(ids):
-            command = ["sacct", "-X", "-n", "-P", "--duplicates", "-o", "JobID,State", "-j", ",".join(some)]
+        arrays: dict[Place, Listing] = {}
+        marks: dict[str, set[Place]] = {}
+        heard: set[str] = set()
+        failure: SlurmDownError | None = None
+        for cluster in clusters:
+            command = ["squeue", *_at(cluster), "--me", "--noheader", "--states=all", f"--format={SQUEUE_FORMAT}"]
             try:
-                text = self._run(command)
-            except SlurmDownError:
-                return found
-            for line in text.splitlines():  # of a task that was queued again, the last one counts
-                name, _, state = line.partition("|")
-                found[name] = state
-        return found
+                parse_queue(self._run(command), cluster, arrays, marks)
+                heard.add(cluster)
+            except SlurmDownError as exc:
+                failure = exc
+        if failure is not None and not heard:
+            raise failure
+        found = {mark: frozenset(places) for mark, places in marks.items()}
+        took_s = time.monotonic() - asked_at
+        return Queue(asked_at=asked_at, took_s=took_s, clusters=frozenset(heard), arrays=arrays, marks=found)
+
+    def look_up(self, cluster: str, array: str, indices: Collection[int]) -> Sighting:
+        """Tasks of an array that squeue does not show: by the controller's own word, and by accounting where the
+        controller does not know them. SlurmDownError when the controller does not answer."""
+        listing: Listing | None = None
+        done = self._call(["scontrol", *_at(cluster), "show", "job", "--oneliner", array])
+        if done.returncode == 0:
+            listing = parse_jobs(done.stdout)
+        elif (refusal := sort_refusal(done.stderr, f"scontrol: exit code {done.returncode}")).kind != "gone":
+            raise SlurmDownError(refusal.line)
+        if listing is not None and all(listing.find(index) is not None for index in indices):
+            return Sighting(listing=listing, accounting=Listing(), sure=True)
+        try:
+            command = ["sacct", *_at(cluster), "-X", "-n", "-P", "--duplicates", "-o", "JobID,State", "-j", array]
+            done = self._call(command)
+        except SlurmDownError:
+            return Sighting(listing=listing, accounting=Listing(), sure=False)
+        sure = not done.returncode or sort_refusal(done.stderr).kind == "permanent"  # it may keep none
+        return Sighting(listing=listing, accounting=parse_accounting(done.stdout), sure=sure)
 
     def test_text(self, script: str) -> Refusal | None:
         """What `sbatch --test-only` says of this script; None when it would start the job some time. It also refuses
         what sbatch itself would queue: while all nodes are drained, or are not yet known to a new controller."""
         try:
             done = subprocess.run(
-                ["sbatch", "--test-only"], input=script, env=self._env, capture_output=True, text=True,
-                errors="surrogateescape", timeout=_TIMEOUT_S, start_new_session=True, check=False,
+                ["sbatch", "--test-only"], input=script, env=submitting_environment(self._env, script),
+                capture_output=True, text=True, errors="surrogateescape", timeout=_TIMEOUT_S, start_new_session=True,
+                check=False,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as exc:
             return Refusal(kind="down", text=f"sbatch: {exc}")
@@ -180,7 +176,7 @@ class SlurmClient:
         holds a lock while it runs, so that however a runner ends, the next one knows what became of it."""
         with batch.lock.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a killed runner's sbatch may still be at it
-            found = self.find(batch)
+            found = self.find(batch, self.cluster)
             if found:
                 return Submitted(array_id=found)
             with batch.answer.open("wb") as answer, batch.complaint.open("wb") as errors:
@@ -191,19 +187,28 @@ class SlurmClient:
                 except OSError as exc:
                     return Refused(error=f"sbatch: {exc.strerror}")
             if array := batch.array_id():
-                return Submitted(array_id=array)
-            refusal = sort_refusal(batch.complained(), f"sbatch: exit code {code} and no word about why")
-            if code < 0:  # killed: it may have submitted
-                refusal = replace(refusal, kind="down")
-            if refusal.untaken:
-                batch.answer.unlink()  # Slurm may remember the refused job, which must not be found in its place
+                return Submitted(array_id=batch.own(array))
+            return self._not_answered(batch, code)
+
+    def _not_answered(self, batch: BatchPaths, code: int) -> Submitted | Refused:
+        """sbatch named no job. It may have been killed after it had submitted, or its answer got lost."""
+        if self._aborted:
+            return Refused(error="sbatch was given up", kind="down")
+        how = f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+        refusal = sort_refusal(batch.complained(), f"{how} and named no job")
+        if code > 0 and refusal.untaken and batch.complained().strip():
+            batch.answer.unlink()  # Slurm may remember the refused job, which must not be found in its place
             return Refused(error=refusal.line, kind=refusal.kind)
+        if array := self.find(batch, self.cluster):
+            return Submitted(array_id=array)
+        return Refused(error=refusal.line, kind="down")
 
     def _run_sbatch(self, argv: Sequence[str], lock: IO[str], answer: IO[bytes], errors: IO[bytes]) -> int:
         """Its exit code. TimeoutExpired; OSError when it cannot be started."""
+        self._aborted = False
         self._sbatch = process = subprocess.Popen(
-            argv, env=self._env, stdin=subprocess.DEVNULL, stdout=answer, stderr=errors, pass_fds=(lock.fileno(),),
-            start_new_session=True,  # Ctrl-C is not meant for it
+            argv, env=submitting_environment(self._env, _text(argv[-1])), stdin=subprocess.DEVNULL, stdout=answer,
+            stderr=errors, pass_fds=(lock.fileno(),), start_new_session=True,  # Ctrl-C is not meant for it
         )  # fmt: skip
         try:
             return process.wait(SUBMIT_TIMEOUT_S)
@@ -217,73 +222,75 @@ class SlurmClient:
     def abort(self) -> None:
         """End the sbatch that is at work; `submit` returns. From another thread."""
         if (process := self._sbatch) is not None:
+            self._aborted = True
             _kill_group(process)
 
     def give_up(self, batch: BatchPaths) -> str:
         """Close a batch of which it is not known whether it was submitted, without asking Slurm: none of its
         experiments will start any more. The array that has begun to run it, which cannot be closed."""
         array = batch.array_id() or _array_by_records(batch)
-        if not array:
-            batch.answered(ABANDONED)
+        array = batch.own(array) if array else batch.abandon()
+        if array in ("", ABANDONED):
+            self.given_up |= set(marks_of(batch))
+            return ""
         return array
 
-    def find(self, batch: BatchPaths) -> str:
-        """The array of a batch, if it was ever submitted: by sbatch's answer, in the queue, or by what its tasks wrote.
-        SlurmDownError when that cannot be told now."""
+    def find(self, batch: BatchPaths, cluster: str) -> str:
+        """The array of a batch, if it was ever submitted: by its owner, sbatch's answer, in the queue, or by what its
+        tasks wrote. SlurmDownError when that cannot be told now."""
+        if owner := batch.owner():
+            return "" if owner == ABANDONED else owner
         array = batch.array_id()
-        if array or not batch.answer.exists():  # sbatch was never started
-            return array
-        array = self.queue().comments.get(comment_of(str(batch.root)), "") or _array_by_records(batch)
-        if array:
-            batch.answered(array)
-        return array
+        if not array:
+            if not batch.answer.exists():  # sbatch was never started
+                return ""
+            marks = self.queue((cluster,)).marks
+            places = marks.get(str(batch.script)) or marks.get(comment_of(str(batch.root))) or ()
+            array = _array_by_records(batch) or min((array for _, array in places), key=int, default="")
+        if not array:
+            return ""
+        owner = batch.own(array)
+        batch.answered(owner)
+        return owner
 
-    def settle(self, batch: BatchPaths) -> str:
+    def settle(self, batch: BatchPaths, cluster: str) -> str:
         """The array of a batch of an earlier runner; a batch that was never submitted is given up for good."""
         with batch.lock.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            array = self.find(batch)
-            if not array:
-                batch.answered(ABANDONED)
-            return array
+            array = self.find(batch, cluster)
+            return array or self.give_up(batch)
 
-    def cancel(self, ids: Sequence[str], *, queued_only: bool = False) -> None:
+    def cancel(self, cluster: str, ids: Sequence[str], *, queued_only: bool = False) -> None:
         """End them; those that Slurm does not know (any more) are no error."""
         only = ["--state=PENDING"] if queued_only else []
         for some in _portions(ids):
-            self._run(["scancel", "--quiet", *only, *some], strict=False)
+            self._run(["scancel", *_at(cluster), "--quiet", *only, *some], strict=False)
 
-    def kill(self, ids: Sequence[str]) -> None:
+    def kill(self, cluster: str, ids: Sequence[str]) -> None:
         for some in _portions(ids):
-            self._run(["scancel", "--quiet", "--signal=KILL", "--full", *some], strict=False)
+            self._run(["scancel", *_at(cluster), "--quiet", "--signal=KILL", "--full", *some], strict=False)
 
-    def poke(self, ids: Sequence[str]) -> None:
+    def poke(self, cluster: str, ids: Sequence[str]) -> None:
         """Have the wrappers look at their orders now."""
         for some in _portions(ids):
-            self._run(["scancel", "--quiet", "--batch", "--signal=USR2", *some], strict=False)
+            self._run(["scancel", *_at(cluster), "--quiet", "--batch", "--signal=USR2", *some], strict=False)
 
-    def release(self, ids: Sequence[str]) -> None:
+    def release(self, cluster: str, ids: Sequence[str]) -> None:
         """End the two minutes for which Slurm holds a job that was queued again, where that is permitted.
 
         Not at once: a node refuses a job (`Job credential revoked`, which ends it as FAILED) that starts in the same
         second in which its earlier start was ended there.
         """
         for name in ids:
-            self._run(["scontrol", "update", f"JobId={name}", f"StartTime=now+{_RESTART_S}"], strict=False)
+            command = ["scontrol", *_at(cluster), "update", f"JobId={name}", f"StartTime=now+{_RESTART_S}"]
+            self._run(command, strict=False)
 
-    def throttle(self, array: str, number: int) -> None:
+    def throttle(self, cluster: str, array: str, number: int) -> None:
         """At most `number` tasks of an array side by side; 0: no limit."""
-        self._run(["scontrol", "update", f"JobId={array}", f"ArrayTaskThrottle={number}"], strict=False)
+        self._run(["scontrol", *_at(cluster), "update", f"JobId={array}", f"ArrayTaskThrottle={number}"], strict=False)
 
     def _run(self, argv: Sequence[str], *, strict: bool = True) -> str:
-        env = {**self._env, "SLURM_BITSTR_LEN": "0"}  # squeue shortens lists of indices otherwise
-        try:
-            done = subprocess.run(
-                argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S,
-                errors="replace", start_new_session=True, check=False,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as exc:
-            raise SlurmDownError(f"{argv[0]}: {exc}") from exc
+        done = self._call(argv)
         if done.returncode:
             refusal = sort_refusal(done.stderr, f"{argv[0]}: exit code {done.returncode}")
             if strict or refusal.kind == "down":
@@ -292,26 +299,28 @@ class SlurmClient:
                 raise SlurmRefusedError(replace(refusal, text=f"{' '.join(argv[:2])}: {refusal.text}"))
         return done.stdout
 
+    def _call(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                argv, env=self._asking, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S,
+                errors="replace", start_new_session=True, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            raise SlurmDownError(f"{argv[0]}: {exc}") from exc
 
-def expand(indices: str) -> Iterator[int]:
-    """`1,4-6%2` -> 1, 4, 5, 6; nothing for what is no list of indices."""
-    for part in indices.partition("%")[0].strip("[]").split(","):
-        span, _, step = part.partition(":")
-        first, _, last = span.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            yield from range(int(first), int(last or first) + 1, int(step or 1))
+
+def marks_of(batch: BatchPaths) -> tuple[str, str]:
+    """By what the arrays of a batch are found in the queue."""
+    return str(batch.script), comment_of(str(batch.root))
 
 
-def compress(array: str, indices: Iterable[int]) -> list[str]:
-    """Ids for scancel: `17_[1-3,9]`, as few as fit on a command line."""
-    spans: list[list[int]] = []
-    for index in sorted(indices):
-        if spans and index == spans[-1][1] + 1:
-            spans[-1][1] = index
-        else:
-            spans.append([index, index])
-    texts = [str(a) if a == b else f"{a}-{b}" for a, b in spans]
-    return [f"{array}_[{','.join(texts[at : at + 200])}]" for at in range(0, len(texts), 200)]
+def _at(cluster: str) -> tuple[str, ...]:
+    return ("-M", cluster) if cluster else ()
+
+
+def _text(script: str) -> str:
+    with open(script, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        return file.read()
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

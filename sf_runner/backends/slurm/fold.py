@@ -86,6 +86,8 @@ def _end_of(
         if start is not None and queued_again and not unit.stopping:
             return _ended(unit, seen, "requeued", _gone(seen))
         return _without_record(unit, seen)
+    if end.reason == "taken":
+        return None  # its end is that of the task that runs it
     if end.reason == "error":
         return NotStarted(job=unit.job, attempt=unit.attempt, t=end.t, error=end.error, permanent=not end.oom)
     if end.reason in ("", "order") or unit.stopping:

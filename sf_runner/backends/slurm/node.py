@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from pathlib import Path
+
+from sf_runner.backends.slurm.environment import asking_environment
 
 _LEFT = re.compile(r"(?:(?P<d>\d+)-)?(?:(?P<h>\d+):)?(?P<m>\d+):(?P<s>\d+)\Z")
 
@@ -36,8 +40,9 @@ def left_s(job_id: str) -> float | None:
     """Seconds until the job's time limit; None: without limit, or nobody can tell."""
     try:
         done = subprocess.run(
-            ["squeue", "-h", "-j", job_id, "-o", "%L"], capture_output=True, text=True, timeout=60, check=True
-        )
+            ["squeue", "-h", "-j", job_id, "-o", "%L"], capture_output=True, text=True, timeout=60, check=True,
+            env=asking_environment(os.environ),
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
     match = _LEFT.match(done.stdout.strip())
@@ -45,6 +50,19 @@ def left_s(job_id: str) -> float | None:
         return None
     days, hours, minutes, seconds = (int(match[name] or 0) for name in "dhms")
     return ((days * 24.0 + hours) * 60 + minutes) * 60 + seconds
+
+
+def ask_requeue(job_id: str, cluster: str) -> str:
+    """Have Slurm take the task back into its queue; why it did not. Slurm kills this process soon if it did."""
+    command = ["scontrol", *(["-M", cluster] if cluster else []), "requeue", job_id]
+    try:
+        env = asking_environment(os.environ)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        return f"scontrol requeue: {exc}"
+    if done.returncode in (0, -signal.SIGTERM):  # TERM is how a requeue begins: it may come before the answer
+        return ""
+    return " ".join(done.stderr.split()) or f"scontrol requeue: exit code {done.returncode}"
 
 
 def oom_kills() -> int:

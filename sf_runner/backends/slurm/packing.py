@@ -97,6 +97,7 @@ def _draft(
         max_requeues=settings.max_requeues,
         asks_end=script.template is not None,
         throttle=throttle,
+        cluster=script.cluster,
     )
     text = render_script(script, shape, batch=str(paths.root), num_tasks=len(tasks), throttle=throttle)
     return Draft(paths=paths, header=header, tasks=tasks, script=text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import string
@@ -67,6 +68,8 @@ class ScriptSettings:
     signal_ahead_s: float = 120.0
     timeout_s: float | None = None
     template: str | None = None
+    cluster: str = ""
+    """Where it is submitted; empty: this machine's own."""
     output_folder: str | None = None
 
 
@@ -91,11 +94,12 @@ def render_script(settings: ScriptSettings, shape: JobShape, *, batch: str, num_
         "requeue": True,
         "signal": f"B:USR1@{int(settings.signal_ahead_s)}",
     }
+    cluster = {"clusters": settings.cluster} if settings.cluster else {}
     if shape.gpus:
         options["gres"] = f"gpu:{shape.gpus}"
     if shape.cpus:
         options["cpus_per_task"] = shape.cpus
-    header = _header(options, passed_on(settings.passed_on, options))
+    header = _header(options, {**passed_on(settings.passed_on, options), **cluster})
     command = shlex.join([*settings.command, batch])
     if settings.template is None:
         return f"#!/bin/bash\n{header}\nexec {command}\n"
@@ -155,9 +159,14 @@ def _header(options: Mapping[str, Any], further: Mapping[str, Any]) -> str:
 
 
 def _slurm() -> Any:
-    from simple_slurm import Slurm
+    """It reads the variables of squeue too, and fails for many a user's."""
+    hidden = {name: os.environ.pop(name) for name in ("SQUEUE_FORMAT", "SQUEUE_FORMAT2") if name in os.environ}
+    try:
+        from simple_slurm import Slurm
 
-    return Slurm()
+        return Slurm()
+    finally:
+        os.environ.update(hidden)
 
 
 def _quoted(value: str) -> str:

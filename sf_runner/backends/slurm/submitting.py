@@ -18,7 +18,7 @@ from typing import Any
 from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Ended, Launch, NotStarted, Remark, Report, Room, Withdrawn
 from sf_runner.backends.slurm.array import Array, StopOrder, make_array
-from sf_runner.backends.slurm.batches import ABANDONED, next_batches, write_batch
+from sf_runner.backends.slurm.batches import next_batches, write_batch
 from sf_runner.backends.slurm.client import SUBMIT_TIMEOUT_S, Limits, Refused, SlurmClient, Submitted
 from sf_runner.backends.slurm.fold import Unit
 from sf_runner.backends.slurm.packing import Draft, SubmitSettings, make_drafts
@@ -243,7 +243,9 @@ class Submitter:
                 self._retract()
         else:
             self._array, self._tries, self._retry_at = None, 0, 0.0
-            array.paths.answered(ABANDONED)
+            if taken := self._client.give_up(array.paths):
+                self._taken(array, taken)
+                return
             self._refuse(self._launches, f"sbatch: {error}", permanent=True)
         if self._ending:
             self._withdraw(self._waiting)

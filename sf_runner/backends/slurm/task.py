@@ -24,7 +24,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -35,7 +34,8 @@ if __name__ == "__main__":  # started by its path: the package is found from the
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from sf_runner.backends.slurm.batches import BatchPaths, TaskJob, read_one_task
-from sf_runner.backends.slurm.node import left_s, oom_kills, share_gpus, split_gpus
+from sf_runner.backends.slurm.belonging import own_array, own_id, why_foreign
+from sf_runner.backends.slurm.node import ask_requeue, left_s, oom_kills, share_gpus, split_gpus
 from sf_runner.backends.slurm.task_records import EndReason, RecordWriter, TaskHistory, read_history
 from sf_runner.backends.stopping import Stopper
 from sf_runner.basics.clock import steady_s
@@ -52,6 +52,7 @@ _FORWARD_AFTER_S = 1.0
 """Slurm signals everything at once; after that much it is known whom it left out."""
 _WAIT_FOR_KILL_S = 120.0
 _CLOCK_SKEW_S = 1.0
+_BEAT_S = 15.0
 _NOT_OURS = 75
 _AGAIN: tuple[EndReason, ...] = ("limit", "term", "lost")
 
@@ -85,6 +86,7 @@ class Wrapper:
         self._given = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._codes: list[int] = []
         self._oom_kills = oom_kills()
+        self._beaten_at = 0.0
 
     def run(self) -> int:
         """Until all experiments of the task have ended; 0 when all succeeded."""
@@ -116,16 +118,14 @@ class Wrapper:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def _begin(self) -> None:
-        job_id = os.environ.get("SLURM_JOB_ID", "")
-        array_id = os.environ.get("SLURM_ARRAY_JOB_ID", job_id)
         node = os.environ.get("SLURMD_NODENAME", os.uname().nodename)
         begun = time.time()
-        self._say(e="begin", t=begun, n=self._history.begins + 1, array=array_id, node=node)
+        self._say(e="begin", t=begun, n=self._history.begins + 1, array=own_array(), node=node, beat_s=_BEAT_S)
         for job in self._jobs.values():
             self._resume(job)
         if self._header.timeout_s:
             self._deadline = steady_s() + self._header.timeout_s  # not `begun`: the disk may have been slow
-        if self._header.asks_end and (left := left_s(_own_id())) is not None:
+        if self._header.asks_end and (left := left_s(own_id())) is not None:
             self._deadline = min(self._deadline, steady_s() + left - self._header.signal_ahead_s)
 
     def _resume(self, job: TaskJob) -> None:
@@ -151,6 +151,7 @@ class Wrapper:
         """Whether the task is over."""
         now = steady_s()
         self._write_again()
+        self._beat()
         self._take_signals(now)
         self._take_orders()
         if now >= self._deadline and not self._ending:
@@ -166,6 +167,12 @@ class Wrapper:
         self._start_waiting()
         more = bool(self._waiting) and not self._ending
         return not (self._running or more or self._parent.busy or self._unwritten)
+
+    def _beat(self) -> None:
+        """The runner may have to tell a wrapper that Slurm has lost sight of from one that is gone."""
+        if not 0 <= time.monotonic() - self._beaten_at < _BEAT_S:
+            self._beaten_at = time.monotonic()
+            self._records.beat()
 
     def _timeout(self) -> float:
         now = steady_s()
@@ -239,6 +246,8 @@ class Wrapper:
             self._start(job, attempt, free[0])
 
     def _start(self, job: TaskJob, attempt: int, position: int) -> None:
+        if not self._claim(job, attempt):
+            return
         env = {**os.environ, **job.env, "SF_RUNNER_ATTEMPT": str(attempt)}
         env[TAG_VARIABLE] = make_tag(self._header.run_id, job.job, attempt)
         share = split_gpus(self._given, position, self._header.side_by_side)
@@ -261,6 +270,23 @@ class Wrapper:
             return
         self._running[job.job] = (attempt, position)
         self._say(e="start", t=time.time(), job=job.job, attempt=attempt, pid=pid, gpus=gpus)
+
+    def _claim(self, job: TaskJob, attempt: int) -> bool:
+        """Whether it is ours to run. The runner may have given this task up, and submitted the attempt again."""
+        mine = {"array": own_array(), "task": self._index, "batch": self._paths.name}
+        try:
+            holder = self._paths.claim_attempt(self._header.run_id, job.job, attempt, mine)
+        except OSError as exc:
+            self._codes.append(127)
+            error = f"cannot write {self._paths.root.parent}/claims: {exc.strerror}"
+            self._say(
+                e="end", t=time.time(), job=job.job, attempt=attempt, record=None, told="error", error=error, oom=True
+            )
+            return False
+        if all(holder.get(name) == value for name, value in mine.items()):
+            return True
+        self._say(e="end", t=time.time(), job=job.job, attempt=attempt, record=None, told="taken", by=holder)
+        return False
 
     def _say_why(self, now: float) -> None:
         """Record ends. If TERM killed an experiment, wait a moment: the wrapper may be about to get TERM from Slurm."""
@@ -300,17 +326,12 @@ class Wrapper:
             self._say(e="requeue", t=time.time(), error=f"--slurm_max_requeues={self._header.max_requeues} reached")
             return False
         self._say(e="requeue", t=time.time(), error="")
-        command = ["scontrol", "requeue", _own_id()]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-            # TERM is how a requeue begins: it may reach scontrol before its answer does, and before TERM reaches us.
-            failed = done.returncode not in (0, -signal.SIGTERM) and not self._told_to_end()
-            error = done.stderr.strip() or f"scontrol requeue: exit code {done.returncode}"
-        except (OSError, subprocess.TimeoutExpired) as exc:
-            failed, error = True, f"scontrol requeue: {exc}"
-        if failed:
-            self._say(e="requeue", t=time.time(), error=" ".join(error.split()))
-        return not failed
+        error = ask_requeue(own_id(), self._header.cluster)
+        if self._told_to_end():
+            error = ""
+        if error:
+            self._say(e="requeue", t=time.time(), error=error)
+        return not error
 
     def _told_to_end(self) -> bool:
         return signal.SIGTERM in self._signals
@@ -345,31 +366,15 @@ def _start_canary() -> int:
     return pid
 
 
-def _own_id() -> str:
-    """Job id of this task alone. SLURM_JOB_ID of an array's last task is the id of the whole array."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
-
-
 def _was_termed(end: JobEnd) -> bool:
     """Whether it looks as if TERM had ended it."""
     return end.record.get("signal") == signal.SIGTERM or end.record.get("exit_code") == 128 + signal.SIGTERM
 
 
-def _foreign(batch: BatchPaths) -> str:
-    """Why this job is not one that the runner submitted; empty when it may be."""
-    expected, own = batch.array_id(), os.environ.get("SLURM_ARRAY_JOB_ID", "")
-    if batch.is_abandoned():
-        return "it was given up before it was known to be submitted"
-    if expected and own and expected != own:
-        return f"its experiments belong to job {expected}, not to job {own}"
-    return ""
-
-
 def main() -> int:
     restart_in_utf8()
     batch = BatchPaths(root=Path(sys.argv[1]))
-    if why := _foreign(batch):
+    if why := why_foreign(batch):
         print(f"nothing is run for {batch.root}: {why}", flush=True)
         return _NOT_OURS
     code = Wrapper(batch, int(os.environ["SLURM_ARRAY_TASK_ID"])).run()

@@ -1,6 +1,7 @@
 """What the wrapper of a Slurm task writes down, one JSON object per line, one writer at a time.
 
-    {"e": "begin", "t": ..., "n": 1, "array": "17", "node": "n1"}    the wrapper started, for the n-th time
+    {"e": "begin", "t": ..., "n": 1, "array": "17", "node": "n1", "beat_s": 15}
+        the wrapper started, for the n-th time; it changes the file's time so often for as long as it lives
     {"e": "start", "t": ..., "job": ..., "attempt": 1, "pid": ..., "gpus": "0"}
     {"e": "end", "t": ..., "job": ..., "attempt": 1, "record": {...}, "told": ""}
     {"e": "requeue", "t": ..., "error": ""}                          it asked Slurm to queue the task again
@@ -13,13 +14,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-EndReason = Literal["", "order", "limit", "term", "lost", "error"]
+EndReason = Literal["", "order", "limit", "term", "lost", "error", "taken"]
 """Why an attempt ended: `""` by itself, `order` of the runner, `limit` of its time, `term`: TERM from outside, `lost`:
-its machine or wrapper was gone, `error`: it could not be started. Recorded as `told`."""
+its machine or wrapper was gone, `error`: it could not be started, `taken`: another task runs it. Recorded as `told`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class AttemptEnd:
     reason: EndReason
     error: str = ""
     oom: bool = False
+    by: Mapping[str, Any] = field(default_factory=dict)
+    """Who runs it, where it was taken."""
 
 
 @dataclass(kw_only=True)
@@ -66,14 +70,22 @@ class TaskHistory:
     node: str = ""
     requeues: int = 0
     requeue_error: str = ""
+    beat_s: float = 0.0
+    """How often the wrapper shows that it lives; 0: it does not."""
     jobs: dict[str, JobHistory] = field(default_factory=dict)
     offset: int = 0
     """Bytes read so far."""
+
+    @property
+    def live(self) -> bool:
+        """Whether an experiment was started of which no end is written down."""
+        return any(job.starts.keys() - job.ends.keys() for job in self.jobs.values())
 
     def apply(self, line: Mapping[str, Any]) -> None:
         kind = line.get("e")
         if kind == "begin":
             self.begins, self.array_id, self.node = int(line["n"]), str(line["array"]), str(line["node"])
+            self.beat_s = float(line.get("beat_s", 0.0))
             self.requeue_error = ""
         elif kind == "requeue":
             error = str(line.get("error", ""))
@@ -100,6 +112,7 @@ class TaskHistory:
                 reason=line.get("told", ""),
                 error=line.get("error", ""),
                 oom=line.get("oom", False),
+                by=line.get("by") or {},
             )
             self.jobs.setdefault(line["job"], JobHistory()).ends[end.attempt] = end
 
@@ -124,6 +137,17 @@ def read_history(path: Path, history: TaskHistory) -> bool:
     return bool(whole)
 
 
+def last_beat(path: Path) -> int | None:
+    """Changes whenever the wrapper wrote anything or showed that it lives; None: there is nothing of it.
+
+    It is compared with an earlier one only: the file server has a clock of its own."""
+    try:
+        with path.open("rb") as file:  # a file that is opened is looked up anew, on NFS too
+            return os.fstat(file.fileno()).st_mtime_ns
+    except OSError:
+        return None
+
+
 class RecordWriter:
     """Appends. A torn last line of a wrapper that was killed is closed first."""
 
@@ -132,6 +156,11 @@ class RecordWriter:
         size = os.fstat(self._fd).st_size
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
             os.write(self._fd, b"\n")
+
+    def beat(self) -> None:
+        """Show that the wrapper lives."""
+        with suppress(OSError):
+            os.utime(self._fd)
 
     def write(self, **body: Any) -> None:
         """OSError when the disk is full."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Remark, Report
+from sf_runner.backends.slurm.absence import Absence
+from sf_runner.backends.slurm.answers import Queue, compress
 from sf_runner.backends.slurm.array import Array, StopOrder, Task
-from sf_runner.backends.slurm.client import Queue, SlurmClient, SlurmDownError, SlurmRefusedError, compress
+from sf_runner.backends.slurm.client import SlurmClient, SlurmDownError, SlurmRefusedError
+from sf_runner.backends.slurm.doubles import doubles
+from sf_runner.backends.slurm.finding import Finder
 from sf_runner.backends.slurm.fold import Observation, Unit, advance
 from sf_runner.backends.slurm.output import last_words
 from sf_runner.backends.slurm.packing import throttles
 from sf_runner.backends.slurm.states import STUCK_REASONS, meaning
-from sf_runner.backends.slurm.task_records import read_history
+from sf_runner.backends.slurm.task_records import AttemptEnd, last_beat, read_history
 from sf_runner.basics.backoff import doubled
 from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.basics.said import Said
@@ -31,6 +37,16 @@ _LOOKS_PER_S = 200.0
 _ENFORCE_S = 5.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """An attempt that its task did not start, because another one runs it (`end.by`)."""
+
+    unit: Unit
+    batch: str
+    end: AttemptEnd
+    order: StopOrder | None
+
+
 class Watch:
     """poll_s: the longest time between two calls of squeue. While something happens it is asked every 2 seconds."""
 
@@ -41,7 +57,13 @@ class Watch:
         self._arrays: dict[str, Array] = {}
         self._where: dict[str, tuple[Array, Task]] = {}
         self._reports: list[Report] = []
-        self._asking = self._heard = False
+        self._asking = False
+        self._squeue_asked = 0
+        self._heard: frozenset[str] = frozenset()
+        self.taken: list[Taken] = []
+        """Since this was last looked at; for who can find the other task."""
+        self._now = 0.0
+        self._finder = Finder(client, calls, self._tell, lambda: self._now, self._number)
         self._next_ask = 0.0
         self._next_look = 0.0
         self._wait_s = _SOON_S
@@ -50,16 +72,34 @@ class Watch:
         self._said = Said()
         self.max_parallel: int | None = None
         self.num_calls = 0
-        self._answered_call = 0
+        self._questions = itertools.count(1)
+        self._asked = 0
+        """Number of the last question."""
 
     def add(self, array: Array) -> None:
-        self._arrays[array.array_id] = array
+        self._arrays[array.paths.name] = array
         for task in array.tasks.values():
-            for job in task.units:
-                self._where[job] = (array, task)
-            task.dirty = bool(task.units)
-            task.read_after = self.num_calls
+            self._follow(array, task)
         self._soon(steady_s())
+
+    def follow(self, batch: str, index: int, unit: Unit, order: StopOrder | None) -> bool:
+        """Watch an attempt in a task of an array that is known already; whether it is."""
+        array = self._arrays.get(batch)
+        if array is None or index not in array.tasks or unit.job not in array.tasks[index].jobs:
+            return False
+        task = array.tasks[index]
+        task.units[unit.job] = unit
+        self._follow(array, task)
+        if order is not None:
+            self.stop(unit.job, order)
+        self._soon(steady_s())
+        return True
+
+    def _follow(self, array: Array, task: Task) -> None:
+        for job in task.units:
+            self._where[job] = (array, task)
+        task.dirty = bool(task.units)
+        task.read_after = self._asked
 
     def stop(self, job: str, order: StopOrder) -> None:
         found = self._where.get(job)
@@ -75,6 +115,7 @@ class Watch:
         self._soon(order.since)
 
     def poll(self, now: float) -> list[Report]:
+        self._now = now
         self._calls.collect()
         if now >= self._next_look:
             running = sum(self._look(array, task, now) for array, task in self._tasks())
@@ -82,7 +123,9 @@ class Watch:
         if self._where and not self._asking and now >= self._next_ask:  # last: the answer is to be about what was read
             self._asking = True
             self.num_calls += 1
-            self._calls.ask(self._client.queue, self._answered)
+            clusters = {array.cluster for array, _ in self._where.values()}
+            self._squeue_asked = self._number()
+            self._calls.ask(lambda: self._client.queue(clusters), self._answered)
         self._enforce(now)
         reports, self._reports = self._reports, []
         return reports
@@ -98,7 +141,12 @@ class Watch:
 
     def certain(self) -> bool:
         """Whether Slurm was heard, and no task is over of which not all is reported."""
-        return not self._where or (self._heard and all(task.settled_at is None for _, task in self._tasks()))
+        return all(
+            array.cluster in self._heard
+            and task.settled_at is None
+            and (task.entry is not None or (task.absence is not None and task.absence.lives))
+            for array, task in self._tasks()
+        )
 
     def close(self) -> bool:
         """Whether nothing is being asked any more."""
@@ -106,18 +154,22 @@ class Watch:
 
     # ---- asking --------------------------------------------------------------------------------------------
 
+    def _number(self) -> int:
+        """Of the next question to Slurm."""
+        self._asked = next(self._questions)
+        return self._asked
+
     def _soon(self, now: float) -> None:
         self._wait_s = min(_SOON_S, self._poll_s)
         self._next_ask = min(self._next_ask, now) if not self._down else self._next_ask
 
     def _answered(self, answer: Any) -> None:
         self._asking = False
-        now = steady_s()
+        now = self._now
         if not isinstance(answer, Queue):
             self._is_down(answer, now)
             return
-        self._heard = True
-        self._answered_call = self.num_calls  # one is asked at a time
+        self._heard |= answer.clusters
         if self._down:
             self._reports.append(Remark(text="Slurm answers again"))
             self._down = 0
@@ -142,38 +194,22 @@ class Watch:
     def _compare(self, queue: Queue, now: float) -> bool:
         """Take over what squeue shows; whether anything is new."""
         changed = False
-        forgotten: dict[str, Task] = {}
         for array, task in self._tasks():
-            entry = queue.tasks.get((array.array_id, task.index))
-            if entry is None and array.submitted_at > queue.asked_at:
+            if array.cluster not in queue.clusters:
                 continue
-            before = (task.entry.state, task.entry.reason) if task.entry is not None else None
-            after = (entry.state, entry.reason) if entry is not None else None
-            task.entry = entry
-            if before != after:
-                changed = changed or before is None or after is None or before[0] != after[0]
-                task.dirty = True
-            over = entry is None or meaning(entry.state).phase == "over"
-            if not over:
-                task.settled_at, task.accounting_state = None, ""
-            elif task.settled_at is None:
-                task.settled_at = now
-            if entry is None and not task.accounting_state:
-                forgotten[f"{array.array_id}_{task.index}"] = task
-        if forgotten:
-            self._ask_accounting(forgotten)
+            entry = queue.find(array.cluster, array.array_id, task.index)
+            if entry is not None and not task.speaks_against(entry):
+                changed = task.shows(entry, now, self._squeue_asked) or changed
+                task.absence = None
+            elif entry is not None or array.submitted_at <= queue.asked_at:
+                if task.absence is None:
+                    task.absence = Absence(since=now)
+                    changed = True
+                task.absence.hidden = entry is None
+        self._finder.look_up(self._tasks())
+        for cluster, ids in doubles(queue, self._arrays.values(), self._client.given_up).items():
+            self._calls.ask(_cancel(self._client, cluster, ids), self._ignore)
         return changed
-
-    def _ask_accounting(self, forgotten: dict[str, Task]) -> None:
-        """Only for tasks whose wrappers have not said everything."""
-        silent = {name: task for name, task in forgotten.items() if task.units}
-
-        def told(states: Any) -> None:
-            for name, task in silent.items():
-                task.accounting_state = states.get(name, "VANISHED") if isinstance(states, dict) else "VANISHED"
-                task.dirty = True
-
-        self._calls.ask(lambda: self._client.accounting(list(silent)), told)
 
     # ---- what it means -------------------------------------------------------------------------------------
 
@@ -185,18 +221,22 @@ class Watch:
 
     def _look(self, array: Array, task: Task, now: float) -> bool:
         """Read what the wrapper wrote and report what it means; whether the task runs."""
-        state = task.entry.state if task.entry is not None else task.accounting_state
+        state = task.entry.state if task.entry is not None else task.word
         what = meaning(state) if state else None
         runs = what is not None and what.phase == "running"
-        if not (task.dirty or runs or (what is not None and what.phase == "over")):
+        if task.absence is not None:
+            task.absence.heard(last_beat(array.paths.records(task.index)), now)
+        if not (task.dirty or runs or task.absence is not None or (what is not None and what.phase == "over")):
             return False
         if read_history(array.paths.records(task.index), task.history):
-            task.read_after = self.num_calls
-        task.dirty = not self._is_later_than_records(task)
+            task.read_after = self._asked
+        task.dirty = not task.is_told_since
         if task.dirty:
             what = None
         settled = task.settled_at is not None and now - task.settled_at >= _SETTLE_S
         for unit in list(task.units.values()):
+            if self._is_taken(array, task, unit):
+                continue
             job = task.jobs[unit.job]
             # Nothing can have been written by what never ran.
             final = settled or (unit.stopping and task.history.begins == 0)
@@ -206,7 +246,7 @@ class Watch:
                     slurm=what,
                     settled=final,
                     now=SYSTEM_CLOCK.wall(),
-                    handle={"slurm": f"{array.array_id}_{task.index}", "batch": array.paths.name},
+                    handle={"slurm": array.task_id(task.index), "batch": array.paths.name},
                     record=read_record(job.exit_record, unit.attempt) if settled else None,
                     words=last_words(array.paths, task.index) if settled and not unit.started else "",
                 )
@@ -218,10 +258,15 @@ class Watch:
                     break
         return runs
 
-    def _is_later_than_records(self, task: Task) -> bool:
-        """Whether Slurm was asked after the last record was there. It may have been asked just before: `PENDING` would
-        mean that a task that has only just begun was taken back."""
-        return self._answered_call > task.read_after
+    def _is_taken(self, array: Array, task: Task, unit: Unit) -> bool:
+        history = task.history.jobs.get(unit.job)
+        end = history.ends.get(unit.attempt) if history is not None else None
+        if end is None or end.reason != "taken":
+            return False
+        order = task.orders.get(unit.job)
+        self._forget(task, unit)
+        self.taken.append(Taken(unit=unit, batch=array.paths.name, end=end, order=order))
+        return True
 
     def _forget(self, task: Task, unit: Unit) -> None:
         del task.units[unit.job]
@@ -231,9 +276,9 @@ class Watch:
 
     def _enforce(self, now: float) -> None:
         """End what was told to end: queued tasks by Slurm, running ones by their wrapper, deaf ones by Slurm."""
-        queued: dict[str, list[int]] = {}
-        poked: list[str] = []
-        hard: list[str] = []
+        queued: dict[str, dict[str, list[int]]] = {}
+        poked: dict[str, list[str]] = {}
+        hard: dict[str, list[str]] = {}
         for array, task in self._tasks():
             if not task.orders or now - task.enforced_at < _ENFORCE_S:
                 continue
@@ -241,27 +286,26 @@ class Watch:
             if state is not None and state.phase == "over":
                 continue
             task.enforced_at = now
-            name = f"{array.array_id}_{task.index}"
             if task.all_stopping and (state is None or state.phase == "queued"):
-                queued.setdefault(array.array_id, []).append(task.index)
+                queued.setdefault(array.cluster, {}).setdefault(array.array_id, []).append(task.index)
             if state is not None and state.phase == "queued" and task.all_stopping:
                 continue
             try:
                 if task.write_orders(array.paths):
-                    poked.append(name)
+                    poked.setdefault(array.cluster, []).append(array.task_id(task.index))
             except OSError:
                 task.enforced_at = 0.0
             if task.all_stopping and now > max(order.overdue_at for order in task.orders.values()):
-                hard.append(name)
-        ids = [name for array_id, indices in queued.items() for name in compress(array_id, indices)]
-        if ids:
-            self._calls.ask(lambda: self._client.cancel(ids, queued_only=True), self._ignore)
-        if poked:
-            self._calls.ask(lambda: self._client.poke(poked), self._ignore)
-        if hard:
-            self._calls.ask(lambda: self._client.cancel(hard), self._ignore)
-            self._calls.ask(lambda: self._client.kill(hard), self._ignore)
-        if ids or hard:
+                hard.setdefault(array.cluster, []).append(array.task_id(task.index))
+        for cluster, arrays in queued.items():
+            ids = [name for array_id, indices in arrays.items() for name in compress(array_id, indices)]
+            self._calls.ask(_cancel(self._client, cluster, ids, queued_only=True), self._ignore)
+        for cluster, names in poked.items():
+            self._calls.ask(_poke(self._client, cluster, names), self._ignore)
+        for cluster, names in hard.items():
+            self._calls.ask(_cancel(self._client, cluster, names), self._ignore)
+            self._calls.ask(_kill(self._client, cluster, names), self._ignore)
+        if queued or hard:
             self._soon(now)
 
     def _ignore(self, answer: Any) -> None:
@@ -286,28 +330,32 @@ class Watch:
             if share == array.throttle or (array.throttle and left <= array.throttle and not share):
                 continue
             array.throttle = share
-            self._calls.ask(_throttle(self._client, array.array_id, share), self._ignore)
+            self._calls.ask(_throttle(self._client, array.cluster, array.array_id, share), self._ignore)
 
     def _release(self) -> None:
         """Slurm holds what was queued again for two minutes."""
-        held: dict[str, Task] = {}
+        held: dict[str, dict[str, Task]] = {}
         for array, task in self._tasks():
             entry = task.entry
             if entry is None or entry.reason != "BeginTime" or not task.history.begins:
                 continue
-            if task.released_begin != task.history.begins and self._is_later_than_records(task):
+            if task.released_begin != task.history.begins and task.is_told_since:
                 task.released_begin = task.history.begins
-                held[f"{array.array_id}_{task.index}"] = task
-        if not held:
-            return
+                held.setdefault(array.cluster, {})[array.task_id(task.index)] = task
+        for cluster, tasks in held.items():
+            self._calls.ask(_release(self._client, cluster, list(tasks)), self._released(list(tasks.values())))
 
+    def _released(self, held: Sequence[Task]) -> Callable[[Any], None]:
         def released(answer: Any) -> None:
             if isinstance(answer, SlurmDownError):  # it was not heard; what is not permitted is not asked for again
-                for task in held.values():
+                for task in held:
                     task.released_begin = -1
             self._ignore(answer)
 
-        self._calls.ask(lambda: self._client.release(list(held)), released)
+        return released
+
+    def _tell(self, text: str) -> None:
+        self._reports.append(Remark(text=text))
 
     def _tell_reasons(self) -> None:
         waiting: dict[str, int] = {}
@@ -320,5 +368,21 @@ class Watch:
                 self._reports.append(Remark(text=f"{count} jobs wait in Slurm because of {reason}: {remedy}"))
 
 
-def _throttle(client: SlurmClient, array_id: str, number: int) -> Any:
-    return lambda: client.throttle(array_id, number)
+def _throttle(client: SlurmClient, cluster: str, array_id: str, number: int) -> Callable[[], None]:
+    return lambda: client.throttle(cluster, array_id, number)
+
+
+def _cancel(client: SlurmClient, cluster: str, ids: Sequence[str], *, queued_only: bool = False) -> Callable[[], None]:
+    return lambda: client.cancel(cluster, ids, queued_only=queued_only)
+
+
+def _poke(client: SlurmClient, cluster: str, ids: Sequence[str]) -> Callable[[], None]:
+    return lambda: client.poke(cluster, ids)
+
+
+def _kill(client: SlurmClient, cluster: str, ids: Sequence[str]) -> Callable[[], None]:
+    return lambda: client.kill(cluster, ids)
+
+
+def _release(client: SlurmClient, cluster: str, ids: Sequence[str]) -> Callable[[], None]:
+    return lambda: client.release(cluster, ids)

@@ -1,0 +1,137 @@
+"""Asks the controller itself about tasks that squeue does not show, and sees to it that what is given up stays so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sf_runner.backends.background_calls import BackgroundCalls
+from sf_runner.backends.slurm.absence import PATIENCE_S, find_out
+from sf_runner.backends.slurm.answers import Entry
+from sf_runner.backends.slurm.array import Array, StopOrder, Task
+from sf_runner.backends.slurm.batches import BatchPaths
+from sf_runner.backends.slurm.client import Sighting, SlurmClient
+from sf_runner.basics.said import Said
+
+_RUNNER = {"by": "runner"}
+
+
+class Finder:
+    """tell: takes what a person should read. clock: the time of the call of `poll` in which answers are delivered.
+    number: the number of the next question to Slurm."""
+
+    def __init__(
+        self,
+        client: SlurmClient,
+        calls: BackgroundCalls,
+        tell: Callable[[str], None],
+        clock: Callable[[], float],
+        number: Callable[[], int],
+    ) -> None:
+        self._client = client
+        self._calls = calls
+        self._tell = tell
+        self._clock = clock
+        self._number = number
+        self._said = Said()
+
+    def look_up(self, tasks: Iterable[tuple[Array, Task]]) -> None:
+        """Ask about all that are absent, one call for each array."""
+        absent: dict[str, tuple[Array, list[Task]]] = {}
+        for array, task in tasks:
+            if task.absence is not None and not task.word and not array.looking_up:
+                absent.setdefault(array.paths.name, (array, []))[1].append(task)
+        for array, some in absent.values():
+            array.looking_up = True
+            self._calls.ask(self._question(array, some), self._taker(array, some))
+
+    def _question(self, array: Array, tasks: Sequence[Task]) -> Callable[[], Sighting]:
+        cluster, array_id, indices = array.cluster, array.array_id, [task.index for task in tasks]
+        return lambda: self._client.look_up(cluster, array_id, indices)
+
+    def _taker(self, array: Array, tasks: Sequence[Task]) -> Callable[[Any], None]:
+        asked = self._number()
+        return lambda answer: self._looked_up(array, tasks, asked, answer)
+
+    def _looked_up(self, array: Array, tasks: Sequence[Task], asked: int, answer: Any) -> None:
+        array.looking_up = False
+        if not isinstance(answer, Sighting):
+            return  # nobody can tell now
+        now = self._clock()
+        gone: dict[int, tuple[Task, str]] = {}
+        for task in tasks:
+            if task.absence is None or not task.units or asked <= task.read_after:
+                continue
+            found = find_out(
+                task.absence,
+                task.index,
+                answer,
+                task.history,
+                printed=array.has_printed(task.index),
+                stopping=task.all_stopping,
+                now=now,
+            )
+            if isinstance(found, Entry):
+                name = array.task_id(task.index)
+                if task.absence.hidden and self._said.first("hidden"):
+                    self._tell(f"squeue does not show job {name}, which Slurm has; scontrol is asked about such jobs")
+                task.shows(found, now, asked)
+            elif found:
+                gone[task.index] = (task, found)
+            else:
+                self._tell_mute(array, task, now)
+        if gone:
+            self._give_up(array, gone, asked)
+
+    def _give_up(self, array: Array, gone: Mapping[int, tuple[Task, str]], asked: int) -> None:
+        """Only what no task can start any more is over. What runs unseen, against all that is known, is ended."""
+        units = {
+            index: [(unit.job, unit.attempt, unit.started) for unit in task.units.values()]
+            for index, (task, _) in gone.items()
+        }
+        paths, run_id = array.paths, array.header.run_id
+
+        def closed(answer: Any) -> None:
+            now = self._clock()
+            for index, (task, word) in gone.items():
+                if not isinstance(answer, frozenset) or index in answer:
+                    if task.absence is not None:
+                        task.absence.denials, task.absence.since = 0, now
+                    continue
+                if task.history.begins:
+                    task.orders |= {job: StopOrder(level="kill", grace_s=0.0, since=now) for job in task.units}
+                    task.try_orders(paths)
+                task.ended(word, now, asked)
+            ids = [array.task_id(index) for index, (task, _) in gone.items() if task.word]
+            self._calls.ask(lambda: self._client.cancel(array.cluster, ids), lambda _: None)
+
+        self._calls.ask(lambda: close_attempts(paths, run_id, units), closed)
+
+    def _tell_mute(self, array: Array, task: Task, now: float) -> None:
+        assert task.absence is not None
+        mute = task.history.live and not task.history.beat_s and now - task.absence.since > PATIENCE_S
+        if mute and self._said.first(array.task_id(task.index)):
+            job = next(iter(task.units))
+            text = (
+                f"Slurm does not know job {array.task_id(task.index)} any more, but by its records '{job}' runs in it; "
+                "cancel it if it is gone"
+            )
+            self._tell(text)
+
+
+def close_attempts(
+    paths: BatchPaths, run_id: str, units: Mapping[int, Sequence[tuple[str, int, bool]]]
+) -> frozenset[int]:
+    """See to it that no task starts these attempts (job, attempt, whether it is known to have started) any more. The
+    tasks of which one has just started all the same."""
+    started = set()
+    for index, attempts in units.items():
+        for job, attempt, known in attempts:
+            try:
+                holder = paths.claim_attempt(run_id, job, attempt, _RUNNER)
+            except OSError:
+                started.add(index)  # cannot be told now
+                continue
+            if holder.get("by") != "runner" and not known:
+                started.add(index)
+    return frozenset(started)
