@@ -19,7 +19,7 @@ from sf_runner.engine.snapshot import STATE_NAMES, RunSnapshot, job_json, read_r
 from sf_runner.linux.terminal_guard import run_with_guard
 from sf_runner.slots.placement import Placement
 from sf_runner.state.estimate import format_duration
-from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
+from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Succeeded, last_cause, running_of
 
 _LISTED = 500
 _TELLING = (
@@ -157,19 +157,17 @@ def _most_telling(records: Sequence[JobRecord], limit: int) -> Sequence[JobRecor
 
 def _row(snapshot: RunSnapshot, record: JobRecord, now: float) -> tuple[str, str, str, str, str, str]:
     state = record.state
-    elapsed, slot, what = "", "", ""
+    elapsed, slot = "", ""
     if isinstance(state, ACTIVE):
-        running = state.running if isinstance(state, Stopping) else state
+        running = running_of(state)
         slot = Placement.from_json(state.placement).label
-        if isinstance(running, Running):
+        if running is not None:
             until = now if snapshot.live else snapshot.state.last_event_at
             elapsed = format_duration(running.elapsed_s(until))
     elif isinstance(state, Succeeded | Failed):
         elapsed = format_duration(state.duration_s)
-    if isinstance(state, Failed):
-        what = f"  ({state.cause.summary})"
-    elif isinstance(state, Waiting) and state.last_cause is not None:
-        what = f"  ({state.last_cause.summary})"
+    cause = last_cause(state)
+    what = f"  ({cause.summary})" if cause is not None else ""
     tries = str(record.attempts) if record.attempts else ""
     return state_name(record), tries, elapsed, _progress(snapshot, record), slot, record.job_id + what
 

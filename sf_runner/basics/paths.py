@@ -96,6 +96,11 @@ class RunPaths:
         return self.train_dir / self.run_name
 
     @property
+    def words(self) -> str:
+        """What other commands have to be given to find it: its name, and where it is unless that is the default."""
+        return self.run_name + ("" if self.train_dir == Path("train_dir") else f" --train_dir={self.train_dir}")
+
+    @property
     def runner_dir(self) -> Path:
         return self.root / RUNNER_DIR
 

@@ -11,7 +11,7 @@ from sf_runner.describe.command import runtime_argv
 from sf_runner.describe.plan import Job
 from sf_runner.slots.placement import Placement
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import JobRecord, Running, Stopping
+from sf_runner.state.jobs import JobRecord, running_of
 
 
 class LaunchBuilder:
@@ -57,12 +57,12 @@ def known_attempts(state: RunState, paths: RunPaths) -> list[Known]:
     """Attempts that the journal believes to hold a slot."""
     known = []
     for job, record in state.active.items():
-        running = record.state.running if isinstance(record.state, Stopping) else record.state
+        running = running_of(record.state)
         known.append(
             Known(
                 job=job,
                 attempt=record.attempts,
-                handle=running.handle if isinstance(running, Running) else None,
+                handle=running.handle if running is not None else None,
                 log=str(paths.job(job).attempt_log(record.attempts).absolute()),
                 exit_record=str(paths.job(job).exit_record.absolute()),
             )

@@ -15,7 +15,7 @@ from sf_runner.progress import Progress
 from sf_runner.slots.placement import Placement
 from sf_runner.state.estimate import Estimate, estimate, etas
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting, is_queued
+from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Succeeded, Waiting, is_queued, last_cause, running_of
 from sf_runner.store.follower import JournalFollower
 from sf_runner.store.lock import is_held
 
@@ -61,8 +61,8 @@ def running_progress(state: RunState, paths: RunPaths) -> dict[str, Progress]:
     root = str(paths.root)
     found = {}
     for job, record in state.active.items():
-        running = record.state.running if isinstance(record.state, Stopping) else record.state
-        if isinstance(running, Running):
+        running = running_of(record.state)
+        if running is not None:
             progress = attempt_progress(attempt_files(root, job, record.attempts)[2], running.submitted_at)
             if progress is not None:
                 found[job] = progress
@@ -93,18 +93,17 @@ def job_json(snapshot: RunSnapshot, record: JobRecord) -> dict[str, Any]:
     if record.attempts:
         body["log"] = str(snapshot.paths.job(record.job_id).attempt_log(record.attempts))
     if isinstance(state, ACTIVE):
-        running = state.running if isinstance(state, Stopping) else state
         body["slot"] = Placement.from_json(state.placement).label
-        if isinstance(running, Running):
-            body["started"] = running.started_at
-            body["handle"] = dict(running.handle)
+    running = running_of(state)
+    if running is not None:
+        body["started"] = running.started_at
+        body["handle"] = dict(running.handle)
     if isinstance(state, Succeeded | Failed):
         body["ended"] = state.ended_at
         body["duration_s"] = state.duration_s
-    if isinstance(state, Failed):
-        body["error"] = state.cause.summary
-    if isinstance(state, Waiting) and state.last_cause is not None:
-        body["error"] = state.last_cause.summary
+    cause = last_cause(state)
+    if cause is not None:
+        body["error"] = cause.summary
     progress = snapshot.progress.get(record.job_id)
     if progress is not None:
         body["progress"] = {

@@ -46,7 +46,7 @@ def closing_lines(state: RunState, paths: RunPaths) -> list[str]:
     lines = [f"{metric.name}, last value of each experiment that succeeded:", *_aligned(table, len(grouping.columns))]
     if len(rows) > MOST_ROWS:
         lines.append(f"  and {len(rows) - MOST_ROWS} more configurations")
-    return [*lines, f"learning curves and more: python -m sf_runner.report {paths.run_name}{_train_dir(paths)}"]
+    return [*lines, f"learning curves and more: python -m sf_runner.report {paths.words}"]
 
 
 def _last_metrics(state: RunState, paths: RunPaths) -> dict[str, dict[str, float]]:
@@ -60,10 +60,6 @@ def _last_metrics(state: RunState, paths: RunPaths) -> dict[str, dict[str, float
             progress = read_progress(attempt_files(root, record.job_id, record.attempts)[2])
             found[record.job_id] = dict(progress.metrics) if progress is not None else {}
     return found
-
-
-def _train_dir(paths: RunPaths) -> str:
-    return "" if str(paths.train_dir) in ("train_dir", "./train_dir") else f" --train_dir={paths.train_dir}"
 
 
 def _aligned(table: Sequence[Sequence[str]], left: int) -> list[str]:

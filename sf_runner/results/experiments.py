@@ -11,7 +11,7 @@ from sf_runner.basics.paths import JobPaths, RunPaths
 from sf_runner.describe.values import ABSENT, BARE
 from sf_runner.engine.snapshot import state_name
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Waiting
+from sf_runner.state.jobs import ACTIVE, JobRecord, last_cause, running_of
 
 RECORDED = "recorded"
 TASK_NAMES = ("env", "env_name", "env_id", "task", "game", "level", "scenario", "dataset", "domain")
@@ -102,16 +102,12 @@ def _task(params: Mapping[str, object], command: str) -> str:
 
 def _wall_time_s(record: JobRecord, now: float) -> float | None:
     state = record.state
-    running = state.running if isinstance(state, Stopping) else state
-    live_s = running.elapsed_s(now) if isinstance(running, Running) else 0.0
+    running = running_of(state)
+    live_s = running.elapsed_s(now) if running is not None else 0.0
     total_s = record.elapsed_s + max(live_s, 0.0)
     return total_s if record.attempts and (total_s > 0 or not isinstance(state, ACTIVE)) else None
 
 
 def _error(record: JobRecord) -> str:
-    state = record.state
-    if isinstance(state, Failed):
-        return state.cause.summary
-    if isinstance(state, Waiting) and state.last_cause is not None:
-        return state.last_cause.summary
-    return ""
+    cause = last_cause(record.state)
+    return cause.summary if cause is not None else ""

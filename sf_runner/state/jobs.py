@@ -111,6 +111,20 @@ JobState = Waiting | Submitted | Running | Stopping | Succeeded | Failed | Cance
 ACTIVE = (Submitted, Running, Stopping)
 ENDED = (Succeeded, Failed, Cancelled)
 
+
+def running_of(state: JobState) -> Running | None:
+    """What is known of an attempt that runs, also while it is being ended; None where there is none."""
+    base = state.running if isinstance(state, Stopping) else state
+    return base if isinstance(base, Running) else None
+
+
+def last_cause(state: JobState) -> FailureCause | None:
+    """Why it failed, or why it waits for another attempt."""
+    if isinstance(state, Failed):
+        return state.cause
+    return state.last_cause if isinstance(state, Waiting) else None
+
+
 _LEGAL: dict[type, tuple[type, ...]] = {
     Waiting: (Submitted, Cancelled),
     Submitted: (Running, Stopping, Waiting, Succeeded, Failed, Cancelled),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from sf_runner.basics.requests import Request
+from sf_runner.basics.requests import Action, Request
 from sf_runner.state.jobs import ACTIVE, Cancelled, Failed, JobRecord, Waiting
 from sf_runner.tui.keys import PASTE
-from sf_runner.tui.ui_state import SHOWS, SORTS, Dialog, Mode, Pin, UiState, group_of
+from sf_runner.tui.ui_state import SHOWS, SORTS, Dialog, Mode, Page, Pin, UiState, group_of
 
 _MAX_FILTER = 200
 _DEAD = "no runner is at work on this run; give its command again to go on with it"
@@ -46,6 +47,9 @@ class Outcome:
     leave: bool = False
     suspend: bool = False
     redraw: bool = False
+
+
+Command = Callable[[UiState, Scene], Outcome]
 
 
 def press(ui: UiState, key: str, scene: Scene) -> Outcome:
@@ -196,14 +200,16 @@ def _retry_all(ui: UiState, scene: Scene) -> Outcome:
     return _ask(ui, scene, "retry", scene.listed, "none of them failed or was cancelled")
 
 
-def _ask(ui: UiState, scene: Scene, kind: str, records: Sequence[JobRecord], why_not: str) -> Outcome:
+def _ask(
+    ui: UiState, scene: Scene, kind: Literal["cancel", "retry"], records: Sequence[JobRecord], why_not: str
+) -> Outcome:
     if not scene.alive:
         return Outcome(ui=ui, message=_DEAD)
     states = (*ACTIVE, Waiting) if kind == "cancel" else (Failed, Cancelled)
     jobs = tuple(record.job_id for record in records if isinstance(record.state, states))
     if not jobs:
         return Outcome(ui=ui, message=why_not)
-    return Outcome(ui=replace(ui, dialog=Dialog(kind="cancel" if kind == "cancel" else "retry", jobs=jobs)))
+    return Outcome(ui=replace(ui, dialog=Dialog(kind=kind, jobs=jobs)))
 
 
 def _pause(ui: UiState, scene: Scene) -> Outcome:
@@ -212,7 +218,7 @@ def _pause(ui: UiState, scene: Scene) -> Outcome:
     return Outcome(ui=ui, requests=(Request(action="resume" if scene.paused else "pause"),))
 
 
-def _parallel(change: int) -> Callable[[UiState, Scene], Outcome]:
+def _parallel(change: int) -> Command:
     def command(ui: UiState, scene: Scene) -> Outcome:
         if not scene.alive:
             return Outcome(ui=ui, message=_DEAD)
@@ -224,41 +230,38 @@ def _parallel(change: int) -> Callable[[UiState, Scene], Outcome]:
     return command
 
 
-def _quit(ui: UiState, scene: Scene) -> Outcome:
-    if scene.mode == "watch":
-        return Outcome(ui=ui, leave=True)
-    return Outcome(ui=replace(ui, dialog=Dialog(kind="quit")))
-
-
-def _detach(ui: UiState, scene: Scene) -> Outcome:
-    if scene.mode == "watch":
-        return Outcome(ui=ui, leave=True)
-    return Outcome(ui=replace(ui, dialog=Dialog(kind="detach")))
-
-
-def _answer(ui: UiState, dialog: Dialog, key: str) -> Outcome:
-    """Only the keys the question names do something; any other one closes it."""
-    closed = replace(ui, dialog=None)
-    request: Request | None = None
-    if dialog.kind in ("cancel", "retry") and key == "y":
-        request = Request(action="cancel" if dialog.kind == "cancel" else "retry", jobs=dialog.jobs)
-    elif dialog.kind == "cancel" and key == "k":
-        request = Request(action="kill", jobs=dialog.jobs)
-    elif (dialog.kind == "detach" and key == "y") or (dialog.kind == "quit" and key == "d"):
-        request = Request(action="detach")
-    elif dialog.kind == "quit" and key in ("w", "s"):
-        request = Request(action="drain" if key == "w" else "stop")
-    return Outcome(ui=closed, requests=(request,) if request is not None else ())
-
-
-def _page(name: str) -> Callable[[UiState, Scene], Outcome]:
+def _leave(kind: Literal["quit", "detach"]) -> Command:
     def command(ui: UiState, scene: Scene) -> Outcome:
-        return Outcome(ui=replace(ui, page=name, scroll=0))  # type: ignore[arg-type]
+        if scene.mode == "watch":
+            return Outcome(ui=ui, leave=True)
+        return Outcome(ui=replace(ui, dialog=Dialog(kind=kind)))
 
     return command
 
 
-_COMMANDS: Mapping[str, Callable[[UiState, Scene], Outcome]] = {
+_ANSWERS: Mapping[tuple[str, str], Action] = {
+    ("cancel", "y"): "cancel",
+    ("cancel", "k"): "kill",
+    ("retry", "y"): "retry",
+    ("detach", "y"): "detach",
+    ("quit", "d"): "detach",
+    ("quit", "w"): "drain",
+    ("quit", "s"): "stop",
+}
+
+
+def _answer(ui: UiState, dialog: Dialog, key: str) -> Outcome:
+    """Only the keys the question names do something; any other one closes it."""
+    action = _ANSWERS.get((dialog.kind, key))
+    requests = (Request(action=action, jobs=dialog.jobs),) if action is not None else ()
+    return Outcome(ui=replace(ui, dialog=None), requests=requests)
+
+
+def _page(name: Page) -> Command:
+    return lambda ui, scene: Outcome(ui=replace(ui, page=name, scroll=0))
+
+
+_COMMANDS: Mapping[str, Command] = {
     "enter": _open_log,
     "l": _open_log,
     "right": _open_log,
@@ -280,6 +283,6 @@ _COMMANDS: Mapping[str, Callable[[UiState, Scene], Outcome]] = {
     "?": _page("help"),
     "f1": _page("help"),
     "esc": _drop_filter,
-    "d": _detach,
-    "q": _quit,
+    "d": _leave("detach"),
+    "q": _leave("quit"),
 }

@@ -9,7 +9,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from sf_runner.basics.paths import RunPaths
 from sf_runner.basics.requests import Request
@@ -237,8 +236,7 @@ def _closing_words(view: RunView, since: float, mode: Mode, run_paths: RunPaths)
         waiting = state.count("Waiting")
         rest = f"; {waiting} waiting ones start when the same command is given again" if waiting else ""
         lines.append(f"detached: {len(state.active)} experiments go on{rest}")
-        where = "" if run_paths.train_dir == Path("train_dir") else f" --train_dir={run_paths.train_dir}"
-        lines.append(f"look at them with: python -m sf_runner.status {state.run_name}{where} --watch")
+        lines.append(f"look at them with: python -m sf_runner.status {run_paths.words} --watch")
     return lines
 
 

@@ -10,7 +10,7 @@ from sf_runner.slots.devices import GpuInfo, GpuSnapshot
 from sf_runner.slots.gpu_memory import GpuUsage, attribute, claims_on, others_mb
 from sf_runner.slots.placement import Placement
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import ACTIVE, Running, Stopping
+from sf_runner.state.jobs import ACTIVE, running_of
 
 _REFRESH_S = 1.0
 
@@ -150,7 +150,7 @@ def _sessions(state: RunState) -> dict[int, str]:
     """The pid of each running job's main process, which leads a session of its own."""
     found = {}
     for job, record in state.active.items():
-        running = record.state.running if isinstance(record.state, Stopping) else record.state
-        if isinstance(running, Running) and "pid" in running.handle:
+        running = running_of(record.state)
+        if running is not None and "pid" in running.handle:
             found[int(running.handle["pid"])] = job
     return found

@@ -14,7 +14,7 @@ from pathlib import Path
 from sf_runner.basics.paths import RunPaths
 from sf_runner.progress import Progress, history_path, parse_progress, read_progress
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import ACTIVE, JobRecord, Running, Stopping
+from sf_runner.state.jobs import ACTIVE, JobRecord, Running, running_of
 from sf_runner.state.summary import main_metric
 
 COURSE_POINTS = 48
@@ -125,7 +125,6 @@ class Sampler:
         if sample.final or now - sample.looked_at < _EVERY_S * 0.9:
             return
         sample.looked_at = now
-        state = record.state.running if isinstance(record.state, Stopping) else record.state
         if not isinstance(record.state, ACTIVE):  # one last look
             sample.final, sample.course_size = True, -1
         path = f"{self._root}/{record.job_id}/job/progress.json"
@@ -136,7 +135,7 @@ class Sampler:
         if changed != sample.changed:
             sample.changed = changed
             progress = read_progress(path)
-            if progress is not None and _is_of(progress, state):
+            if progress is not None and _is_of(progress, running_of(record.state)):
                 sample.progress = progress
                 self.version += 1
                 if not progress.metrics.keys() <= self.metrics.keys():
@@ -162,9 +161,9 @@ class Sampler:
             sample.course = read_course(path, metric, COURSE_POINTS) if size else ()
 
 
-def _is_of(progress: Progress, state: object) -> bool:
+def _is_of(progress: Progress, running: Running | None) -> bool:
     """Whether it was written by this attempt: a new one finds the file of the last."""
-    return not isinstance(state, Running) or progress.time_unix_s >= state.started_at - _CLOCK_SLACK_S
+    return running is None or progress.time_unix_s >= running.started_at - _CLOCK_SLACK_S
 
 
 def read_course(path: str | Path, metric: str, points: int) -> tuple[float, ...]:

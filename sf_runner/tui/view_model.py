@@ -14,7 +14,7 @@ from sf_runner.progress import Progress
 from sf_runner.slots.placement import Placement
 from sf_runner.state.estimate import Estimate, format_duration
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
+from sf_runner.state.jobs import ACTIVE, Failed, JobRecord, Running, Stopping, Succeeded, Waiting, running_of
 
 Life = Literal["live", "finished", "gone", "unknown"]
 """Whether a runner is at work; has ended in good order; was lost before the end; cannot be told from here."""
@@ -104,12 +104,12 @@ def job_row(
 ) -> JobRow:
     """What the list says of one job."""
     state = record.state
-    base = state.running if isinstance(state, Stopping) else state
+    running = running_of(state)
     elapsed_s = None
-    if isinstance(base, Running):
-        elapsed_s = base.elapsed_s(now)
-    elif isinstance(base, Succeeded | Failed):
-        elapsed_s = base.duration_s
+    if running is not None:
+        elapsed_s = running.elapsed_s(now)
+    elif isinstance(state, Succeeded | Failed):
+        elapsed_s = state.duration_s
     remark = remark_on(record, now)
     if isinstance(state, Waiting):
         progress, course = None, ()
@@ -124,7 +124,7 @@ def job_row(
         fraction=_fraction(record, progress),
         phase=(progress.phase or "") if progress else "",
         left_s=_left_s(progress, now) if progress and isinstance(state, Running) else None,
-        fps=progress.fps if progress and isinstance(base, Running) else None,
+        fps=progress.fps if progress and running is not None else None,
         value=progress.metrics.get(metric) if progress else None,
         course=course,
         remark=remark,
