@@ -7,9 +7,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from sf_runner.cli.kind import BackendContext
-from sf_runner.cli.session import Prepared
+from sf_runner.cli.session import Prepared, plan_changes
 from sf_runner.engine.launching import LaunchBuilder
-from sf_runner.engine.reconcile import ranks, reconcile
 from sf_runner.slots.placement import ANYWHERE, Placement
 from sf_runner.slots.table import NoRoom, Occupant, SlotTable
 from sf_runner.state.events import Note
@@ -70,22 +69,14 @@ def _waiting(state: RunState) -> list[JobRecord]:
 
 def _state_after_start(prepared: Prepared) -> tuple[RunState, list[str]]:
     """What the run's journal would say after this start, and what would be remarked about it."""
-    plan, options = prepared.plan, prepared.options
+    plan = prepared.plan
     follower = JournalFollower(plan.paths.journal)
     if plan.paths.journal.exists():
         follower.catch_up()
     state = follower.state
     durations_s = load_history(plan.paths.train_dir).durations_s
-    changes = reconcile(
-        plan,
-        state,
-        ranks_by_job=ranks(plan, options.order, durations_s),
-        changed=options.changed,
-        retry=options.retry,
-        now=time.time(),
-    )
     notes = []
-    for event in changes:
+    for event in plan_changes(prepared, state, durations_s, time.time()):
         state.apply(event)
         if isinstance(event, Note):
             notes.append(event.text)

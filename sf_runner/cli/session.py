@@ -8,7 +8,7 @@ import shlex
 import socket
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -268,7 +268,7 @@ def _opening_events(
     guardians: Sequence[int],
 ) -> Iterator[ev.Event]:
     SYSTEM_CLOCK.look()
-    options, plan, clocks = prepared.options, prepared.plan, SYSTEM_CLOCK.now()
+    options, clocks = prepared.options, SYSTEM_CLOCK.now()
     now = clocks.wall
     opened = ev.RunOpened(
         t=now,
@@ -286,14 +286,7 @@ def _opening_events(
         guardians=[handle_of(pid) for pid in guardians],
         clocks=clocks.unset,
     )
-    changes = reconcile(
-        plan,
-        state,
-        ranks_by_job=ranks(plan, options.order, expected_s),
-        changed=options.changed,
-        retry=options.retry,
-        now=now,
-    )
+    changes = plan_changes(prepared, state, expected_s, now)
     notes = [ev.Note(t=now, text=text, level="warning") for text in prepared.warnings]
     notes += [ev.Note(t=now, text=text, level="info") for text in prepared.slots.setup.notes]
     for warning in prepared.slots.snapshot.warnings:
@@ -301,6 +294,20 @@ def _opening_events(
         level: Literal["info", "warning"] = "info" if warning.kind in ("library", "driver") else "warning"
         notes.append(ev.Note(t=now, text=warning.message, level=level))
     return chain([opened], changes, notes)
+
+
+def plan_changes(prepared: Prepared, state: RunState, expected_s: Mapping[str, float], now: float) -> list[ev.Event]:
+    """What this start changes in the run: jobs that are new, gone, changed or to be repeated. `expected_s`: how long
+    configurations took in earlier runs."""
+    options = prepared.options
+    return reconcile(
+        prepared.plan,
+        state,
+        ranks_by_job=ranks(prepared.plan, options.order, expected_s),
+        changed=options.changed,
+        retry=options.retry,
+        now=now,
+    )
 
 
 def _write(journal: Journal, state: RunState, events: Iterable[ev.Event]) -> list[ev.Event]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from sf_runner.state.jobs import JobRecord, Waiting
 from sf_runner.tui import pages, render
 from sf_runner.tui.alerts import failure_text, make_alert, message_of
 from sf_runner.tui.commands import Outcome, Scene, press
+from sf_runner.tui.follow import is_here
 from sf_runner.tui.layout import MIN_COLUMNS, MIN_ROWS, Columns, Layout, make_columns, make_layout
 from sf_runner.tui.log_pager import LogTail
 from sf_runner.tui.log_view import LogView
@@ -310,7 +310,7 @@ class App:
     def _here(self, state: RunState) -> bool:
         """Whether the run's jobs run on this machine."""
         if self._local is None and state.opened is not None:
-            self._local = bool(state.opened.local) and state.opened.host == socket.gethostname()
+            self._local = is_here(state)
         return bool(self._local) and self.life in ("live", "unknown")
 
     def _gpu_rows(self, view: RunView) -> tuple[GpuRow, ...]:

@@ -115,7 +115,7 @@ class GpuWatch:
 
     def read(self, state: RunState, life: Life, now: float) -> GpuSnapshot:
         """Old values while no job holds a GPU; nothing once no runner is at work here."""
-        if life != "live" or not _is_here(state):
+        if life != "live" or not is_here(state):
             self._last = GpuSnapshot()
         elif now - self._read_at >= _GPU_EVERY_S and _uses_gpus(state):
             self._read_at = now
@@ -130,7 +130,7 @@ class GpuWatch:
         return self._probe.snapshot()
 
 
-def _is_here(state: RunState) -> bool:
+def is_here(state: RunState) -> bool:
     """Whether its jobs run on this machine."""
     opened = state.opened
     return opened is not None and bool(opened.local) and opened.host == socket.gethostname()
