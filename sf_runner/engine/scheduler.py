@@ -17,6 +17,8 @@ MAX_OOM_RETRIES: Final = 2
 """Retries after an out-of-memory on the GPU, whatever --max_retries says."""
 MAX_START_FAILURES: Final = 10
 """In a row, with ever longer waits (17 minutes in all); then the machine is not going to start this job."""
+MAX_LOSSES: Final = 3
+"""In a row of which their cluster says no more than that they are gone; each further one counts as a failure."""
 MAX_SKIPS: Final = 16
 """Starts that may pass a job that waits for room."""
 _MAX_RETRY_DELAY_S = 600.0
@@ -190,7 +192,7 @@ def judge(
         verdict = "cancelled"
     elif stop in ("shutdown", "slot_lost", "preempted"):
         verdict, cause = "requeue", None
-    elif fate in ("requeued", "requeue") or (nobody_saw and record.start_failures < MAX_START_FAILURES):
+    elif _is_repeated(record, cause, fate) or (nobody_saw and record.start_failures < MAX_START_FAILURES):
         verdict = "requeue"
     else:
         assert cause is not None, "a failed attempt has a cause"
@@ -200,6 +202,8 @@ def judge(
         delay_s = doubled(policy.retry_delay_s, record.failures, _MAX_RETRY_DELAY_S)
     elif verdict == "requeue" and cause is not None and cause.kind == "spawn":
         delay_s = doubled(1.0, record.start_failures, _MAX_RETRY_DELAY_S)
+    elif verdict == "requeue" and fate == "requeue" and cause is not None and cause.kind == "lost" and record.losses:
+        delay_s = doubled(policy.retry_delay_s, record.losses - 1, _MAX_RETRY_DELAY_S)
     usage = exit_record or {}
     return AttemptEnded(
         t=t,
@@ -215,6 +219,12 @@ def judge(
         max_rss_mb=usage.get("max_rss_mb"),
         cpu_s=usage.get("cpu_s"),
     )
+
+
+def _is_repeated(record: JobRecord, cause: FailureCause | None, fate: str | None) -> bool:
+    """Whether the place where it ran is to blame, and it has not been lost there too often. What is queued again is."""
+    lost = fate == "requeue" and cause is not None and cause.kind == "lost"
+    return fate == "requeued" or (fate == "requeue" and not (lost and record.losses >= MAX_LOSSES))
 
 
 def _retry_or_fail(record: JobRecord, cause: FailureCause, policy: Policy, permanent: bool) -> Verdict:

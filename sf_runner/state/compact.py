@@ -41,7 +41,7 @@ _PLAIN = (
 )  # fmt: skip
 _OF_JOBS = (
     "index", "rank", "planned", "fingerprint", "config", "shape", "timeout_s", "attempts", "failures",
-    "start_failures", "oom_failures", "oom_room_mb", "elapsed_s",
+    "start_failures", "losses", "oom_failures", "oom_room_mb", "elapsed_s",
 )  # fmt: skip
 _LETTERS: Mapping[type, str] = {
     Waiting: "w", Submitted: "a", Running: "a", Stopping: "a", Succeeded: "s", Failed: "f", Cancelled: "c",
@@ -103,12 +103,13 @@ def state_of(columns: Columns, entries: Callable[[int], Sequence[Mapping[str, An
 def _record(
     job_id: str, details: Details | DetailsOnDisk, state: JobState, index: int, rank: float, planned: bool,
     fingerprint: str, config: str, shape: str, timeout_s: float | None, attempts: int, failures: int,
-    start_failures: int, oom_failures: int, oom_room_mb: int | None, elapsed_s: float,
+    start_failures: int, losses: int, oom_failures: int, oom_room_mb: int | None, elapsed_s: float,
 ) -> JobRecord:  # fmt: skip
     return JobRecord(
         job_id=job_id, index=index, rank=rank, planned=planned, fingerprint=fingerprint, config=config,
         details=details, shape=shape, timeout_s=timeout_s, state=state, attempts=attempts, failures=failures,
-        start_failures=start_failures, oom_failures=oom_failures, oom_room_mb=oom_room_mb, elapsed_s=elapsed_s,
+        start_failures=start_failures, losses=losses, oom_failures=oom_failures, oom_room_mb=oom_room_mb,
+        elapsed_s=elapsed_s,
     )  # fmt: skip
 
 

@@ -285,6 +285,8 @@ class RunState:
     def _attempt_ended(self, event: ev.AttemptEnded) -> None:
         record = self.jobs[event.job]
         record.elapsed_s += event.duration_s
+        lost = event.verdict == "requeue" and event.cause is not None and event.cause.kind == "lost"
+        record.losses = record.losses + 1 if lost else 0
         if event.verdict == "succeeded":
             self.succeeded_this_session += 1
             self.durations.add(event.duration_s)
@@ -315,7 +317,7 @@ class RunState:
 
     def _job_requeued(self, event: ev.JobRequeued) -> None:
         record = self.jobs[event.job]
-        record.failures = record.oom_failures = record.start_failures = 0
+        record.failures = record.oom_failures = record.start_failures = record.losses = 0
         self._move(record, Waiting())
 
     def _pace_changed(self, event: ev.PaceChanged) -> None:

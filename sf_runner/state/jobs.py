@@ -212,6 +212,8 @@ class JobRecord:
     """Attempts that count against --max_retries."""
     start_failures: int = 0
     """Attempts in a row that could not be started because of the machine."""
+    losses: int = 0
+    """Attempts in a row that were gone, and nobody knows how."""
     oom_failures: int = 0
     oom_room_mb: int | None = None
     """GPU memory that could be had where the last out-of-memory happened."""

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from sf_runner.engine.scheduler import MAX_OOM_RETRIES, Policy, breaker_tripped, judge, overdue
+from sf_runner.engine.scheduler import MAX_LOSSES, MAX_OOM_RETRIES, Policy, breaker_tripped, judge, overdue
 from sf_runner.state import events as ev
+from sf_runner.state.failures import make_cause
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import Stopping
 from tests.runner.builders import CAUSE, OOM, fresh, run_once, simple_plan, start
@@ -210,3 +211,24 @@ def test_what_is_being_ended_is_not_ended_again() -> None:
     state, job = running("timeout")
     assert isinstance(state.jobs[job].state, Stopping)
     assert overdue(state.jobs[job], Policy(timeout_s=1.0), 1e9, None) is None
+
+
+def test_what_a_cluster_loses_again_and_again_counts_as_a_failure_in_the_end() -> None:
+    state, job = running()
+    lost = make_cause("lost", "Slurm no longer knows it", "lost")
+    waits = []
+    for _ in range(MAX_LOSSES):
+        event = verdict_of(state, job, exit_record=None, cause=lost, fate="requeue")
+        assert event.verdict == "requeue"
+        waits.append(event.not_before and event.not_before - event.t)
+        state.apply(event)
+        start(state, job)
+    assert waits == [0.0, 5.0, 10.0], "not at once over and over"
+    for retries, verdict in ((0, "failed"), (1, "retry")):
+        policy = Policy(max_retries=retries)
+        assert verdict_of(state, job, exit_record=None, cause=lost, fate="requeue", policy=policy).verdict == verdict
+    preempted = make_cause("preempted", "preempted", "preempted")
+    assert verdict_of(state, job, cause=preempted, fate="requeue").verdict == "requeue", "that may happen for ever"
+    assert verdict_of(state, job, exit_record=None, cause=lost, fate="requeued").verdict == "requeue", "it is queued"
+    state.apply(verdict_of(state, job, cause=preempted, fate="requeue"))
+    assert state.jobs[job].losses == 0

@@ -159,6 +159,19 @@ def test_a_task_that_could_not_be_started_again_is_submitted_anew(slurm: str) ->
     assert ended(reports) == [(2, "requeue", "lost")]
 
 
+def test_a_wrapper_that_crashes_is_a_failure_however_often_the_task_was_queued_again() -> None:
+    again = (start(), end("limit"), {"e": "requeue", "error": ""}, begin(2))
+    for lines, attempt in (((begin(),), 1), ((begin(), *again), 2)):
+        unit = Unit(job="a", attempt=attempt)
+        seen = Observation(
+            task=history(*lines), slurm=STATES["FAILED"], settled=True, now=20.0, handle={}, words="MemoryError"
+        )
+        reports, over = advance(unit, seen)
+        assert over
+        assert ended(reports) == [(attempt, "failed", "spawn")]
+        assert "its wrapper failed: MemoryError" in reports[0].cause.summary  # type: ignore[union-attr]
+
+
 def test_what_cannot_be_started_is_told_so() -> None:
     (report,), over = look(history(begin(), end("error", record=None, error="no such program")), "RUNNING")
     assert over

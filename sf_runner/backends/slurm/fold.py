@@ -122,6 +122,9 @@ def _without_record(unit: Unit, seen: Observation) -> Ended | None:
         return Ended(job=unit.job, attempt=unit.attempt, t=seen.now, record=seen.record)
     if unit.stopping:
         return Ended(job=unit.job, attempt=unit.attempt, t=seen.now, record=None)
+    if not unit.started and seen.task.fresh and seen.slurm.kind in ("spawn", "lost"):
+        words = f"its wrapper failed: {seen.words or seen.slurm.words}"
+        return _ended(unit, seen, "failed", make_cause("spawn", words, f"wrapper|{seen.words}"))
     if not unit.started and seen.task.begins and seen.slurm.kind in ("spawn", "lost"):
         # The script is good, the wrapper has begun before. Slurm could not start the task again, or ended it too early.
         cause = make_cause("lost", f"its job ended before the experiment was started: {seen.slurm.words}", "lost")

@@ -68,6 +68,8 @@ class TaskHistory:
     begins: int = 0
     array_id: str = ""
     node: str = ""
+    fresh: bool = False
+    """Whether nothing was started or ended since the wrapper last began."""
     requeues: int = 0
     requeue_error: str = ""
     beat_s: float = 0.0
@@ -86,7 +88,7 @@ class TaskHistory:
         if kind == "begin":
             self.begins, self.array_id, self.node = int(line["n"]), str(line["array"]), str(line["node"])
             self.beat_s = float(line.get("beat_s", 0.0))
-            self.requeue_error = ""
+            self.requeue_error, self.fresh = "", True
         elif kind == "requeue":
             error = str(line.get("error", ""))
             if not error:
@@ -95,6 +97,7 @@ class TaskHistory:
                 self.requeues -= 1
             self.requeue_error = error
         elif kind == "start":
+            self.fresh = False
             start = AttemptStart(
                 attempt=line["attempt"],
                 t=line["t"],
@@ -105,6 +108,7 @@ class TaskHistory:
             )
             self.jobs.setdefault(line["job"], JobHistory()).starts[start.attempt] = start
         elif kind == "end":
+            self.fresh = False
             end = AttemptEnd(
                 attempt=line["attempt"],
                 t=line["t"],
