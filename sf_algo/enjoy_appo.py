@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from sf_algo.config.entry import run_command
 from sf_algo.config.resolve import Command, Invocation
 from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_of
+from sf_algo.processes.threads import leave
 
 
 def enjoy(invocation: Invocation) -> int:
@@ -25,4 +25,4 @@ def main(argv: Sequence[str] | None = None, additions: Additions = NOTHING_ADDED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from sf_algo.config import Command, run_command
 from sf_algo.config.command_line import parse_command_line
 from sf_algo.own.additions import NOTHING_ADDED, Additions
+from sf_algo.processes.threads import leave
 from sf_algo.speed.dummy_sampler.run import run_dummy_sampler
 
 DUMMY_SAMPLER = "DUMMY_SAMPLER"
@@ -30,4 +31,4 @@ def main(argv: Sequence[str] | None = None, additions: Additions = NOTHING_ADDED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 
 from sf_algo.config.entry import run_command
 from sf_algo.config.resolve import Command, Invocation
 from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_of
-from sf_algo.processes.threads import keep_freed_memory, prepare_threads
+from sf_algo.processes.threads import keep_freed_memory, leave, prepare_threads
 from sf_algo.training.forked_copies import copies_for_workers, with_learner
 
 _BEGAN = time.monotonic()
@@ -42,4 +41,4 @@ def main(argv: Sequence[str] | None = None, additions: Additions = NOTHING_ADDED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
+import threading
 from collections.abc import MutableMapping
+from contextlib import suppress
+from typing import NoReturn
 
 from sf_algo.cpus import cpu_quota, usable_cpus
 
@@ -40,3 +44,15 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_FROM_HEAP)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_TOP_PAD, _LARGEST_FROM_HEAP)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process of a command. Threads that the user's code has left behind do not keep it: the interpreter would
+    wait for them for ever."""
+    left = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    if not left:
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)

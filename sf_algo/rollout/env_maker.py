@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from contextlib import suppress
+
 from sf_algo.config import Config
 from sf_algo.envs.factory import EnvSections, make_env, remove_leftovers
 from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
 from sf_algo.own.additions import NOTHING_ADDED, Additions
+from sf_algo.processes.slow import SlowWatch
+
+_PATIENCE = 4.0
+"""A worker may take this many times as long to make an environment as the main process took."""
 
 
 class EnvMaker:
@@ -16,6 +24,7 @@ class EnvMaker:
         self._name = config.run.env
         self._sections = EnvSections.of(config, additions)
         self._worker_index = worker_index
+        self._making_s = 0.0
 
     def make(self, env_index: int) -> Env:
         """Environment number `env_index` of the run. Raises what `make_env` does."""
@@ -23,12 +32,22 @@ class EnvMaker:
         return make_env(self._name, self._sections, placement)
 
     def spec(self) -> EnvSpec:
-        """The spec of the run's environments; makes one and closes it."""
-        env = self.make(0)
+        """The spec of the run's environments; makes one and closes it. Where that takes long, stderr says so."""
+        began = time.monotonic()
+        doing = (f"an environment of --env={self._name} to be made", began)
+        with SlowWatch(lambda: doing, lambda line: print(f"note: {line}", file=sys.stderr, flush=True)):
+            env = self.make(0)
+        self._making_s = time.monotonic() - began
         try:
             return env.spec
         finally:
-            env.close()
+            with suppress(Exception, SystemExit):  # what `close` does to itself must not keep us from training
+                env.close()
+
+    def reset_limit_s(self, flag_s: float) -> float:
+        """How long making or resetting one may take: --reset_timeout_seconds, or more where making the first one took
+        so long that the others, which are made side by side, would be given up again and again."""
+        return max(flag_s, _PATIENCE * self._making_s)
 
     def clean_up(self) -> None:
         """Removes what killed environments have left on the machine."""

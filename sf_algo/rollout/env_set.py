@@ -87,6 +87,7 @@ class EnvSet:
         self._finished = [0] * len(self.env_indices)
         self._notices: Counter[tuple[int, str]] = Counter()
         self._unseeded = [True] * len(self.env_indices)
+        self._unstepped = [True] * len(self.env_indices)
         self._envs: list[Env | None] = [None] * len(self.env_indices)
 
     def __len__(self) -> int:
@@ -106,7 +107,7 @@ class EnvSet:
                 f"instead of {self.spec}; all environments of a run must agree"
             )
         self._envs[e] = env
-        self._unseeded[e] = True
+        self._unseeded[e] = self._unstepped[e] = True
         return env
 
     def goes_on(self, e: int) -> bool:
@@ -153,14 +154,25 @@ class EnvSet:
 
     def step(self, e: int, actions: NDArray[np.float32], out: ObsTarget) -> StepResult:
         """One step of environment e, which must have been reset. Whatever it raises comes through."""
-        self._watch.stepping(self.env_indices[e])
         env = self._envs[e]
         assert env is not None, "step before reset"
+        if self._unstepped[e]:
+            return self._first_step(e, env, actions, out)
+        self._watch.stepping(self.env_indices[e])
         return env.step(actions, out)
+
+    def _first_step(self, e: int, env: Env, actions: NDArray[np.float32], out: ObsTarget) -> StepResult:
+        """It may compile the simulator, which takes as long as a start."""
+        self._watch.resetting(self.env_indices[e])
+        result = env.step(actions, out)
+        self._unstepped[e] = False
+        return result
 
     def try_step(self, e: int, actions: NDArray[np.float32], out: ObsTarget) -> StepResult | None:
         """As `step`. None when the environment broke; its next reset makes a new one."""
         try:
+            if self._unstepped[e]:
+                return self.step(e, actions, out)
             self._watch.stepping(self.env_indices[e])
             return self._envs[e].step(actions, out)  # type: ignore[union-attr]
         except BREAKDOWNS as error:

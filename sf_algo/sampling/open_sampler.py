@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from sf_algo.learning.learners import LocalLearners
 from sf_algo.learning.open_learners import OpenLearners, RunBasis
 from sf_algo.processes.copies import ForkedCopy
 from sf_algo.processes.fork_server import ForkServer
+from sf_algo.processes.slow import SlowWatch
 from sf_algo.processes.stopping import StopCondition
 from sf_algo.rollout.cores import worker_cores
 from sf_algo.rollout.env_maker import EnvMaker
@@ -23,6 +25,8 @@ from sf_algo.sampling.samplers import AsyncSampler, Sampler, SyncSampler
 from sf_algo.sampling.serial import SerialSampler, restored_state
 from sf_algo.sampling.transport import Transport
 from sf_algo.sampling.worker_pool import WorkerPool, WorkerTimeouts
+
+log = logging.getLogger(__name__)
 
 MISSED_HEARTBEATS = 3
 """A worker that steps is lost after this many heartbeat intervals without a sign of life."""
@@ -74,7 +78,8 @@ def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
         on_fault=lambda fault: faults.add("the main process", fault),
     )
     try:
-        sampler.open(restored_state(state) if state else None)
+        with SlowWatch(sampler.watch.doing, lambda line: log.info("%s", line)):
+            sampler.open(restored_state(state) if state else None)
     except BaseException:
         sampler.close()
         raise
@@ -87,7 +92,10 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
     pool = WorkerPool(
         transport,
         [worker_settings(parts.basis, learning.layout, transport, w) for w in range(plan.num_workers)],
-        WorkerTimeouts(step_s=MISSED_HEARTBEATS * sampling.heartbeat_interval, reset_s=sampling.reset_timeout_seconds),
+        WorkerTimeouts(
+            step_s=MISSED_HEARTBEATS * sampling.heartbeat_interval,
+            reset_s=parts.maker.reset_limit_s(sampling.reset_timeout_seconds),
+        ),
         on_episodes=parts.on_episodes,
         clean_up=parts.maker.clean_up,
         forked_copies=parts.forked_copies,

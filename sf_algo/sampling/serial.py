@@ -45,6 +45,11 @@ class SerialWatch:
     def stepping(self, env_index: int) -> None:
         self.activity = (env_index, False, time.monotonic())
 
+    def doing(self) -> tuple[str, float] | None:
+        """Which environment is being made or reset, and since when."""
+        env_index, is_resetting, since = self.activity
+        return (f"environment {env_index} to start", since) if env_index >= 0 and is_resetting else None
+
     def idle(self) -> None:
         self.activity = (-1, False, time.monotonic())
 

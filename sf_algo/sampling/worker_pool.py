@@ -16,6 +16,7 @@ from sf_algo.ipc.messages import Message
 from sf_algo.processes.absence import AbsenceWatch
 from sf_algo.processes.copies import ForkedCopy
 from sf_algo.processes.fork_server import ForkServer
+from sf_algo.processes.slow import SlowWatch
 from sf_algo.rollout.env_set import EnvFault
 from sf_algo.rollout.episodes import EpisodeReport
 from sf_algo.rollout.settings import WorkerSettings
@@ -73,6 +74,7 @@ class WorkerPool:
         self._next_check = 0.0
         self._absence = AbsenceWatch(min(timeouts.step_s, timeouts.reset_s))
         self._faults = FaultLog()
+        self._slow = SlowWatch(self._longest_start, lambda line: log.info("%s", line))
         self.num_restarts = 0
         self.num_ready = 0
 
@@ -132,11 +134,17 @@ class WorkerPool:
 
     def _check_all(self, now: float) -> None:
         limits, back = self._timeouts, self._absence.look()
+        self._slow.look(now)
         for index, worker in enumerate(self._workers):
             failure = worker.failure(step_timeout_s=limits.step_s, reset_timeout_s=limits.reset_s, back=back)
             if failure is not None:
                 self._take_messages_of_the_dead(worker)
                 self._replace(index, failure, now)
+
+    def _longest_start(self) -> tuple[str, float] | None:
+        """Which environment has been started for the longest time, and since when."""
+        starts = [start for worker in self._workers if (start := worker.start_under_way) is not None]
+        return min(starts, key=lambda start: start[1], default=None)
 
     def _take_messages_of_the_dead(self, worker: WorkerProcess) -> None:
         """Its last words explain the death better than its exit code."""

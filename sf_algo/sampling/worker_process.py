@@ -67,6 +67,14 @@ class WorkerProcess(ChildProcess):
         busy = {Stage.ENVIRONMENT: stepping, Stage.TRANSPORT: other}
         return ProcessTimes(name=f"worker {self.settings.worker_index}", pid=self.pid, busy_s=busy)
 
+    @property
+    def start_under_way(self) -> tuple[str, float] | None:
+        """What is being started, and since when (monotonic clock)."""
+        if self.status.phase not in (WorkerPhase.STARTING, WorkerPhase.RESETTING):
+            return None
+        which = f", environment {self.status.env_index}" if self.status.env_index >= 0 else ""
+        return f"{self.name}{which} to start", self.status.seen_at
+
     def failure(self, *, step_timeout_s: float, reset_timeout_s: float, back: float) -> WorkerFailure | None:
         """What is wrong with the worker now, if anything. Silence counts from `back` (monotonic clock) at the
         earliest."""

@@ -271,7 +271,7 @@ class _Run:
         guard = HangGuard(
             sampler.watch,
             step_timeout_s=MISSED_HEARTBEATS * sampling.heartbeat_interval,
-            reset_timeout_s=sampling.reset_timeout_seconds,
+            reset_timeout_s=self._maker.reset_limit_s(sampling.reset_timeout_seconds),
             on_hang=end,
         )
         self._stack.callback(guard.close)
