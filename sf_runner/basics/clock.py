@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 NOTICED_S: Final = 0.5
@@ -29,6 +30,15 @@ def steady_s() -> float:
 def since_boot_s() -> float:
     """Seconds since boot, sleep included: the clock of process start times."""
     return time.clock_gettime(_BOOT_CLOCK)
+
+
+def boot_id() -> str:
+    """Identifies this boot of this machine: times since boot, and pids, of another boot mean nothing. Empty where
+    unknown."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)

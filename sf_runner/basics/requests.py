@@ -2,6 +2,10 @@
 
 <run>/.runner/requests/<time>_<pid>_<n>.json        {"version": 1, "action": "cancel", "jobs": [...]}
 <run>/.runner/requests/<time>_<pid>_<n>.reply       {"text": "..."}, written by the runner
+
+A request says when it was made, in seconds since the boot of its machine. Where that is another machine, the time of
+the file is compared with that of a file that is made now in the same folder: the clocks of this machine and of a file
+server may be hours apart.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sf_runner.basics.clock import boot_id, since_boot_s, steady_s
 from sf_runner.basics.errors import BackendError, StorageError
 
 Action = Literal["cancel", "kill", "retry", "pause", "resume", "parallel", "drain", "stop", "detach"]
@@ -36,6 +41,8 @@ _LOOK_EVERY_S = 0.25
 _GONE_AFTER_S = 3.0
 """A runner that was killed is started again within a second or so by its guardian."""
 _counter = itertools.count()
+_IMPORTED_NS = time.time_ns() - time.monotonic_ns()
+"""So that requests of one process stay in order when the clock is set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +60,17 @@ def send(directory: Path, request: Request) -> Path:
 
     Raises StorageError when the directory cannot be written.
     """
-    name = f"{time.time_ns()}_{os.getpid()}_{next(_counter)}"
+    name = f"{_IMPORTED_NS + time.monotonic_ns()}_{os.getpid()}_{next(_counter)}"
     path = directory / f"{name}.json"
     tmp = directory / f"{name}.tmp"
-    body = {"version": 1, "action": request.action, "jobs": list(request.jobs), "number": request.number}
+    body = {
+        "version": 1,
+        "action": request.action,
+        "jobs": list(request.jobs),
+        "number": request.number,
+        "boot": boot_id(),
+        "up": since_boot_s(),
+    }
     try:
         directory.mkdir(parents=True, exist_ok=True)
         tmp.write_text(json.dumps(body))
@@ -77,8 +91,8 @@ def wait_for_reply(path: Path, timeout_s: float, is_there: Callable[[], bool] = 
         NobodyAnswersError: there is none any more.
         BackendError: no answer came in time (the request is taken back if still possible).
     """
-    start = seen_at = looked_at = time.monotonic()
-    while (now := time.monotonic()) < start + timeout_s:
+    start = seen_at = looked_at = steady_s()
+    while (now := steady_s()) < start + timeout_s:
         text = read_reply(path)
         if text is not None:
             return text
@@ -124,13 +138,15 @@ def take(directory: Path) -> list[Request]:
         paths = sorted(Path(entry) for entry in os.scandir(directory))
     except OSError:
         return []
+    if not paths:
+        return []
+    now = _time_of_folder(directory)
     requests = []
     for path in paths:
-        if _is_stale(path):
-            with contextlib.suppress(OSError):
-                path.unlink()
-        elif path.suffix == ".json":
-            requests.extend(_take_one(path))
+        if path.suffix == ".json":
+            requests.extend(_take_one(path, now))
+        elif _age_s(path, now) > _STALE_S:
+            _take_back(path)
     return requests
 
 
@@ -145,11 +161,13 @@ def answer(request: Request, text: str) -> None:
         tmp.replace(reply)
 
 
-def _take_one(path: Path) -> list[Request]:
+def _take_one(path: Path, now: float | None) -> list[Request]:
     try:
         body = json.loads(path.read_text())
+        here = bool(body.get("boot")) and body["boot"] == boot_id()
+        age_s = since_boot_s() - float(body["up"]) if here else _age_s(path, now)
         path.unlink()
-        if body.get("action") not in ACTIONS:
+        if age_s > _STALE_S or body.get("action") not in ACTIONS:
             return []
         return [
             Request(
@@ -159,14 +177,26 @@ def _take_one(path: Path) -> list[Request]:
                 path=path,
             )
         ]
-    except (OSError, ValueError, TypeError, AttributeError):
-        with contextlib.suppress(OSError):
-            path.unlink()
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        _take_back(path)
         return []
 
 
-def _is_stale(path: Path) -> bool:
+def _age_s(path: Path, now: float | None) -> float:
+    """0 where it cannot be told: better to do what somebody asked for than to drop it unread."""
     try:
-        return time.time() - path.stat().st_mtime > _STALE_S
+        return 0.0 if now is None else now - path.stat().st_mtime
     except OSError:
-        return False
+        return 0.0
+
+
+def _time_of_folder(directory: Path) -> float | None:
+    """The time by the clock that gives files their times there; None where no file can be made."""
+    path = directory / f".now_{os.getpid()}"
+    try:
+        path.touch()
+        return path.stat().st_mtime
+    except OSError:
+        return None
+    finally:
+        _take_back(path)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sf_runner.backends.base import Report
-from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
+from sf_runner.basics.clock import SYSTEM_CLOCK, boot_id, steady_s
 from sf_runner.basics.errors import BackendError, StorageError
 from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.backends import kind_of
@@ -17,7 +17,6 @@ from sf_runner.engine.launching import LaunchBuilder, known_attempts
 from sf_runner.engine.outcomes import record_reports
 from sf_runner.engine.scheduler import Policy
 from sf_runner.linux.kernel import started_up_s
-from sf_runner.linux.process_tools import boot_id
 from sf_runner.state import events as ev
 from sf_runner.state.jobs import ACTIVE, Waiting
 from sf_runner.store.journal import Journal

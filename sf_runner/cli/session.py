@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Literal
 
 from sf_runner.backends.base import Backend
-from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
+from sf_runner.basics.clock import SYSTEM_CLOCK, boot_id, steady_s
 from sf_runner.basics.errors import SfRunnerError, StorageError
 from sf_runner.basics.paths import RunPaths
 from sf_runner.basics.requests import answer_all
@@ -36,7 +36,7 @@ from sf_runner.engine.screen import Screen
 from sf_runner.engine.slot_manager import SlotManager
 from sf_runner.linux.kernel import started_up_s
 from sf_runner.linux.lifeline import Lifeline
-from sf_runner.linux.process_tools import boot_id, handle_of
+from sf_runner.linux.process_tools import handle_of
 from sf_runner.linux.signals import SignalInbox
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState

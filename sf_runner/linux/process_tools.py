@@ -10,18 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from sf_runner.basics.clock import boot_id
 from sf_runner.linux.kernel import process_stat, read_tag, started_up_s
 
 _START_TOLERANCE_S = 2.0
 _PERMANENT = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.E2BIG, errno.EPERM, errno.EINVAL, errno.ENOTDIR)
-
-
-def boot_id() -> str:
-    """Identifies this boot of this machine: a pid from another boot means nothing. Empty where unknown."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def make_tag(run_id: str, job: str, attempt: int) -> str:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from sf_runner.basics.clock import boot_id
 from sf_runner.basics.errors import SfRunnerError, StorageError
 from sf_runner.basics.paths import RunPaths
-from sf_runner.linux.process_tools import boot_id, handle_of, is_alive
+from sf_runner.linux.process_tools import handle_of, is_alive
 
 _HANDOVER_S = 20.0
 _GLANCE_S = 0.3

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sf_runner.basics.clock import boot_id
 from sf_runner.basics.errors import SfRunnerError
 from sf_runner.basics.requests import Request, read_reply, send
-from sf_runner.linux.process_tools import boot_id, is_alive
+from sf_runner.linux.process_tools import is_alive
 from sf_runner.slots.devices import GpuSnapshot
 from sf_runner.slots.probe import GpuProbe
 from sf_runner.state import events as ev

@@ -14,9 +14,10 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 from typing import TypeVar
 
+from sf_runner.basics.clock import boot_id
 from sf_runner.basics.paths import RunPaths
 from sf_runner.linux.kernel import read_tag, started_up_s
-from sf_runner.linux.process_tools import boot_id, is_alive
+from sf_runner.linux.process_tools import is_alive
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import ENDED, JobRecord, JobState

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Remark, Report, Started
+from sf_runner.basics.clock import boot_id
 from sf_runner.basics.errors import BackendError
 from sf_runner.linux.kernel import TAG_VARIABLE, started_up_s
-from sf_runner.linux.process_tools import boot_id, make_tag
+from sf_runner.linux.process_tools import make_tag
 from tests.runner.harness import wait_until
 from tests.runner.ngc_rig import RUN_ID, NgcRig
 

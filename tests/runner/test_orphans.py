@@ -13,10 +13,10 @@ import pytest
 from sf_runner.backends.base import Ended, Known, Report, Started
 from sf_runner.backends.local.orphans import OrphanWatch
 from sf_runner.backends.stopping import Stopper
-from sf_runner.basics.clock import steady_s
+from sf_runner.basics.clock import boot_id, steady_s
 from sf_runner.linux import process_tools
 from sf_runner.linux.exit_record import write_record
-from sf_runner.linux.process_tools import boot_id, handle_of, make_tag
+from sf_runner.linux.process_tools import handle_of, make_tag
 from tests.runner.harness import wait_until
 
 

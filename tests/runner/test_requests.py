@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sf_runner.basics.clock import boot_id, since_boot_s
 from sf_runner.basics.errors import BackendError, StorageError
 from sf_runner.basics.requests import ACTIONS, Request, answer, send, take, wait_for_reply
 
@@ -83,16 +85,58 @@ def test_what_cannot_be_read_is_removed_and_ignored(folder: Path, content: str) 
     assert list(folder.iterdir()) == []
 
 
+def leave(folder: Path, name: str, ago_s: float, **body: object) -> Path:
+    """A file by another machine, as old as that by the clock of the folder."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(json.dumps({"version": 1, "action": "cancel", **body}))
+    then = path.stat().st_mtime - ago_s
+    os.utime(path, (then, then))
+    return path
+
+
 def test_what_nobody_waits_for_any_more_is_not_obeyed(folder: Path) -> None:
     """Left by a command that was interrupted while no runner was at work: days later it would be a surprise."""
-    old = time.time() - 3600.0
     for name in ("1_1_0.json", "1_1_0.reply", "2_1_0.tmp"):
-        folder.mkdir(exist_ok=True)
-        (folder / name).write_text(json.dumps({"version": 1, "action": "cancel"}))
-        os.utime(folder / name, (old, old))
+        leave(folder, name, 3600.0)
+    leave(folder, "3_1_0.json", 0.0, boot=boot_id(), up=since_boot_s() - 3600.0)
     fresh = send(folder, Request(action="pause"))
     assert [request.path for request in take(folder)] == [fresh]
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("off_s", [-3600.0, 3600.0])
+def test_the_clocks_of_this_machine_and_of_the_file_server_may_differ(
+    folder: Path, off_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + off_s)
+    here = send(folder, Request(action="pause"))
+    elsewhere = leave(folder, "9_1_0.json", 1.0, boot="another", up=5.0)
+    older = leave(folder, "8_1_0.json", 1.0)  # by an older version
+    assert {request.path for request in take(folder)} == {here, elsewhere, older}
+    leave(folder, "7_1_0.json", 3600.0, boot="another", up=5.0)
+    assert take(folder) == []
+    assert list(folder.iterdir()) == []
+
+
+def test_the_clock_is_set_between_asking_and_reading(folder: Path) -> None:
+    """By hours: the file of a request of this machine then seems old, or to be of the future."""
+    for ago_s in (8 * 3600.0, -8 * 3600.0):
+        path = send(folder, Request(action="pause"))
+        os.utime(path, (time.time() - ago_s,) * 2)
+        assert [request.path for request in take(folder)] == [path]
+
+
+def test_where_no_file_can_be_made_what_was_asked_for_is_done(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk a cancel is wanted most."""
+    path = leave(folder, "1_1_0.json", 30.0)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    assert [request.path for request in take(folder)] == [path]
 
 
 def test_an_answer_is_left_for_its_sender(folder: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sf_runner.basics.clock import boot_id
 from sf_runner.basics.requests import Request, answer, take
-from sf_runner.linux.process_tools import boot_id, handle_of
+from sf_runner.linux.process_tools import handle_of
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
 from sf_runner.store.follower import JournalFollower

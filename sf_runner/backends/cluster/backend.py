@@ -19,11 +19,11 @@ from sf_runner.backends.cluster.checked import CheckedCluster
 from sf_runner.backends.cluster.ids import IdFile
 from sf_runner.backends.cluster.jobs import ClusterAttempt, ClusterJobs
 from sf_runner.backends.cluster.watch import ClusterWatch
-from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
+from sf_runner.basics.clock import SYSTEM_CLOCK, boot_id, steady_s
 from sf_runner.basics.errors import BackendError
 from sf_runner.linux.exit_record import read_record
 from sf_runner.linux.kernel import TAG_VARIABLE
-from sf_runner.linux.process_tools import boot_id, is_alive, make_tag, tagged_processes
+from sf_runner.linux.process_tools import is_alive, make_tag, tagged_processes
 
 _LEFT_BEHIND_POLL_S = 0.5
 _LOOKS = 2

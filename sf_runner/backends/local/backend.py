@@ -15,11 +15,11 @@ from typing import Any
 from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Report, Started, StopLevel
 from sf_runner.backends.local.orphans import OrphanWatch
 from sf_runner.backends.stopping import Stopper
-from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
+from sf_runner.basics.clock import SYSTEM_CLOCK, boot_id, steady_s
 from sf_runner.linux.job_parent import JobParent, SpawnRequest
 from sf_runner.linux.job_table import JobTable
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, uptime_s
-from sf_runner.linux.process_tools import boot_id, make_handle, make_tag, start_error
+from sf_runner.linux.process_tools import make_handle, make_tag, start_error
 from sf_runner.linux.time_slices import ask_for_short_time_slices
 from sf_runner.linux.wake_pipe import WakePipe
 

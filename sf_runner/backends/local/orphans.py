@@ -16,11 +16,10 @@ from typing import Any
 
 from sf_runner.backends.base import Ended, Known, Report, Started, StopLevel
 from sf_runner.backends.stopping import Stopper
-from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
+from sf_runner.basics.clock import SYSTEM_CLOCK, boot_id, steady_s
 from sf_runner.linux.exit_record import exit_record, read_record, write_record
 from sf_runner.linux.kernel import end_of_stranger, session_of, started_up_s
 from sf_runner.linux.process_tools import (
-    boot_id,
     handle_of,
     is_alive,
     is_zombie_of,
