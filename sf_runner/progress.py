@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ENVIRONMENT_VARIABLE = "SF_RUNNER_PROGRESS_FILE"
+ATTEMPT_VARIABLE = "SF_RUNNER_ATTEMPT"
 FORMAT_VERSION = 1
 
 _WRITE_INTERVAL_S = 1.0
@@ -130,6 +131,8 @@ class ProgressWriter:
         rate = self._rate.measure(step, now)
         fps = _number(self._values.get("fps"))
         record: dict[str, object] = {"version": FORMAT_VERSION, "time": round(time.time(), 3)}
+        if (attempt := os.environ.get(ATTEMPT_VARIABLE, "")).isdecimal():
+            record["attempt"] = int(attempt)
         if self._values.get("phase") is not None:
             record["phase"] = str(self._values["phase"])
         remaining = None if step is None or total is None else max(total - step, 0)
@@ -196,6 +199,8 @@ class Progress:
     """What a job last said about itself. Everything but the time may be missing."""
 
     time_unix_s: float
+    attempt: int | None = None
+    """Which attempt wrote it."""
     phase: str | None = None
     step: float | None = None
     total: float | None = None
@@ -211,6 +216,11 @@ class Progress:
         if self.step is None or not self.total or self.total < 0:
             return None
         return min(max(self.step / self.total, 0.0), 1.0)
+
+    def is_of(self, attempt: int) -> bool:
+        """Whether that attempt may have written it. Where the file does not say, it was: the file of an earlier one is
+        removed when an attempt is started."""
+        return self.attempt is None or self.attempt == attempt
 
     @property
     def done(self) -> bool:
@@ -245,8 +255,9 @@ def parse_progress(text: bytes | str, *, default_time: float = 0.0) -> Progress 
     phase = record.get("phase")
     metrics = metrics if isinstance(metrics, dict) else {}
     numbers = ((str(name), _number(value)) for name, value in metrics.items())
-    time_unix_s = _number(record.get("time"))
+    time_unix_s, attempt = _number(record.get("time")), record.get("attempt")
     return Progress(
+        attempt=attempt if isinstance(attempt, int) else None,
         time_unix_s=default_time if time_unix_s is None else time_unix_s,
         phase=phase if isinstance(phase, str) else None,
         step=_number(record.get("step")),

@@ -15,6 +15,8 @@ from sf_algo.files import write_bytes_atomically
 
 PROGRESS_VARIABLE = "SF_RUNNER_PROGRESS_FILE"
 """Environment variable with the path of the progress file; set by whoever launched the training."""
+ATTEMPT_VARIABLE = "SF_RUNNER_ATTEMPT"
+"""Which attempt of its experiment the training is: the file of an earlier one must not be taken for this one's."""
 FORMAT_VERSION = 1
 
 log = logging.getLogger(__name__)
@@ -26,14 +28,16 @@ class ProgressFile:
     Progress is a courtesy: a failure to write it is told once and never ends a training.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, attempt: int | None = None) -> None:
         self._path = path
+        self._attempt = {} if attempt is None else {"attempt": attempt}
         self._failed = False
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] | None = None) -> ProgressFile:
-        path = (os.environ if environment is None else environment).get(PROGRESS_VARIABLE)
-        return ProgressFile(Path(path) if path else None)
+        environment = os.environ if environment is None else environment
+        path, attempt = environment.get(PROGRESS_VARIABLE), environment.get(ATTEMPT_VARIABLE, "")
+        return ProgressFile(Path(path) if path else None, int(attempt) if attempt.isdecimal() else None)
 
     def write(
         self,
@@ -51,6 +55,7 @@ class ProgressFile:
         document = {
             "version": FORMAT_VERSION,
             "time": time.time(),
+            **self._attempt,
             "phase": phase,
             "step": step,
             "total": total,

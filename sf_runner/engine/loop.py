@@ -15,9 +15,10 @@ from sf_runner.describe.plan import Job
 from sf_runner.engine.asked import Refusal, cancel, change_pace, retry
 from sf_runner.engine.launching import LaunchBuilder
 from sf_runner.engine.notify import Notifier
-from sf_runner.engine.outcomes import last_sign_of_life, record_reports
+from sf_runner.engine.outcomes import record_reports
 from sf_runner.engine.scheduler import Hold, Policy, Start, StartMemory, breaker_tripped, decide, overdue
 from sf_runner.engine.screen import RunView, Screen
+from sf_runner.engine.silence import Silence
 from sf_runner.engine.slot_manager import SlotManager
 from sf_runner.linux.lifeline import Lifeline
 from sf_runner.linux.signals import SignalInbox
@@ -89,7 +90,7 @@ class RunLoop:
         self._hold = Hold(why="nothing_ready")
         # Of the steady clock, as all intervals of this process; `now` is unix time, the scale of the journal.
         self._synced_at = self._supervised_at = self._ticked_at = float("-inf")
-        self._back_at = 0.0
+        self._silence = Silence(max(_ABSENT_S, (policy.stall_timeout_s or 0) / 2))
         self._interrupts = 0
         self._detach = False
         self._line_rang = True
@@ -170,7 +171,6 @@ class RunLoop:
         now = self._clock.now()
         self._emit(ev.ClockSet(t=now.wall, clocks=now.unset))
         self._memory.last_start += jump.set_s
-        self._back_at += jump.set_s
         if text := _told(jump):
             self._note(text, level="info")
 
@@ -270,14 +270,14 @@ class RunLoop:
     def _supervise(self, now: float, steady: float) -> None:
         if steady - self._supervised_at < _SUPERVISE_S:
             return
-        if steady - self._supervised_at > max(_ABSENT_S, (self._policy.stall_timeout_s or 0) / 2):
-            self._back_at = now
         self._supervised_at = steady
-        for record in list(self._state.active.values()):
-            sign = None
-            if self._policy.stall_timeout_s and isinstance(record.state, Running):
-                sign = last_sign_of_life(self._launches.paths(record), record.attempts, record.state.started_at)
-            reason = overdue(record, self._policy, now, sign, back_at=self._back_at)
+        records = list(self._state.active.values())
+        silent_s: Mapping[str, float] = {}
+        if self._policy.stall_timeout_s:
+            running = (record for record in records if isinstance(record.state, Running))
+            silent_s = self._silence.look(((r.job_id, r.attempts, self._launches.paths(r)) for r in running), steady)
+        for record in records:
+            reason = overdue(record, self._policy, now, silent_s.get(record.job_id))
             if reason is not None:
                 self._stop(record, reason, now)
 

@@ -16,20 +16,21 @@ from sf_runner.state.failures import explain, make_cause
 from sf_runner.state.jobs import ACTIVE, FailureCause, JobRecord, Running, Stopping, Submitted
 
 _Timed = TypeVar("_Timed", bound=Started | Ended | NotStarted | Withdrawn)
-_CLOCK_SKEW_S = 1.0
-"""Between the machine that runs the job and this one."""
 
 
-def attempt_progress(path: str | Path, since: float) -> Progress | None:
-    """What the progress file says, unless an attempt before `since` (unix seconds) left it behind."""
+def attempt_progress(path: str | Path, attempt: int) -> Progress | None:
+    """What the progress file says, unless another attempt wrote it."""
     progress = read_progress(path)
-    return progress if progress is not None and progress.time_unix_s >= since - _CLOCK_SKEW_S else None
+    return progress if progress is not None and progress.is_of(attempt) else None
 
 
-def is_completed(paths: JobPaths, since: float) -> bool:
-    """Whether the attempt started at `since` says in its progress file that it did everything it was to do."""
-    progress = attempt_progress(paths.progress, since)
-    return progress is not None and progress.done
+def is_completed(paths: JobPaths, attempt: int) -> bool:
+    """Whether that attempt says in its progress file that it did everything it was to do."""
+    progress = attempt_progress(paths.progress, attempt)
+    if progress is None or not progress.done:
+        return False
+    # Where the file does not say whose it is, it is an earlier attempt's until this one was started.
+    return progress.attempt is not None or paths.attempt_log(attempt).exists()
 
 
 def cause_of(record: JobRecord, report: Ended | NotStarted, paths: JobPaths, policy: Policy) -> FailureCause | None:
@@ -60,28 +61,6 @@ def _too_long(record: JobRecord, stalled: bool, policy: Policy) -> FailureCause:
     return make_cause("timeout", f"ran longer than {limit} ({said})", "timeout")
 
 
-def last_sign_of_life(paths: JobPaths, attempt: int, started_at: float) -> float | None:
-    """Unix time of the attempt's last write to its log or the progress file; None while it has written nothing.
-
-    The progress file may be an earlier attempt's. The log is not, so what is in it counts as written after the start
-    whatever its time says: file systems round, and those of a network have a clock of their own.
-    """
-    times = []
-    try:
-        status = paths.attempt_log(attempt).stat()
-        if status.st_size:
-            times.append(max(status.st_mtime, started_at))
-    except OSError:
-        pass
-    try:
-        written_at = paths.progress.stat().st_mtime
-        if written_at >= started_at:
-            times.append(written_at)
-    except OSError:
-        pass
-    return max(times, default=None)
-
-
 def judge_report(
     record: JobRecord, report: Ended | NotStarted, paths_of: Callable[[JobRecord], JobPaths], policy: Policy
 ) -> ev.AttemptEnded:
@@ -95,14 +74,13 @@ def judge_report(
     )
     paths = None if clean else paths_of(record)
     running = state.running if isinstance(state, Stopping) else state
-    started_at = getattr(running, "started_at", running.submitted_at)
     return judge(
         record,
         t=report.t,
         duration_s=_duration_s(running, report.t, exit_record),
         exit_record=exit_record,
         cause=cause_of(record, report, paths, policy) if paths else None,
-        completed=paths is None or (isinstance(report, Ended) and is_completed(paths, started_at)),
+        completed=paths is None or (isinstance(report, Ended) and is_completed(paths, report.attempt)),
         fate=fate,
         policy=policy,
         permanent=isinstance(report, NotStarted) and report.permanent,

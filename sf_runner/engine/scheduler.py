@@ -248,14 +248,11 @@ def breaker_tripped(state: RunState, policy: Policy) -> str | None:
     return None
 
 
-def overdue(
-    record: JobRecord, policy: Policy, now: float, last_sign_of_life: float | None, *, back_at: float = 0.0
-) -> StopReason | None:
+def overdue(record: JobRecord, policy: Policy, now: float, silent_s: float | None) -> StopReason | None:
     """Whether a running attempt has to be ended.
 
-    `last_sign_of_life`: unix time of its last write to its log or progress file; None while it has written nothing
-    (starting up), which is no stall. `back_at`: when the runner last came back after it was not run for a while; the
-    machine may have slept with all its experiments, so their silence counts from there.
+    `silent_s`: for how long it has not written to its log or progress file; None while it has written nothing (starting
+    up), which is no stall.
     """
     state = record.state
     if not isinstance(state, Running):
@@ -263,6 +260,6 @@ def overdue(
     timeout_s = record.timeout_s or policy.timeout_s
     if timeout_s and state.elapsed_s(now) > timeout_s:
         return "timeout"
-    if not policy.stall_timeout_s or last_sign_of_life is None:
+    if not policy.stall_timeout_s or silent_s is None:
         return None
-    return "stalled" if now - max(last_sign_of_life, back_at) > policy.stall_timeout_s else None
+    return "stalled" if silent_s > policy.stall_timeout_s else None

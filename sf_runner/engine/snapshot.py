@@ -63,7 +63,7 @@ def running_progress(state: RunState, paths: RunPaths) -> dict[str, Progress]:
     for job, record in state.active.items():
         running = running_of(record.state)
         if running is not None:
-            progress = attempt_progress(attempt_files(root, job, record.attempts)[2], running.submitted_at)
+            progress = attempt_progress(attempt_files(root, job, record.attempts)[2], record.attempts)
             if progress is not None:
                 found[job] = progress
     return found

@@ -25,7 +25,7 @@ from sf_runner.linux.kernel import (
 )
 
 _CLOCK_TOLERANCE_S = 0.05
-_PROGRESS_VARIABLE = "SF_RUNNER_PROGRESS_FILE"
+PROGRESS_VARIABLE = "SF_RUNNER_PROGRESS_FILE"
 _ATTEMPT_VARIABLE = "SF_RUNNER_ATTEMPT"
 _JOB_VARIABLE = "SF_RUNNER_JOB"
 
@@ -78,7 +78,7 @@ def _note_of(pid: int) -> JobNote | None:
     """What the environment of a process tells of its attempt; None when it is no job's main process."""
     env = read_environ(pid)
     try:
-        directory, attempt = os.path.dirname(env[_PROGRESS_VARIABLE]), int(env[_ATTEMPT_VARIABLE])  # noqa: PTH120
+        directory, attempt = os.path.dirname(env[PROGRESS_VARIABLE]), int(env[_ATTEMPT_VARIABLE])  # noqa: PTH120
         note = JobNote(
             job=env[_JOB_VARIABLE],
             attempt=attempt,

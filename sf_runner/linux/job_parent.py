@@ -19,7 +19,7 @@ from typing import Any
 
 from sf_runner.basics.clock import since_boot_s, steady_s
 from sf_runner.linux.exit_record import exit_record, write_record
-from sf_runner.linux.inheritance import find_jobs
+from sf_runner.linux.inheritance import PROGRESS_VARIABLE, find_jobs
 from sf_runner.linux.job_table import JobNote, JobTable
 from sf_runner.linux.kernel import (
     TAG_VARIABLE,
@@ -346,8 +346,10 @@ def _make_directory(request: SpawnRequest) -> None:
     try:
         os.mkdir(directory)  # noqa: PTH102
     except FileExistsError:
-        # Another attempt's, or of a run whose journal was removed: it must not be taken for this one's.
+        # Another attempt's, or of a run whose journal was removed: they must not be taken for this one's.
         _quietly(os.unlink, request.exit_record)
+        if progress := request.env.get(PROGRESS_VARIABLE):
+            _quietly(os.unlink, progress)
 
 
 def _quietly(call: Callable[..., Any], *args: Any) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from sf_runner.basics.paths import RunPaths
 from sf_runner.progress import Progress, history_path, parse_progress, read_progress
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import ACTIVE, JobRecord, Running, running_of
+from sf_runner.state.jobs import ACTIVE, JobRecord
 from sf_runner.state.summary import main_metric
 
 COURSE_POINTS = 48
@@ -23,7 +23,6 @@ _COURSE_EVERY_S = 5.0
 _TURNS_PER_S = 128
 _SMALL_HISTORY = 64 << 10
 _CHUNK = 2048
-_CLOCK_SLACK_S = 2.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -135,7 +134,7 @@ class Sampler:
         if changed != sample.changed:
             sample.changed = changed
             progress = read_progress(path)
-            if progress is not None and _is_of(progress, running_of(record.state)):
+            if progress is not None and progress.is_of(record.attempts):
                 sample.progress = progress
                 self.version += 1
                 if not progress.metrics.keys() <= self.metrics.keys():
@@ -159,11 +158,6 @@ class Sampler:
         if size != sample.course_size or sample.course_metric != metric:
             sample.course_size, sample.course_metric = size, metric
             sample.course = read_course(path, metric, COURSE_POINTS) if size else ()
-
-
-def _is_of(progress: Progress, running: Running | None) -> bool:
-    """Whether it was written by this attempt: a new one finds the file of the last."""
-    return running is None or progress.time_unix_s >= running.started_at - _CLOCK_SLACK_S
 
 
 def read_course(path: str | Path, metric: str, points: int) -> tuple[float, ...]:

@@ -114,7 +114,7 @@ def test_a_clock_that_is_set_while_no_runner_is_there(make: Make, weather: Weath
 @pytest.mark.parametrize("off_s", [HOUR_S, -HOUR_S])
 def test_a_file_server_whose_clock_is_off(make: Make, weather: Weather, off_s: float) -> None:
     """Files get the times of another clock: requests are obeyed, silence is noticed, and only silence."""
-    loud = f"while ! test -e go; do echo step; sleep 0.2; done"
+    loud = "while ! test -e go; do echo step; sleep 0.2; done"
     weather.set_clock(off_s)
     run = make(shell("loud", loud), shell("silent", "echo starts; sleep 3600"), shell("third", "sleep 3600"))
     run.start("--max_parallel=3", "--stall_timeout=3", "--grace=5", env=weather.environ)

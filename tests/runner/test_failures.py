@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from sf_runner.backends.base import Ended, NotStarted
 from sf_runner.basics.paths import JobPaths
 from sf_runner.basics.tail import tail_text
-from sf_runner.engine.outcomes import attempt_progress, cause_of, is_completed, last_sign_of_life
+from sf_runner.engine.outcomes import attempt_progress, cause_of, is_completed
 from sf_runner.engine.scheduler import Policy
 from sf_runner.state import events as ev
 from sf_runner.state.failures import explain, make_cause
@@ -203,18 +202,25 @@ def paths(tmp_path: Path) -> JobPaths:
         ('{"time": 100, "step": 0, "total": 0}', False),
         ('{"time": 100, "phase": "train"}', False),
         ('{"time": 100, "pha', False),
-        ('{"time": 50, "phase": "done"}', False),  # an earlier attempt left it
-        ('{"time": 99.5, "phase": "done"}', True),  # clocks differ a little
+        ('{"time": 100, "attempt": 1, "phase": "done"}', False),  # an earlier attempt left it
+        ('{"time": 5, "attempt": 2, "phase": "done"}', True),  # whatever its clock says
+        ('{"time": 5, "attempt": "2", "phase": "done"}', True),  # it does not say, so it is of the last that started
     ],
 )
 def test_a_program_says_that_it_is_done(paths: JobPaths, text: str, completed: bool) -> None:
     paths.progress.write_text(text)
-    assert is_completed(paths, since=100.0) is completed
+    paths.attempt_log(2).touch()
+    assert is_completed(paths, 2) is completed
+
+
+def test_what_was_done_before_an_attempt_was_started_is_not_its_own(paths: JobPaths) -> None:
+    paths.progress.write_text('{"phase": "done"}')
+    assert not is_completed(paths, 2)
 
 
 def test_a_program_that_says_nothing_is_not_done(paths: JobPaths) -> None:
-    assert not is_completed(paths, since=0.0)
-    assert attempt_progress(str(paths.progress), 0.0) is None
+    assert not is_completed(paths, 1)
+    assert attempt_progress(str(paths.progress), 1) is None
 
 
 def record(stop: str | None = None, timeout_s: float | None = None) -> JobRecord:
@@ -259,20 +265,3 @@ def test_causes_by_report(paths: JobPaths) -> None:
 
 def test_what_was_never_started_is_told_from_what_nobody_saw(paths: JobPaths) -> None:
     assert summary_of(paths, record(), ended(None), Policy()) == "the runner was killed before it could start it"
-
-
-def test_signs_of_life_are_writes_to_log_and_progress(paths: JobPaths) -> None:
-    assert last_sign_of_life(paths, 1, 50.0) is None
-    log = paths.attempt_log(1)
-    log.touch()
-    assert last_sign_of_life(paths, 1, 50.0) is None  # made by us, nothing written yet
-    log.write_text("x")
-    os.utime(log, (100.0, 100.0))
-    assert last_sign_of_life(paths, 1, 50.0) == 100.0
-    assert last_sign_of_life(paths, 1, 100.003) == 100.003  # a file system with a coarse clock
-    paths.progress.write_text("{}")
-    os.utime(paths.progress, (200.0, 200.0))
-    assert last_sign_of_life(paths, 1, 50.0) == 200.0
-    assert last_sign_of_life(paths, 1, 250.0) == 250.0
-    assert last_sign_of_life(paths, 2, 150.0) == 200.0
-    assert last_sign_of_life(paths, 2, 250.0) is None  # an earlier attempt's

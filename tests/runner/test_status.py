@@ -136,7 +136,7 @@ def test_what_an_earlier_attempt_left_behind_is_not_shown(paths: RunPaths) -> No
     say(paths, "bad_/00_bad", step=999_999, total=1_000_000)
     assert read_run(paths).progress["bad_/00_bad"].step == 999_999
     path = paths.job("bad_/00_bad").progress
-    path.write_text(json.dumps({"time": 1795390050.0, "step": 999_999, "total": 1_000_000}))
+    path.write_text(json.dumps({"attempt": 99, "step": 999_999, "total": 1_000_000}))
     assert read_run(paths).progress == {}
 
 

@@ -194,13 +194,13 @@ def test_files_are_read_only_when_they_changed(tmp_path: Path, monkeypatch: pyte
 
 def test_the_progress_of_the_last_attempt_is_not_taken_for_that_of_the_new_one(tmp_path: Path) -> None:
     paths = runs.run_paths(tmp_path)
-    runs.write_progress(paths, 4, 0.7, ago=430)
+    runs.write_progress(paths, 4, 0.7, ago=430, attempt=1)
     events = [*middle(), *runs.started(4, NOW, attempt=2)]
     state = view_of(events).state
     sampler = Sampler(paths)
     sampler.look(state, [state.jobs[name_of(4)]], NOW + 1, metric="", courses=False)
     assert sampler.progress(name_of(4)) is None
-    runs.write_progress(paths, 4, 0.1, ago=-2)
+    runs.write_progress(paths, 4, 0.1, ago=-2, attempt=2)
     sampler.look(state, [state.jobs[name_of(4)]], NOW + 3, metric="", courses=False)
     assert sampler.progress(name_of(4)).step == 1_000_000  # type: ignore[union-attr]
 

@@ -110,14 +110,16 @@ def finished(*, failed: bool) -> list[ev.Event]:
     return [*events, ev.RunClosed(t=NOW - 290, exit_code=int(failed))]
 
 
-def write_progress(paths: RunPaths, index: int, fraction: float, *, total: int = 10_000_000, ago: float = 1.0) -> None:
+def write_progress(
+    paths: RunPaths, index: int, fraction: float, *, total: int = 10_000_000, ago: float = 1.0, attempt: int = 0
+) -> None:
     """A job's progress file, its history and its log, all with the times they would have."""
     job = paths.job(name_of(index))
     job.job_dir.mkdir(parents=True, exist_ok=True)
     points = [part / 30 * fraction for part in range(31)]
     records = [_record(point, total, NOW - ago - (30 - number), index) for number, point in enumerate(points)]
     job.progress_history.write_text("".join(json.dumps(record) + "\n" for record in records))
-    job.progress.write_text(json.dumps(records[-1]))
+    job.progress.write_text(json.dumps({**records[-1], **({"attempt": attempt} if attempt else {})}))
     log = job.attempt_log(1)
     log.write_text("".join(f"step {r['step']:>9,} reward {r['metrics']['reward']:8.2f}\n" for r in records))
     for path in (job.progress, log):

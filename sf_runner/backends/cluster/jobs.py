@@ -76,10 +76,11 @@ class ClusterAttempt:
         return self.phase == "known" and not self.killing and (self.stop or self.ending is not None)
 
     def make_room(self) -> None:
-        """Its folder, where the job may see it too, without the record of an attempt of a run that was removed."""
+        """Its folder, where the job may see it too, without the record and the progress of an earlier attempt."""
         with contextlib.suppress(OSError):
             Path(self.log).parent.mkdir(parents=True, exist_ok=True)
             Path(self.exit_record).unlink(missing_ok=True)
+            Path(self.exit_record).with_name("progress.json").unlink(missing_ok=True)
 
     def note(self, text: str) -> None:
         """Append a line to its log: there is nothing else in it unless the job writes there itself."""

@@ -51,7 +51,6 @@ _LEFTOVER_GRACE_S = 5.0
 _FORWARD_AFTER_S = 1.0
 """Slurm signals everything at once; after that much it is known whom it left out."""
 _WAIT_FOR_KILL_S = 120.0
-_CLOCK_SKEW_S = 1.0
 _BEAT_S = 15.0
 _NOT_OURS = 75
 _AGAIN: tuple[EndReason, ...] = ("limit", "term", "lost")
@@ -313,8 +312,7 @@ class Wrapper:
     def _is_done(self, end: JobEnd) -> bool:
         """Whether the experiment says in its progress file that it had finished."""
         progress = read_progress(f"{self._jobs[end.job].folder}/progress.json")
-        started = end.record.get("started") or 0.0
-        return progress is not None and progress.time_unix_s >= started - _CLOCK_SKEW_S and progress.done
+        return progress is not None and progress.is_of(end.attempt) and progress.done
 
     # ---- being queued again --------------------------------------------------------------------------------
 
