@@ -90,6 +90,20 @@ def test_defaults_are_there_although_not_written() -> None:
     assert "leftovers=0" in repr(event)
 
 
+@pytest.mark.parametrize(
+    ("backend", "facts"),
+    [("processes", (False, True, False)), ("slurm", (True, False, True)), ("ngc", (True, False, False))],
+)
+def test_older_journals_name_the_backend_and_the_rest_follows(backend: str, facts: tuple[bool, ...]) -> None:
+    line = f'{{"e":"run_opened","t":1.0,"pid":1,"host":"h","backend":"{backend}"}}'
+    for opened in (ev.decode(line), ev.RunOpened(t=1.0, pid=1, host="h", backend=backend)):
+        assert isinstance(opened, ev.RunOpened)
+        assert (opened.queues, opened.local, opened.records) == facts
+    told = ev.decode(line[:-1] + ',"records":true,"local":false}')
+    assert isinstance(told, ev.RunOpened)
+    assert (told.local, told.records) == (False, True)
+
+
 def test_decoded_events_are_frozen() -> None:
     event = ev.decode('{"e":"requeued","t":1.0,"job":"j"}')
     with pytest.raises(AttributeError):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sf_runner.backends.cluster.answers import AnswerError, ClusterJob, json_jobs, look_up
-from sf_runner.backends.cluster.calls import Pause
+from sf_runner.backends.cluster.calls import CallResult, Commands, Pause
+from sf_runner.backends.cluster.checked import CheckedCluster
 from sf_runner.backends.cluster.ngc import Ngc
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -103,6 +106,55 @@ def test_what_is_no_list(text: str) -> None:
 def test_what_is_no_id(text: str) -> None:
     with pytest.raises(AnswerError):
         Ngc().read_id(text)
+
+
+@pytest.mark.parametrize(
+    ("job", "says"),
+    [
+        ({"id": 7, "started": "12:30"}, "returned a job whose started is '12:30', which is no number"),
+        ({"id": 7, "exit_code": True}, "returned a job whose exit_code is True, which is no number"),
+        ({"id": None}, "found no job id, but None"),
+        ({"id": " "}, "found no job id, but ' '"),
+    ],
+)
+def test_what_a_class_must_not_say_of_a_job(job: dict[str, Any], says: str) -> None:
+    class Says(Ngc):
+        def read_jobs(self, output: str) -> list[ClusterJob]:
+            return [ClusterJob(**{"name": "a", "state": "RUNNING", **job})]
+
+    with pytest.raises(AnswerError) as caught:
+        CheckedCluster(Says()).read_jobs("")
+    assert str(caught.value) == f"Says.read_jobs {says}"
+
+
+@pytest.mark.parametrize(
+    ("argv", "says", "hopeless"),
+    [
+        (["no-such-program"], "program 'no-such-program' was not found on PATH", True),
+        (["/dev/null"], "'/dev/null': Permission denied", True),
+        (["true", "a\0b"], "'true': embedded null byte", True),
+    ],
+)
+def test_a_command_that_cannot_be_started_says_why(argv: list[str], says: str, hopeless: bool) -> None:
+    results: list[CallResult] = []
+    commands = Commands(60.0, 1)
+    commands.start(argv, results.append)
+    commands.close(wait=True)
+    (result,) = results
+    assert (result.ok, result.said, result.hopeless) == (False, says, hopeless)
+
+
+def test_a_command_that_takes_too_long_is_killed_and_what_it_left_behind_holds_nobody_up() -> None:
+    results: list[CallResult] = []
+    commands = Commands(2.0, 2)
+    commands.start(["sh", "-c", "echo begun; sleep 600"], results.append)
+    commands.start(["sh", "-c", "sleep 600 & echo $!"], results.append)
+    commands.close(wait=True)
+    left, slow = sorted(results, key=lambda result: result.output)
+    assert slow.output == "begun\n"
+    assert slow.said == "no answer in time"
+    assert left.ok
+    os.kill(int(left.output), signal.SIGKILL)
 
 
 def test_paths_into_json() -> None:
