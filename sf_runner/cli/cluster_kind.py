@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sf_runner.backends.base import Launch
@@ -61,43 +61,35 @@ class ClusterKind(QueueKind):
 
     def make(self, context: BackendContext) -> ClusterBackend:
         cluster, state = self.cluster(context.options), context.state
-        requests = Requests(context, state.run_id, cluster)
+        request_of = request_maker(context, state.run_id, cluster)
         ids = IdFile(context.plan.paths.cluster_ids)
-        return ClusterBackend(state.run_id, cluster, requests, ids, since=state.first_opened_at)
+        return ClusterBackend(state.run_id, cluster, request_of, ids, since=state.first_opened_at)
 
     def reopen(self, paths: RunPaths, state: RunState) -> ClusterBackend:
         ids = IdFile(paths.cluster_ids)
         return ClusterBackend(state.run_id, self._cluster, None, ids, since=state.first_opened_at)
 
 
-class Requests:
+def request_maker(context: BackendContext, run_id: str, cluster: Cluster) -> Callable[[Launch], SubmitRequest]:
     """From a launch to what the cluster is asked to submit."""
+    run = context.plan.run_name
+    argvs = {job.job_id: job.argv for job in context.plan.jobs}
+    train_dir = context.options.ngc.train_dir or context.options.train_dir
+    root = f"{train_dir.rstrip('/')}/{run}"  # the run's folder as jobs see it
 
-    def __init__(self, context: BackendContext, run_id: str, cluster: Cluster) -> None:
-        plan, options = context.plan, context.options
-        self._run_id, self._run = run_id, plan.run_name
-        self._argvs = {job.job_id: job.argv for job in plan.jobs}
-        self._shares_files = cluster.shares_files
-        train_dir = options.ngc.train_dir or options.train_dir
-        self._root = f"{train_dir.rstrip('/')}/{plan.run_name}"
-        """The run's folder as jobs see it."""
-
-    def __call__(self, launch: Launch) -> SubmitRequest:
-        return SubmitRequest(
-            run_id=self._run_id,
-            run=self._run,
-            job=launch.job,
-            attempt=launch.attempt,
-            argv=self._argv(launch),
-            log=launch.log,
-        )
-
-    def _argv(self, launch: Launch) -> list[str]:
-        """What a job is to run: the experiment's command, its variables before it."""
-        if self._shares_files:
-            variables = [f"{name}={value}" for name, value in launch.env.items()]
-            return ["env", f"--chdir={Path.cwd()}", *variables, *launch.argv]
-        progress = attempt_files(self._root, launch.job, launch.attempt)[2]
+    def argv(launch: Launch) -> list[str]:
+        """The experiment's command, its variables before it."""
+        if cluster.shares_files:
+            return ["env", f"--chdir={Path.cwd()}", *_assignments(launch.env), *launch.argv]
+        progress = attempt_files(root, launch.job, launch.attempt)[2]
         # Whether output is buffered here says nothing about the container.
         env = {"PYTHONUNBUFFERED": "1", **launch.env, _PROGRESS_VARIABLE: progress}
-        return ["env", *(f"{name}={value}" for name, value in env.items()), *self._argvs[launch.job]]
+        return ["env", *_assignments(env), *argvs[launch.job]]
+
+    return lambda launch: SubmitRequest(
+        run_id=run_id, run=run, job=launch.job, attempt=launch.attempt, argv=argv(launch), log=launch.log
+    )
+
+
+def _assignments(env: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in env.items()]

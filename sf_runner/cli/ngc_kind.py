@@ -10,9 +10,9 @@ from pathlib import Path
 from sf_runner.backends.base import Launch
 from sf_runner.backends.cluster.api import Cluster
 from sf_runner.backends.cluster.ngc import Ngc
-from sf_runner.backends.cluster.template import COMMANDS, NAMES, OTHERS, Template, check_job_template, parse_template
+from sf_runner.backends.cluster.template import Template, check_job_template, parse_template
 from sf_runner.basics.errors import UsageError
-from sf_runner.cli.cluster_kind import ClusterKind, Requests
+from sf_runner.cli.cluster_kind import ClusterKind, request_maker
 from sf_runner.cli.kind import BackendContext
 from sf_runner.cli.ngc_options import NgcOptions
 from sf_runner.cli.options import RunOptions
@@ -37,9 +37,9 @@ class NgcKind(ClusterKind):
 
     def preview(self, context: BackendContext, launches: Sequence[Launch]) -> Iterator[tuple[str, str]]:
         cluster = self.cluster(context.options)
-        requests = Requests(context, context.state.run_id or _begin_run(context.plan), cluster)
+        request_of = request_maker(context, context.state.run_id or _begin_run(context.plan), cluster)
         for launch in launches:
-            yield f"{launch.job}, attempt {launch.attempt}", shlex.join(cluster.submit(requests(launch))) + "\n"
+            yield f"{launch.job}, attempt {launch.attempt}", shlex.join(cluster.submit(request_of(launch))) + "\n"
 
 
 def job_template(options: NgcOptions) -> Template:
@@ -55,7 +55,7 @@ def job_template(options: NgcOptions) -> Template:
     except (OSError, ValueError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "it is no text"
         raise UsageError(f"--ngc_job_template={path}: {why}") from None
-    template = parse_template(text, f"--ngc_job_template={path}", (*NAMES, *COMMANDS, *OTHERS), os.environ)
+    template = parse_template(text, f"--ngc_job_template={path}", os.environ)
     check_job_template(template)
     return template
 

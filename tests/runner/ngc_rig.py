@@ -38,7 +38,7 @@ class NgcRig:
         self._old_path = os.environ["PATH"]
         os.environ["PATH"] = self.cloud.path
         self._by_name = by_name
-        self.cluster = _RigNgc(parse_template(TEMPLATE, "test", ("name", "experiment_cmd"), {}))
+        self.cluster = _RigNgc(parse_template(TEMPLATE, "test", {}))
         self.cluster.call_timeout_s = call_timeout_s
         self.ids = folder / "ids.jsonl"
         self.backend: Backend = self.open()

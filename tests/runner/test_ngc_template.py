@@ -12,33 +12,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sf_runner.backends.cluster.api import SubmitRequest, job_names, run_prefix
-from sf_runner.backends.cluster.template import (
-    COMMANDS,
-    NAMES,
-    OTHERS,
-    Template,
-    check_job_template,
-    job_values,
-    parse_template,
-)
+from sf_runner.backends.cluster.template import PLACEHOLDERS, Template, check_job_template, parse_template
 from sf_runner.basics.errors import UsageError
 from tests.runner.golden import assert_golden
 
-KNOWN = (*NAMES, *COMMANDS, *OTHERS)
 COMMAND = ["env", "A=it's $5", "python", "-m", "train", '--note=say "hi" `now`', "--path=C:\\x y", "--n=1"]
 RUN_ID = "0123456789abcdef"
 
 
 def parse(text: str, **environ: str) -> Template:
-    return parse_template(text, "--ngc_job_template=job.template", KNOWN, environ)
+    return parse_template(text, "--ngc_job_template=job.template", environ)
 
 
-def values(command: list[str] = COMMAND, job: str = "basic_/00_basic_see_0_env_doom_basic") -> dict[str, str]:
-    return job_values(SubmitRequest(run_id=RUN_ID, run="study", job=job, attempt=1, argv=command, log=""))
+def request(command: list[str] = COMMAND, job: str = "basic_/00_basic_see_0_env_doom_basic") -> SubmitRequest:
+    return SubmitRequest(run_id=RUN_ID, run="study", job=job, attempt=1, argv=command, log="")
+
+
+def values(command: list[str] = COMMAND) -> dict[str, str]:
+    return {name: value(request(command)) for name, value in PLACEHOLDERS.items()}
 
 
 def rendered(text: str, command: list[str] = COMMAND, **environ: str) -> list[str]:
-    return list(parse(text, **environ).render(values(command), command))
+    return list(parse(text, **environ).render(request(command)))
 
 
 def run_by_shell(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from sf_runner.backends.cluster.answers import ClusterJob, json_id, json_jobs
 from sf_runner.backends.cluster.api import Cluster, JobState, SubmitRequest
-from sf_runner.backends.cluster.template import Template, job_values
+from sf_runner.backends.cluster.template import Template
 
 _WORDS: Mapping[JobState, str] = {
     "queued": "CREATED QUEUED STARTING REQUESTING_RESOURCE RESOURCE_CONSUMPTION_REQUEST_IN_PROGRESS RESOURCE_GRANTED "
@@ -36,7 +36,7 @@ class Ngc(Cluster):
 
     def submit(self, job: SubmitRequest) -> Sequence[str]:
         assert self.template is not None, f"'{job.job}' is submitted while the run is being ended"
-        return self.template.render(job_values(job), job.argv)
+        return self.template.render(job)
 
     def read_id(self, output: str) -> str:
         return json_id(output, "id")

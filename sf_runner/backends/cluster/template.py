@@ -10,22 +10,27 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sf_runner.backends.cluster.api import SubmitRequest
 from sf_runner.basics.errors import UsageError, did_you_mean
 
-NAMES = ("name", "dns_name")
-"""Placeholders by which a job is found again in the cluster's list."""
-COMMANDS = (
-    "experiment_cmd",
-    "experiment_cmd_quoted",
-    "experiment_cmd_in_double_quotes",
-    "experiment_cmd_in_single_quotes",
-    "experiment_cmd_json",
-)
-OTHERS = ("run", "job", "experiment", "attempt", "run_prefix")
+PLACEHOLDERS: Mapping[str, Callable[[SubmitRequest], str]] = {
+    "name": lambda job: job.name,
+    "dns_name": lambda job: job.dns_name,
+    "experiment_cmd": lambda job: job.command,
+    "experiment_cmd_quoted": lambda job: shlex.quote(job.command),
+    "experiment_cmd_in_double_quotes": lambda job: re.sub(r'[\\"$`]', r"\\\g<0>", job.command),
+    "experiment_cmd_in_single_quotes": lambda job: job.command.replace("'", "'\"'\"'"),
+    "experiment_cmd_json": lambda job: json.dumps(job.command),
+    "run": lambda job: job.run,
+    "job": lambda job: job.job,
+    "experiment": lambda job: job.job.rpartition("/")[2],
+    "attempt": lambda job: str(job.attempt),
+    "run_prefix": lambda job: job.run_prefix,
+}
+"""What can be written into a job template -> what it stands for."""
 _ENV = "env."
 
 _HOLE = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
@@ -73,26 +78,26 @@ class Template:
         (first, *more) = self.words[0]
         return first if isinstance(first, str) and not more else ""
 
-    def render(self, values: Mapping[str, str], command: Sequence[str] = ()) -> tuple[str, ...]:
-        """The arguments. A word that is nothing but a bare `{{ experiment_cmd }}` becomes the words of `command`."""
+    def render(self, job: SubmitRequest) -> tuple[str, ...]:
+        """The arguments. A word that is nothing but a bare `{{ experiment_cmd }}` becomes the words of the command."""
         argv: list[str] = []
         for word in self.words:
-            if command and word == (Hole(name="experiment_cmd", bare=True),):
-                argv.extend(command)
+            if word == (Hole(name="experiment_cmd", bare=True),):
+                argv.extend(job.argv)
             else:
-                argv.append("".join(part if isinstance(part, str) else values[part.name] for part in word))
+                argv.append("".join(part if isinstance(part, str) else PLACEHOLDERS[part.name](job) for part in word))
         return tuple(argv)
 
 
-def parse_template(text: str, source: str, known: Iterable[str], environ: Mapping[str, str]) -> Template:
-    """Take a command apart. `known`: placeholders that may occur; `{{ env.NAME }}` is filled in at once.
+def parse_template(text: str, source: str, environ: Mapping[str, str]) -> Template:
+    """Take a command apart. `{{ env.NAME }}` is filled in at once.
 
     Lines at the beginning that start with `#` are comments. UsageError in one line for what cannot be meant.
     """
     lines = text.replace("\r\n", "\n").splitlines(keepends=True)
     while lines and (not lines[0].strip() or lines[0].lstrip().startswith("#")):
         lines.pop(0)
-    words = tuple(_Parser("".join(lines), source, tuple(known), environ).words())
+    words = tuple(_Parser("".join(lines), source, environ).words())
     if not words:
         raise UsageError(f"{source} is empty; it has to hold the command that submits one job")
     first = "".join(part for part in words[0] if isinstance(part, str))
@@ -104,10 +109,9 @@ def parse_template(text: str, source: str, known: Iterable[str], environ: Mappin
 class _Parser:
     """POSIX quoting; every expansion that a shell would make is refused with what to write instead."""
 
-    def __init__(self, text: str, source: str, known: tuple[str, ...], environ: Mapping[str, str]) -> None:
+    def __init__(self, text: str, source: str, environ: Mapping[str, str]) -> None:
         self._text = text
         self._source = source
-        self._known = known
         self._environ = environ
 
     def words(self) -> Iterator[Word]:
@@ -164,8 +168,8 @@ class _Parser:
             if variable not in self._environ:
                 raise self._fault(f"the environment variable {variable} of '{text}' is not set here", at)
             return self._environ[variable]
-        if name not in self._known:
-            raise self._fault(f"unknown placeholder '{text}'.{did_you_mean(name, self._known)}".rstrip("."), at)
+        if name not in PLACEHOLDERS:
+            raise self._fault(f"unknown placeholder '{text}'.{did_you_mean(name, PLACEHOLDERS)}".rstrip("."), at)
         return Hole(name=name, bare=bare)
 
     def _expansion(self, char: str, at: int) -> UsageError:
@@ -196,31 +200,12 @@ def _merged(word: Iterable[str | Hole]) -> Word:
 
 def check_job_template(template: Template) -> None:
     """UsageError when jobs made from it would do nothing, or could not be found again."""
-    if not template.holes.intersection(COMMANDS):
+    if not any(hole.startswith("experiment_cmd") for hole in template.holes):
         raise UsageError(
             f"{template.source} has no {{{{ experiment_cmd }}}}; put it where the command of the experiment belongs"
         )
-    if not template.holes.intersection(NAMES):
+    if not template.holes & {"name", "dns_name"}:
         raise UsageError(
             f"{template.source} has no {{{{ name }}}}; put it where the cluster takes the job's name "
             "(--name): a job is found again by it"
         )
-
-
-def job_values(job: SubmitRequest) -> dict[str, str]:
-    """What the placeholders of a job template stand for."""
-    text = job.command
-    return {
-        "name": job.name,
-        "dns_name": job.dns_name,
-        "experiment_cmd": text,
-        "experiment_cmd_quoted": shlex.quote(text),
-        "experiment_cmd_in_double_quotes": re.sub(r'[\\"$`]', r"\\\g<0>", text),
-        "experiment_cmd_in_single_quotes": text.replace("'", "'\"'\"'"),
-        "experiment_cmd_json": json.dumps(text),
-        "run": job.run,
-        "job": job.job,
-        "experiment": job.job.rpartition("/")[2],
-        "attempt": str(job.attempt),
-        "run_prefix": job.run_prefix,
-    }
