@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 
 from sf_runner.linux.wake_pipe import WakePipe
 
@@ -32,9 +32,7 @@ class SignalInbox:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for signum, handler in self._old.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
         self._wake.close()

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from sf_runner.basics.paths import NO_LOG, RunPaths
 from sf_runner.basics.requests import Request
+from sf_runner.basics.said import Said
 from sf_runner.engine.screen import RunView
 from sf_runner.engine.snapshot import running_progress
 from sf_runner.slots.placement import Placement
@@ -30,7 +31,7 @@ class PlainScreen:
         self._lines = 0
         self._omitted = 0
         self._trouble = ""
-        self._holds: set[str] = set()
+        self._said = Said()
         self._done = 0
         self._placements: dict[str, Mapping[str, Any]] = {}
         self._broken = False
@@ -52,12 +53,12 @@ class PlainScreen:
         if view.trouble != self._trouble:
             self._trouble = view.trouble
             self._print(f"TROUBLE: {view.trouble}" if view.trouble else "the disk can be written again")
-        if view.hold and view.hold not in self._holds and view.state.draining is None:
-            self._holds.add(view.hold)  # it comes and goes with every job
+        # What holds starts up comes and goes with every job.
+        if view.hold and view.state.draining is None and self._said.first(view.hold):
             self._print(f"waiting: {view.hold}")
         if view.now - self._last_progress >= self._every_s:
             self._last_progress = view.now
-            self._holds.clear()
+            self._said.forget()
             self._progress(view)
 
     def fds(self) -> Sequence[int]:
