@@ -10,6 +10,7 @@ from sf_runner.cli.errors import run_command
 from sf_runner.cli.options import RunOptions, parse
 from sf_runner.linux.guardian import run_guarded
 from sf_runner.linux.lifeline import Lifeline
+from sf_runner.linux.output import unblocked_output
 from sf_runner.linux.terminal_guard import run_with_guard
 
 
@@ -34,10 +35,11 @@ def _execute(options: RunOptions, argv: Sequence[str], lifeline: Lifeline | None
     from sf_runner.cli.session import execute, prepare
 
     gc.disable()  # until the run begins: what is made before that is there to stay
-    prepared = prepare(options, argv, run_name=lifeline.run_name if lifeline is not None else "")
-    if lifeline is not None:
-        lifeline.run_name = prepared.plan.run_name
-    return execute(prepared, list(argv), lifeline)
+    with unblocked_output():
+        prepared = prepare(options, argv, run_name=lifeline.run_name if lifeline is not None else "")
+        if lifeline is not None:
+            lifeline.run_name = prepared.plan.run_name
+        return execute(prepared, list(argv), lifeline)
 
 
 def _dry_run(options: RunOptions, argv: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import shlex
@@ -36,6 +37,7 @@ from sf_runner.engine.screen import Screen
 from sf_runner.engine.slot_manager import SlotManager
 from sf_runner.linux.kernel import started_up_s
 from sf_runner.linux.lifeline import Lifeline
+from sf_runner.linux.output import begin_closing, finish
 from sf_runner.linux.process_tools import handle_of
 from sf_runner.linux.signals import SignalInbox
 from sf_runner.state import events as ev
@@ -105,15 +107,19 @@ def execute(prepared: Prepared, command: list[str], lifeline: Lifeline | None = 
         if lifeline is not None:
             lifeline.let_go(code)
         outcome.backend.outlive_jobs()
+        begin_closing()
         if prepared.options.detach and state is not None:
             _print_lines(detached_lines(state, paths))
     elif state is not None:
         rerun = shlex.join(["python", "-m", "sf_runner.run", *command])
         elapsed_s = steady_s() - started
         summary = summary_lines(state, paths, elapsed_s=elapsed_s, rerun=rerun, results=_results(state, paths))
+        begin_closing()
         _print_lines(summary)
         if outcome.notifier is not None:
             _print_lines(f"warning: {text}" for text in outcome.notifier.ended(state, code, summary))
+        if not finish():
+            _keep(summary, paths)
     return code
 
 
@@ -130,6 +136,12 @@ def _run(prepared: Prepared, command: list[str], lifeline: Lifeline | None) -> O
     except Exception:
         _print_failure(traceback.format_exc())
         return Outcome(exit_code=1)
+
+
+def _keep(summary: Sequence[str], paths: RunPaths) -> None:
+    """The closing words that nobody read."""
+    with contextlib.suppress(OSError), paths.runner_output.open("a", encoding="utf-8", errors="replace") as file:
+        file.writelines(f"{line}\n" for line in summary)
 
 
 def _print_failure(trace: str) -> None:

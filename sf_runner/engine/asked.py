@@ -16,7 +16,8 @@ class Refusal(str):
 
 def cancel(request: Request, state: RunState, now: float) -> tuple[list[JobRecord], list[ev.Event], str]:
     """(running jobs that have to be told to end, events, answer); without a list all jobs."""
-    records = [record for job in request.jobs or state.jobs if (record := state.jobs.get(job)) is not None]
+    wanted = dict.fromkeys(request.jobs or state.jobs)
+    records = [record for job in wanted if (record := state.jobs.get(job)) is not None]
     active = [record for record in records if isinstance(record.state, ACTIVE)]
     waiting = [record for record in records if isinstance(record.state, Waiting)]
     events: list[ev.Event] = [ev.JobCancelled(t=now, job=record.job_id) for record in waiting]
@@ -25,7 +26,7 @@ def cancel(request: Request, state: RunState, now: float) -> tuple[list[JobRecor
 
 def retry(request: Request, state: RunState, now: float) -> tuple[list[ev.Event], str]:
     """Failed and cancelled jobs (without a list: those that failed) wait again."""
-    wanted = request.jobs or [record.job_id for record in state.failures()]
+    wanted = dict.fromkeys(request.jobs or (record.job_id for record in state.failures()))
     records = [record for job in wanted if (record := state.jobs.get(job)) is not None and record.planned]
     again = [record for record in records if isinstance(record.state, Failed | Cancelled)]
     if not again:

@@ -26,7 +26,6 @@ import os
 import selectors
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -35,6 +34,7 @@ from sf_runner.linux.job_parent import JobParent
 from sf_runner.linux.job_table import JobTable
 from sf_runner.linux.kernel import Children, ChildWatch, EndedChild, make_subreaper, reap
 from sf_runner.linux.lifeline import Lifeline, detach_output, end_child, flush_output
+from sf_runner.linux.output import tell
 from sf_runner.linux.terminal_state import SavedTerminal
 from sf_runner.linux.wake_pipe import WakePipe
 
@@ -89,9 +89,9 @@ def run_guarded(body: Callable[[Lifeline], int]) -> int:
         if restarts < _MAX_RESTARTS:
             signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until the next runner can be told
             guardian.close()
-            _tell("the runner was killed; starting it again, experiments go on")
+            tell("the runner was killed; starting it again, experiments go on")
     if code is None:
-        _tell(f"error: the runner was killed {_MAX_RESTARTS + 1} times; giving up")
+        tell(f"error: the runner was killed {_MAX_RESTARTS + 1} times; giving up")
     return guardian.stay(1 if code is None else code, end_strays=not foreign)
 
 
@@ -102,13 +102,6 @@ def _be_the_runner(body: Callable[[Lifeline], int], line: Lifeline) -> NoReturn:
     if not line.restarted:  # else jobs are running, and a signal means something once the runner listens
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     end_child(lambda: body(line))
-
-
-def _tell(text: str) -> None:
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:  # the terminal is gone
-        pass
 
 
 class _Guardian:
@@ -160,7 +153,7 @@ class _Guardian:
         """
         self._jobs.poll()
         if self._jobs.live or (self._jobs.busy and self._let_go):
-            _tell("waiting for experiments of an earlier runner, to record how they end; Ctrl-C lets them go on")
+            tell("waiting for experiments of an earlier runner, to record how they end; Ctrl-C lets them go on")
             if signal.SIGHUP in self._asked:
                 detach_output()
             for signum in _ENDS:  # no runner hears them any more: they end the guardian, and experiments go on

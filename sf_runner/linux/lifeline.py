@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from sf_runner.linux.job_table import JobTable
+from sf_runner.linux.output import flush_soon
 
 
 @dataclass(kw_only=True)
@@ -78,6 +79,7 @@ def detach_output() -> None:
 
 
 def flush_output() -> None:
+    flush_soon()
     """Flush stdout and stderr; a closed or broken one is passed over."""
     for stream in (sys.stdout, sys.stderr):
         try:

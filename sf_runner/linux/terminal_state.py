@@ -6,6 +6,7 @@ Imports next to nothing: the guardian uses it to restore the terminal of a UI th
 from __future__ import annotations
 
 import os
+import select
 import termios
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,9 @@ ENTER_SCREEN = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[?2004h\x1b[0m\x1b[2J\x1b[H"
 
 LEAVE_SCREEN = b"\x1b[?2026l\x1b[?2004l\x1b[?7h\x1b[?25h\x1b[0m\x1b[?1049l"
 
-_LFLAG, _CC = 3, 6
+_IFLAG, _LFLAG, _CC = 0, 3, 6
 _DISABLED = b"\x00"
+_PATIENCE_S = 1.0
 
 
 def key_mode(attrs: list[Any]) -> list[Any]:
@@ -73,12 +75,25 @@ class SavedTerminal:
         try:
             if not self.is_taken() or not in_foreground(leader_pid):
                 return False
-            termios.tcflow(self.in_fd, termios.TCOON)  # Ctrl-S would hold back what follows
-            os.write(self.out_fd, LEAVE_SCREEN)
+            start_output(self.in_fd)
+            if select.select((), (self.out_fd,), (), _PATIENCE_S)[1]:  # not of one that hangs
+                os.write(self.out_fd, LEAVE_SCREEN)
         except (OSError, termios.error):
             return False
         self.restore_modes()
         return True
+
+
+def start_output(fd: int) -> None:
+    """Undo Ctrl-S, which would hold back whatever follows. Raises OSError or termios.error where there is no terminal.
+
+    Newer kernels do not undo it for `tcflow`, but for a terminal that has no such key (any more).
+    """
+    termios.tcflow(fd, termios.TCOON)
+    attrs = termios.tcgetattr(fd)
+    if attrs[_IFLAG] & termios.IXON:
+        termios.tcsetattr(fd, termios.TCSANOW, [attrs[_IFLAG] & ~termios.IXON, *attrs[1:]])
+        termios.tcsetattr(fd, termios.TCSANOW, attrs)
 
 
 def in_foreground(pid: int) -> bool:

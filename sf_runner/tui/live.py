@@ -13,6 +13,7 @@ from dataclasses import replace
 from sf_runner.basics.paths import RunPaths
 from sf_runner.basics.requests import Request
 from sf_runner.engine.screen import RunView
+from sf_runner.linux.output import flush_soon
 from sf_runner.linux.terminal_state import in_foreground
 from sf_runner.state import events as ev
 from sf_runner.tui.app import App
@@ -31,6 +32,8 @@ _REPAINT_S = 10.0
 """The whole screen is sent again now and then: something else may have written to the terminal."""
 _ESCAPE_S = 0.025
 _SUSPEND_S = 0.3
+_ASIDE_S = 0.2
+"""For what was printed to get where it belongs while standard output is another one."""
 _NOTES_AT_END = 5
 
 
@@ -126,6 +129,7 @@ class LiveScreen:
         self._refresh(view)
 
     def _take_terminal(self) -> None:
+        flush_soon(_ASIDE_S)
         self._stray.capture()
         self._terminal.enter()
         self._painter.forget()
@@ -220,6 +224,7 @@ class LiveScreen:
             self._plain.start(self._view)
 
     def _show_stray(self) -> None:
+        flush_soon(_ASIDE_S)
         text = self._stray.release()
         if text.strip():
             _print(text.rstrip("\n"))

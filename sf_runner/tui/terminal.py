@@ -11,7 +11,8 @@ import termios
 import time
 from collections.abc import Sequence
 
-from sf_runner.linux.terminal_state import ENTER_SCREEN, LEAVE_SCREEN, SavedTerminal, key_mode
+from sf_runner.linux.output import print_later
+from sf_runner.linux.terminal_state import ENTER_SCREEN, LEAVE_SCREEN, SavedTerminal, key_mode, start_output
 from sf_runner.linux.wake_pipe import WakePipe
 
 _READ = 4096
@@ -75,11 +76,13 @@ class Terminal:
         taken = self._saved.is_taken()
         if taken and modes:
             with contextlib.suppress(OSError, termios.error):
-                termios.tcflow(self._saved.in_fd, termios.TCOON)  # Ctrl-S would hold back what follows
+                start_output(self._saved.in_fd)
         self._unsent += LEAVE_SCREEN
         deadline = time.monotonic() + _LAST_WORDS_S
-        while not self.flush() and time.monotonic() < deadline:
+        while not (done := self.flush()) and time.monotonic() < deadline:
             select.select((), (self._out_fd,), (), 0.1)
+        if not done and print_later(LEAVE_SCREEN.decode()):
+            self._unsent = b""
         if taken and modes:
             self._saved.restore_modes()
 

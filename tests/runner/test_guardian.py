@@ -74,7 +74,7 @@ print("heard", len(heard), flush=True)
 return 9
 """
     # When the guardian says that the runner was killed, nobody listens yet.
-    prepare = f"guardian._tell = lambda text: os.kill(os.getpid(), signal.{name})"
+    prepare = f"guardian.tell = lambda text: os.kill(os.getpid(), signal.{name})"
     done = guarded(body, prepare)
     assert done.stdout == "heard 1\nreturned 9\nfinally\n", done.stderr
     assert done.returncode == 9
