@@ -8,7 +8,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,43 +16,11 @@ from sf_runner.linux.kernel import is_child, make_subreaper, started_up_s
 from sf_runner.state import events as ev
 from sf_runner.state.jobs import Running, Succeeded
 from tests.runner.harness import RunUnderTest, shell, wait_gone, wait_until
+from tests.runner.killing import WAYS, is_lost, kill, kills_both, many, not_yet
 
 Make = Callable[..., RunUnderTest]
 
-WAYS = {
-    "guardian": ("guardian",),
-    "runner": ("runner",),
-    "guardian, then runner": ("guardian", "runner"),
-    "runner, then guardian": ("runner", "guardian"),
-    "process group": ("group",),
-}
-
 UNTIL_TOLD = "until test -e go; do sleep 0.02; done; echo {0} >> done"
-
-
-def many(count: int, script: str) -> str:
-    """The text of an experiment with `count` jobs; the script gets `i=<number>` as its first argument."""
-    grid = f"ParamGrid([('i', list(range({count})))]).generate_params(randomize=False)"
-    return f"Experiment('job', ['sh', '-c', {script!r}, 'sh'], {grid})"
-
-
-def processes(run: RunUnderTest) -> dict[str, int]:
-    """Guardian and runner that were started last."""
-    opened = run.read().opened
-    assert opened is not None
-    (guardian,) = (int(handle["pid"]) for handle in opened.guardians)
-    return {"guardian": guardian, "runner": opened.pid}
-
-
-def kill(run: RunUnderTest, *which: str) -> None:
-    """Kill these at once."""
-    pids = processes(run)
-    for name in which:
-        with suppress(ProcessLookupError):
-            if name == "group":
-                os.killpg(pids["guardian"], signal.SIGKILL)
-            else:
-                os.kill(pids[name], signal.SIGKILL)
 
 
 def torture(run: RunUnderTest, ways: list[str], seed: int, *flags: str) -> int:
@@ -85,12 +52,6 @@ def torture(run: RunUnderTest, ways: list[str], seed: int, *flags: str) -> int:
     return kills
 
 
-def not_yet(run: RunUnderTest, guardian: int, openings: int) -> bool:
-    """Whether the journal does not yet speak of the runner that was started last."""
-    opened = run.read().opened
-    return opened is None or len(run.state.runners) <= openings or opened.guardians[0]["pid"] != guardian
-
-
 def check(run: RunUnderTest, count: int, *, both: bool = False) -> None:
     """Each job has done its work exactly once. `both`: guardian and runner were killed together, so a job of which
     nobody could see the end may have done it again, and the journal says so."""
@@ -98,19 +59,11 @@ def check(run: RunUnderTest, count: int, *, both: bool = False) -> None:
     assert done.keys() == {f"i={number}" for number in range(count)}
     assert run.state.count("Succeeded") == count
     tried = Counter(event.job for event in run.read_events(ev.AttemptStarted))  # type: ignore[attr-defined]
-    lost = {event.job for event in run.read_events(ev.AttemptEnded) if _is_lost(event)} if both else set()  # type: ignore[attr-defined]
+    lost = {event.job for event in run.read_events(ev.AttemptEnded) if is_lost(event)} if both else set()  # type: ignore[attr-defined]
     unseen = {run.state.jobs[job].argv[-1] for job in lost}
     assert {name for name, times in done.items() if times > 1} <= unseen
     assert {job for job, times in tried.items() if times > 1} <= lost
     assert run.left() == []
-
-
-def _is_lost(event: ev.Event) -> bool:
-    return isinstance(event, ev.AttemptEnded) and event.cause is not None and event.cause.kind == "lost"
-
-
-def kills_both(way: str) -> bool:
-    return set(WAYS[way]) == {"guardian", "runner"}
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -202,7 +155,7 @@ def test_jobs_whose_end_nobody_could_see_run_again(make: Make, tmp_path: Path) -
     assert isinstance(run.job("good").state, Succeeded)
     for name in ("good", "bad"):
         lost, last = run.read_events(ev.AttemptEnded, name)
-        assert _is_lost(lost)
+        assert is_lost(lost)
         assert last.attempt == 2  # type: ignore[attr-defined]
     assert sorted((tmp_path / "done").read_text().split()) == ["bad", "bad", "good", "good"]
     assert run.left() == []
