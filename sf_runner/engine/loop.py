@@ -147,6 +147,7 @@ class RunLoop:
         trouble = self._journal.trouble
         return RunView(
             now=self._clock.wall(),
+            steady=self._clock.steady(),
             state=self._state,
             gpus=self._slots.snapshot,
             hold=self._hold.text,

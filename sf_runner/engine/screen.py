@@ -14,14 +14,23 @@ from sf_runner.state.fold import RunState
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """One moment of a run. `hold`: why no further job is being started, in plain words; empty when one could be."""
+    """One moment of a run, `now` in unix time.
+
+    hold: why no further job is being started, in plain words; empty when one could be."""
 
     now: float
     state: RunState
     gpus: GpuSnapshot
     hold: str = ""
+    steady: float | None = None
+    """The same moment by the steady clock; None: `now` is steady."""
     trouble: str = ""
     """Something that keeps the run from going on, e.g. a full disk; empty when there is nothing."""
+
+    @property
+    def at(self) -> float:
+        """For what lasts a while on the screen, and for what is looked at now and then: it never jumps."""
+        return self.now if self.steady is None else self.steady
 
 
 class Screen(Protocol):

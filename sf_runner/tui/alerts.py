@@ -32,7 +32,7 @@ def make_alert(view: RunView, life: Life, message: str, failures: str, *, own: b
     if state.paused:
         return Alert(text="launching is paused: p goes on", level="warning")
     note = state.notes[-1] if state.notes else None
-    if note is not None and note.level != "info" and view.now - note.t < _NOTE_SHOWN_S:
+    if note is not None and note.level != "info" and 0.0 <= view.now - note.t < _NOTE_SHOWN_S:
         where = f"{short_name(note.job)}: " if note.job else ""
         return Alert(text=where + note.text, level="error" if note.level == "error" else "warning")
     if view.hold:

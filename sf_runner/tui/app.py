@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sf_runner.basics.clock import steady_s
 from sf_runner.basics.paths import RunPaths
 from sf_runner.engine.screen import RunView
 from sf_runner.state import events as ev
@@ -92,7 +92,7 @@ class App:
         self._version += 1
         message = message_of(events, view.state.total)
         if message:
-            self.say(message, view.now)
+            self.say(message, view.at)
 
     def replaced(self) -> None:
         """The state is another one now, not just a later one."""
@@ -103,7 +103,7 @@ class App:
         self._log, self.ui = None, UiState()
 
     def say(self, message: str, now: float) -> None:
-        """Show a message for a moment."""
+        """Show a message for a moment. `now`: `RunView.at`."""
         self._message, self._message_until = message, now + _MESSAGE_S
 
     def press(self, key: str, view: RunView) -> Outcome:
@@ -116,19 +116,19 @@ class App:
         outcome = press(self.ui, key, scene)
         self.ui = outcome.ui
         if outcome.message:
-            self.say(outcome.message, view.now)
+            self.say(outcome.message, view.at)
         if self.ui.page == "log" and self._log is None and scene.job is not None:
             self._log = LogView(self._paths, scene.job)
         for request in outcome.requests:
             if request.action == "parallel":
-                self._asked_parallel, self._asked_at = request.number, view.now
+                self._asked_parallel, self._asked_at = request.number, view.at
         return outcome
 
     def _scene(self, view: RunView) -> Scene:
         listed = self._listed(view.state)
         state = view.state
         # Several presses in a row count from what was asked for last: the run may not have obeyed yet.
-        recent = view.now - self._asked_at < _RECENT_PRESS_S
+        recent = view.at - self._asked_at < _RECENT_PRESS_S
         text_page = self.ui.page in ("help", "failures", "messages")
         return Scene(
             mode=self._mode,
@@ -175,7 +175,7 @@ class App:
         self.ui = ui = replace(ui, top=top)
         visible = listed[top : top + layout.jobs]
         metric = self.metric
-        self._sampler.look(state, visible, view.now, metric=metric, courses=columns >= 90)
+        self._sampler.look(state, visible, view.at, metric=metric, courses=columns >= 90)
         job_rows = make_rows(
             listed, top, layout.jobs, row, view.now, metric, self._sampler.progress, self._sampler.course
         )
@@ -184,7 +184,7 @@ class App:
         screen = render.JobsScreen(
             header=self._header(view),
             alert=self._alert(view),
-            machine=self._machine.read(view.now) if layout.machine else None,
+            machine=self._machine.read(view.at) if layout.machine else None,
             gpus=self._gpu_rows(view),
             columns=self._columns(job_rows, columns),
             rows=job_rows,
@@ -203,7 +203,7 @@ class App:
         return render.jobs_page(screen, layout, self._glyphs)
 
     def _alert(self, view: RunView) -> Alert | None:
-        message = self._message if view.now < self._message_until else ""
+        message = self._message if view.at < self._message_until else ""
         return make_alert(view, self.life, message, self._survey.failures, own=self._mode == "runner")
 
     def _dialog(self, state: RunState) -> tuple[Line, ...]:
@@ -252,7 +252,7 @@ class App:
 
     def _listed(self, state: RunState) -> list[JobRecord]:
         if self.ui.sort in ("progress", "fps", "metric"):
-            self._sampler.look_at_all(state.jobs.values(), time.time(), at_most=_SAMPLES_PER_FRAME)
+            self._sampler.look_at_all(state.jobs.values(), steady_s(), at_most=_SAMPLES_PER_FRAME)
         return self._order.listed(state, self._version, self.ui, self._sampler, self.metric)
 
     def _row(self, listed: Sequence[JobRecord]) -> int:

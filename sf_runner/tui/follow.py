@@ -37,35 +37,41 @@ class Liveness:
 
     def __init__(self, alive: Callable[[ev.RunOpened], bool | None], held: Callable[[], bool]) -> None:
         self._alive, self._held = alive, held
-        self._checked_at = self._seen_at = self._lock_read_at = float("-inf")
+        self._checked_at = self._seen_at = self._lock_read_at = self._grown_at = float("-inf")
+        self._last_event_at: float | None = None
         self._opened: ev.RunOpened | None = None
         self._life: Life = "gone"
         self._lock_held = False
 
-    def check(self, state: RunState, now: float) -> Life:
-        """Looks at the process at most once a second."""
+    def check(self, state: RunState, now: float, steady: float) -> Life:
+        """Looks at the process at most once a second, by the steady clock."""
+        if state.last_event_at != self._last_event_at:
+            self._grown_at = float("-inf") if self._last_event_at is None else steady
+            self._last_event_at = state.last_event_at
         if state.closed is not None:
             detached = state.draining is not None and state.draining.reason == "detached"
             return "gone" if detached and state.active else "finished"
         if state.opened is None:
             return "gone"
-        if state.opened is not self._opened or now - self._checked_at >= _LIFE_EVERY_S:
-            self._opened, self._checked_at = state.opened, now
+        if state.opened is not self._opened or steady - self._checked_at >= _LIFE_EVERY_S:
+            self._opened, self._checked_at = state.opened, steady
             alive = self._alive(state.opened)
             if alive:
-                self._seen_at = now
-            lately = now - self._seen_at < _GONE_AFTER_S
-            self._life = self._elsewhere(state, now) if alive is None else "live" if lately else "gone"
+                self._seen_at = steady
+            lately = steady - self._seen_at < _GONE_AFTER_S
+            self._life = self._elsewhere(state, now, steady) if alive is None else "live" if lately else "gone"
         return self._life
 
-    def _elsewhere(self, state: RunState, now: float) -> Life:
-        """A lock that is not held says little on some network file systems; the journal's age decides then."""
-        if now - self._lock_read_at >= _LOCK_EVERY_S:
-            self._lock_read_at = now
+    def _elsewhere(self, state: RunState, now: float, steady: float) -> Life:
+        """A lock that is not held says little on some network file systems; then it decides how long nothing was added
+        to the journal: what we saw of that, before it the journal's last time, by the clock of that machine."""
+        if steady - self._lock_read_at >= _LOCK_EVERY_S:
+            self._lock_read_at = steady
             self._lock_held = self._held()
         if self._lock_held:
             return "live"
-        return "unknown" if now - state.last_event_at < _STALE_S else "gone"
+        lately = steady - self._grown_at < _STALE_S or now - state.last_event_at < _STALE_S
+        return "unknown" if lately else "gone"
 
 
 def runner_alive(opened: ev.RunOpened) -> bool | None:

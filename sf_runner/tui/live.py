@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from sf_runner.basics.clock import steady_s
 from sf_runner.basics.paths import RunPaths
 from sf_runner.basics.requests import Request
 from sf_runner.engine.screen import RunView
@@ -86,7 +87,7 @@ class LiveScreen:
         self._view = view
         if events:
             self._safely(self._app.took, events, view)
-        if self._pressed or time.monotonic() >= self._next_draw:
+        if self._pressed or steady_s() >= self._next_draw:
             self._safely(self._refresh, view)
 
     def fds(self) -> Sequence[int]:
@@ -117,7 +118,7 @@ class LiveScreen:
         self._app.replaced()
 
     def say(self, text: str, now: float) -> None:
-        """Show a message for a moment."""
+        """Show a message for a moment. `now`: `RunView.at`."""
         self._app.say(text, now)
         self._next_draw = 0.0
 
@@ -138,10 +139,10 @@ class LiveScreen:
     def _step_aside(self) -> None:
         self._terminal.leave()
         self._show_stray()
-        self._aside_until = time.monotonic() + _SUSPEND_S
+        self._aside_until = steady_s() + _SUSPEND_S
 
     def _refresh(self, view: RunView) -> None:
-        now = time.monotonic()
+        now = steady_s()
         self._next_draw = now + _MIN_INTERVAL_S
         if self._aside_until is not None:
             if now < self._aside_until or not self._foreground(self._leader_pid):
@@ -180,7 +181,7 @@ class LiveScreen:
         while self._parser.waiting:  # the Escape key, or a sequence of which the rest is still on its way
             more = self._terminal.read(_ESCAPE_S)
             keys += self._parser.feed(more) if more else self._parser.flush()
-        view = replace(view, now=time.time())
+        view = replace(view, now=time.time(), steady=steady_s())
         for key in keys:
             self._press(key, view, found)
 

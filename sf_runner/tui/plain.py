@@ -27,7 +27,7 @@ class PlainScreen:
         self._run_paths = run_paths
         self._every_s = every_s
         self._out = out
-        self._now = self._last_progress = 0.0
+        self._now = self._at = self._last_progress = 0.0
         self._lines = 0
         self._omitted = 0
         self._trouble = ""
@@ -37,17 +37,17 @@ class PlainScreen:
         self._broken = False
 
     def start(self, view: RunView) -> None:
-        self._now, state = view.now, view.state
+        self._now, self._at, state = view.now, view.at, view.state
         opened = state.opened
         where = f"{opened.backend} on {opened.host}" if opened else ""
         self._print(f"run {state.run_name}: {state.total} experiments, {where}, {self._run_paths.root}")
         self._done = state.count("Succeeded", "Failed", "Cancelled")
         if self._done or state.active:
             self._print(f"going on: {_counts(state)}")
-        self._last_progress = view.now
+        self._last_progress = view.at
 
     def update(self, events: Sequence[ev.Event], view: RunView) -> None:
-        self._begin_second(view.now)
+        self._begin_second(view)
         for event in events:
             self._event(event, view.state)
         if view.trouble != self._trouble:
@@ -56,8 +56,8 @@ class PlainScreen:
         # What holds starts up comes and goes with every job.
         if view.hold and view.state.draining is None and self._said.first(view.hold):
             self._print(f"waiting: {view.hold}")
-        if view.now - self._last_progress >= self._every_s:
-            self._last_progress = view.now
+        if view.at - self._last_progress >= self._every_s:
+            self._last_progress = view.at
             self._said.forget()
             self._progress(view)
 
@@ -164,11 +164,11 @@ class PlainScreen:
         self._omitted += 1
         return False
 
-    def _begin_second(self, now: float) -> None:
-        if int(now) != int(self._now):
+    def _begin_second(self, view: RunView) -> None:
+        if int(view.at) != int(self._at):
             self._lines = 0
             self._tell_omitted()
-        self._now = now
+        self._now, self._at = view.now, view.at
 
     def _tell_omitted(self) -> None:
         if self._omitted:

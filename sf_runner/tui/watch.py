@@ -10,6 +10,7 @@ import selectors
 import signal
 import time
 
+from sf_runner.basics.clock import steady_s
 from sf_runner.basics.paths import RunPaths
 from sf_runner.engine.detached import DetachedRun
 from sf_runner.engine.screen import RunView, Screen
@@ -69,7 +70,7 @@ class _Watcher:
     def step(self) -> bool:
         """Whether to go on."""
         events, replaced = self._follower.poll()
-        now = time.time()
+        now = steady_s()
         if self._live is not None:
             if replaced:
                 self._live.state_replaced()
@@ -83,13 +84,14 @@ class _Watcher:
         if self._live is not None:
             return not self._live.closed
         goes_on = view.state.opened is not None and view.state.opened.records and view.state.active
-        return bool(goes_on) or self._liveness.check(view.state, view.now) in ("live", "unknown")
+        return bool(goes_on) or self._liveness.check(view.state, view.now, view.at) in ("live", "unknown")
 
     def _view(self) -> RunView:
-        state, now = self._follower.state, time.time()
-        life = self._liveness.check(state, now)
+        state, now, steady = self._follower.state, time.time(), steady_s()
+        life = self._liveness.check(state, now, steady)
         if life in ("gone", "finished"):
             state = self._detached.state(state, now)
         if self._live is not None:
             self._live.set_life(life)
-        return RunView(now=now, state=state, gpus=self._gpus.read(state, life, now), trouble=self._follower.trouble)
+        gpus = self._gpus.read(state, life, steady)
+        return RunView(now=now, steady=steady, state=state, gpus=gpus, trouble=self._follower.trouble)

@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -224,3 +225,16 @@ def test_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     screens[0].stop(run.view())
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
+
+
+def test_progress_lines_go_on_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    shown = Shown(tmp_path)
+    steady = 0.0
+    for now in (1000.0, 1031.0, 431.0, 462.0):  # 600 s back after the second
+        view = replace(shown.view(), now=now, steady=steady)
+        if steady:
+            shown.screen.update((), view)
+        else:
+            shown.screen.start(view)
+        steady += 31.0
+    assert sum(line.startswith("progress:") for line in shown.lines) == 3

@@ -319,3 +319,17 @@ def test_this_machine() -> None:
     assert probe.read(0.5) is first, "once a second is enough"
     assert first.memory_total_mb is not None
     assert 0 < first.memory_used_mb < first.memory_total_mb  # type: ignore[operator]
+
+
+def test_a_clock_that_is_set_back_does_not_freeze_the_screen(tmp_path: Path) -> None:
+    paths = runs.run_paths(tmp_path)
+    runs.write_progress(paths, 5, 0.5)
+    app = runs.make_app(paths)
+    state = view_of(middle()).state
+    before = replace(view_of(middle()), state=state, steady=100.0)
+    app.frame(before, 120, 30)
+    app.say("a message", before.at)
+    runs.write_progress(paths, 5, 0.9, ago=0.5)
+    after = replace(before, now=before.now - 600.0, steady=110.0)
+    assert "a message" not in runs.screen_text(app, after, 120, 30)
+    assert app._sampler.progress(name_of(5)).fraction == pytest.approx(0.9)  # type: ignore[union-attr]

@@ -90,34 +90,34 @@ def test_whether_a_runner_is_at_work() -> None:
     alive: list[bool | None] = [True]
     liveness = Liveness(lambda opened: alive[0], lambda: False)
     state = state_of()
-    assert liveness.check(state, NOW) == "live"
+    assert liveness.check(state, NOW, NOW) == "live"
     alive[0] = False
-    assert liveness.check(state, NOW + 0.5) == "live", "asked once a second at most"
-    assert liveness.check(state, NOW + 2.0) == "live", "its guardian may be starting it again"
-    assert liveness.check(state, NOW + 5.0) == "gone"
+    assert liveness.check(state, NOW + 0.5, NOW + 0.5) == "live", "asked once a second at most"
+    assert liveness.check(state, NOW + 2.0, NOW + 2.0) == "live", "its guardian may be starting it again"
+    assert liveness.check(state, NOW + 5.0, NOW + 5.0) == "gone"
     alive[0] = True
     assert state.opened is not None
     state.apply(replace(state.opened, t=NOW + 6, pid=1))
-    assert liveness.check(state, NOW + 5.1) == "live", "another runner has opened it"
+    assert liveness.check(state, NOW + 5.1, NOW + 5.1) == "live", "another runner has opened it"
     state.apply(ev.RunClosed(t=NOW + 7, exit_code=0))
-    assert liveness.check(state, NOW + 7) == "finished"
+    assert liveness.check(state, NOW + 7, NOW + 7) == "finished"
 
 
 def test_whether_a_runner_is_at_work_on_another_machine() -> None:
     held = [True]
     liveness = Liveness(lambda opened: None, lambda: held[0])
     state = state_of()
-    assert liveness.check(state, NOW) == "live"
+    assert liveness.check(state, NOW, NOW) == "live"
     held[0] = False
-    assert liveness.check(state, NOW + 5) == "live", "the lock is looked at seldom"
-    assert liveness.check(state, NOW + 20) == "unknown", "not every file system tells who holds a lock"
-    assert liveness.check(state, NOW + 7200) == "gone"
+    assert liveness.check(state, NOW + 5, NOW + 5) == "live", "the lock is looked at seldom"
+    assert liveness.check(state, NOW + 20, NOW + 20) == "unknown", "not every file system tells who holds a lock"
+    assert liveness.check(state, NOW + 7200, NOW + 7200) == "gone"
 
 
 def test_a_detached_run_is_not_finished() -> None:
     closed = (ev.RunDraining(t=NOW, reason="detached"), ev.RunClosed(t=NOW, exit_code=1))
-    assert Liveness(lambda opened: False, lambda: False).check(state_of(*closed), NOW) == "gone"
-    assert Liveness(lambda opened: False, lambda: False).check(RunState(), NOW) == "gone"
+    assert Liveness(lambda opened: False, lambda: False).check(state_of(*closed), NOW, NOW) == "gone"
+    assert Liveness(lambda opened: False, lambda: False).check(RunState(), NOW, NOW) == "gone"
 
 
 def test_a_runner_is_known_by_more_than_its_pid() -> None:
@@ -244,3 +244,27 @@ def test_plain_lines_for_a_pipe(tmp_path: Path) -> None:
     assert status("--watch").returncode == 2
     (folder / "journal.jsonl").unlink()
     assert "has no journal yet" in status("walker_study", "--watch").stderr
+
+
+def test_the_clock_of_a_run_on_another_machine_may_be_off() -> None:
+    """What is added to its journal is a sign of life, whatever time it bears."""
+    liveness = Liveness(lambda opened: None, lambda: False)
+    state, off = state_of(), 7200.0
+    assert liveness.check(state, NOW + off, 0.0) == "gone"
+    state.apply(ev.Note(t=NOW + 1, text="something happens"))
+    assert liveness.check(state, NOW + off + 2, 2.0) == "unknown"
+    assert liveness.check(state, NOW + off + 3599, 3599.0) == "unknown"
+    assert liveness.check(state, NOW + off + 3700, 3700.0) == "gone"
+
+
+def test_a_clock_that_is_set_neither_freezes_nor_hurries_a_watcher(tmp_path: Path) -> None:
+    alive = [True]
+    liveness = Liveness(lambda opened: alive[0], lambda: False)
+    sender = RequestSender(directory=tmp_path)
+    assert liveness.check(state_of(), NOW, 0.0) == "live"
+    assert sender.send(Request(action="pause"), 0.0) == ""
+    alive[0] = False
+    assert liveness.check(state_of(), NOW - 600.0, 5.0) == "gone"
+    assert sender.replies(5.0) == []
+    (text,) = sender.replies(16.0)
+    assert "did not answer" in text
