@@ -43,6 +43,9 @@ class SamplerParts:
     """For rollout workers."""
     fork_server: ForkServer | None
     """For rollout workers that replace others."""
+    env_seed: int
+    """Environments, episodes and policy draws derive theirs from it; another one in every start that cannot go on in
+    the episodes of the one before."""
     stop: StopCondition
     on_collected: Callable[[int, int], None]
     on_episodes: Callable[[list[EpisodeReport]], None]
@@ -68,7 +71,7 @@ def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
         parts.learning.policies,
         parts.learning.learners,
         make_env=parts.maker.make,
-        seed=basis.seed,
+        seed=parts.env_seed,
         mix_policies=sampling.pbt_mix_policies_in_one_env,
         warm_up=sampling.decorrelate_experience_max_seconds > 0,
         warm_up_each=sampling.decorrelate_envs_on_one_worker,
@@ -91,7 +94,10 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
     transport = Transport(plan, learning.layout, learning.bell)
     pool = WorkerPool(
         transport,
-        [worker_settings(parts.basis, learning.layout, transport, w) for w in range(plan.num_workers)],
+        [
+            worker_settings(parts.basis, learning.layout, transport, w, env_seed=parts.env_seed)
+            for w in range(plan.num_workers)
+        ],
         WorkerTimeouts(
             step_s=MISSED_HEARTBEATS * sampling.heartbeat_interval,
             reset_s=parts.maker.reset_limit_s(sampling.reset_timeout_seconds),
@@ -119,7 +125,9 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
         raise
 
 
-def worker_settings(basis: RunBasis, layout: TrajectoryLayout, transport: Transport, worker: int) -> WorkerSettings:
+def worker_settings(
+    basis: RunBasis, layout: TrajectoryLayout, transport: Transport, worker: int, *, env_seed: int
+) -> WorkerSettings:
     """What rollout worker number `worker` is told."""
     config, plan = basis.config, basis.plan
     sampling = config.sampling
@@ -133,7 +141,7 @@ def worker_settings(basis: RunBasis, layout: TrajectoryLayout, transport: Transp
         rnn_state_size=layout.by_name["rnn_states"].shape[0],
         num_policies=plan.num_policies,
         mix_policies=sampling.pbt_mix_policies_in_one_env,
-        seed=basis.seed,
+        seed=env_seed,
         config=config_to_dict(config),
         app=config.app,
         pickled_spec=basis.pickled_spec,

@@ -188,3 +188,26 @@ def restored_state(saved: Mapping[str, Any]) -> SerialState:
     """The state that `to_plain(SerialSampler.state())` was, after its trip through a checkpoint."""
     arrays = to_arrays(saved)
     return SerialState(split=SplitState(**arrays["split"]), unfinished=arrays["unfinished"])
+
+
+def misfit(state: SerialState, plan: SamplerPlan, layout: TrajectoryLayout) -> str:
+    """What has changed since that state was saved, so that nobody can go on from it; empty where somebody can."""
+    split = state.split
+    if len(state.unfinished) != plan.num_policies:
+        return "another number of policies than before"
+    if len(split.episodes) != plan.envs_per_split or split.policy_ids.shape != (plan.slot_trajectories,):
+        return "another number of environments than before"
+    if split.row > plan.rollout:
+        return "another rollout than before"
+    fields = layout.by_name
+    for trajectories in (split.slot, *state.unfinished):
+        for name, array in trajectories.items():
+            field = fields.get(name)
+            if field is None or array.shape[2:] != field.shape or array.dtype != field.dtype:
+                return "other observations or another network than before"
+            if trajectories is split.slot and split.row == 0:
+                continue  # one row of it
+            if len(array) != layout.shape(field, 1)[0]:
+                return "another rollout than before"
+    columns = max((array.shape[1] for arrays in state.unfinished for array in arrays.values()), default=0)
+    return "a smaller batch than before" if columns >= plan.batch_trajectories else ""

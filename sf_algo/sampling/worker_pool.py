@@ -8,7 +8,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from sf_algo.errors import WorkerError
@@ -18,7 +18,7 @@ from sf_algo.processes.copies import ForkedCopy
 from sf_algo.processes.fork_server import ForkServer
 from sf_algo.processes.slow import SlowWatch
 from sf_algo.rollout.env_set import EnvFault
-from sf_algo.rollout.episodes import EpisodeReport
+from sf_algo.rollout.episodes import EpisodeReport, mix_seed
 from sf_algo.rollout.settings import WorkerSettings
 from sf_algo.sampling.faults import FaultLog
 from sf_algo.sampling.transport import Transport
@@ -164,7 +164,9 @@ class WorkerPool:
         restarts.append(now)
         self.num_restarts += 1
         log.warning("%s; it is started again (%d of %d)%s", failure.what, len(restarts), MAX_RESTARTS, trace)
-        self._workers[index] = self._launch(self._settings[index])
+        # With the same seed it would play the same first episodes once more.
+        again = self._settings[index]
+        self._workers[index] = self._launch(replace(again, seed=mix_seed(again.seed, self.num_restarts)))
 
     def stop(self) -> None:
         """Ends all workers, politely at first; nothing of theirs is left afterwards. May be called twice."""

@@ -28,10 +28,11 @@ from sf_algo.plain import to_plain
 from sf_algo.plan import make_plan
 from sf_algo.processes.stopping import StopCondition, StopReason, StopRequested, stop_on_signals
 from sf_algo.rollout.env_maker import EnvMaker
+from sf_algo.rollout.episodes import mix_seed
 from sf_algo.sampling.guard import HangGuard
 from sf_algo.sampling.open_sampler import MISSED_HEARTBEATS, SamplerParts, open_sampler
 from sf_algo.sampling.samplers import Sampler
-from sf_algo.sampling.serial import SerialSampler
+from sf_algo.sampling.serial import SerialSampler, misfit, restored_state
 from sf_algo.summaries.episodes import EpisodeWindow
 from sf_algo.summaries.progress import ProgressFile
 from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
@@ -150,6 +151,7 @@ class _Run:
         self._ledger = Ledger(num_policies=basis.plan.num_policies, frameskip=basis.spec.frameskip, began=stop.began)
         self._windows = [EpisodeWindow(self._run.stats_avg) for _ in range(basis.plan.num_policies)]
         self._sampler: Sampler | None = None
+        self._env_seed = basis.seed
 
     def train(self, models: Sequence[ActorCritic]) -> StopReason:
         """Opens everything, resumes, trains, saves and tells the result."""
@@ -218,18 +220,31 @@ class _Run:
         """Goes on from the checkpoints, if any. Returns the sampler's state."""
         best = self._run.load_checkpoint_kind == "best"
         state = resume(learning.policies, learning.learners, saver, self._ledger, self._windows, best=best)
+        if self._basis.plan.mode.has_workers:
+            state = {}
+        change = self._change_since(state, learning) if state else ""
+        if change:
+            log.info("%s: all environments begin new episodes", change)
+            state = {}
+        if state:
+            self._env_seed = int(state.get("env_seed", self._basis.seed))
+        elif self._ledger.trained_frames:
+            self._env_seed = mix_seed(self._basis.seed, self._ledger.trained_frames)
         # Only now: flags that do not fit the checkpoint must not replace those that do.
         save_config(self._basis.config, self._paths.root)
         self._check_frames()
-        if state and state["seed"] != self._basis.seed:
-            log.info("another seed than before: all environments begin new episodes")
-            return {}
         return state
+
+    def _change_since(self, state: Mapping[str, Any], learning: OpenLearners) -> str:
+        """Why a serial training cannot go on in the middle of its episodes; empty where it can."""
+        if state["seed"] != self._basis.seed:
+            return "another seed than before"
+        return misfit(restored_state(state), self._basis.plan, learning.layout)
 
     def _sampler_state(self) -> Mapping[str, Any]:
         if not isinstance(self._sampler, SerialSampler) or not self._sampler.reproducible:
             return {}
-        return {"seed": self._basis.seed, **to_plain(self._sampler.state())}
+        return {"seed": self._basis.seed, "env_seed": self._env_seed, **to_plain(self._sampler.state())}
 
     def _sample(self, learning: OpenLearners, saver: Saver, loop: TrainingLoop, state: Mapping[str, Any]) -> StopReason:
         parts = SamplerParts(
@@ -238,6 +253,7 @@ class _Run:
             maker=self._maker,
             forked_copies=self._copies.workers,
             fork_server=self._copies.server,
+            env_seed=self._env_seed,
             stop=self._stop,
             on_collected=self._ledger.collected,
             on_episodes=loop.on_episodes,

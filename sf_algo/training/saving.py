@@ -140,8 +140,8 @@ class Saver:
         learner = self._learners.state(policy.policy_id)
         if wrong := unsound_tensors(learner["model"]):
             raise DivergedError(
-                f"policy {policy.policy_id} is not saved: its {wrong[0]} holds numbers that are none; the newest "
-                f"checkpoint is sound: start again from it with a lower --learning_rate"
+                f"policy {policy.policy_id} is not saved: its {wrong[0]} holds numbers that are none (NaN); what was "
+                "saved before stays: start again from the newest checkpoint with a lower --learning_rate"
             )
         runtime: dict[str, Any] = {
             WINDOW: self._windows[policy.policy_id].state(),

@@ -89,7 +89,7 @@ class SamplingHarness:
         basis = RunBasis(config=config, spec=spec, plan=self.plan, device=torch.device("cpu"), seed=5)
         self.pool = WorkerPool(
             self.transport,
-            [worker_settings(basis, layout, self.transport, w) for w in range(self.plan.num_workers)],
+            [worker_settings(basis, layout, self.transport, w, env_seed=5) for w in range(self.plan.num_workers)],
             WorkerTimeouts(step_s=step_timeout_s, reset_s=reset_timeout_s),
             on_episodes=self.episodes.extend,
             clean_up=maker.clean_up,

@@ -138,6 +138,18 @@ def test_every_slot_fits_into_the_buffers_beside_the_batch_in_training() -> None
         assert batcher.has_room(plan.slot_trajectories)
 
 
+def test_nothing_waits_for_the_learner_where_that_is_asked_for() -> None:
+    """--num_minibatches_to_accumulate=0: one buffer, so nothing is collected while it is trained on."""
+    flags = ("--num_workers=2", "--num_envs_per_worker=4", "--rollout=8", "--num_minibatches_to_accumulate=0")
+    assert plan_of(*flags, "--batch_size=64").num_batch_buffers == 1
+    assert plan_of(*flags, "--batch_size=64", "--num_batches_per_iteration=4").num_batch_buffers == 1
+    # Slots that do not come out even leave something over, and so do policies that share slots: it needs a place.
+    uneven = ("--batch_size=40", "--worker_num_splits=1", "--num_batches_per_iteration=1")
+    assert plan_of(*flags, *uneven).num_batch_buffers == 2
+    assert plan_of(*flags, "--batch_size=64", "--num_policies=2").num_batch_buffers == 2
+    assert plan_of(*flags[:3], "--batch_size=64").num_batch_buffers == 2
+
+
 def test_synchronous_iterations_are_whole_rounds_or_nothing() -> None:
     flags = (
         "--num_workers=2",

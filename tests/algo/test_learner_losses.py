@@ -145,6 +145,25 @@ def test_ratios_are_cut_and_the_gradient_stays_finite() -> None:
     assert gradient.tolist() == pytest.approx([0.0, 0.0, math.exp(0.1), 0.0])
 
 
+@pytest.mark.parametrize("difference", [-40.0, -5.0, -2.9, 0.0, 2.9, 3.5, 40.0])
+def test_the_divergence_draws_back_however_far_away_a_policy_is(difference: float) -> None:
+    log_probs = torch.full((1, 1), difference, requires_grad=True)
+    estimate = kl_estimate(Ratios.of(log_probs, torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)))
+    torch.autograd.backward(estimate.sum())
+    assert log_probs.grad is not None
+    # (r - 1) - log r has the gradient r - 1, up to where ratios are cut: from there on it stays what it is.
+    expected = math.exp(min(difference, math.log(20.0))) - 1.0
+    assert log_probs.grad.item() == pytest.approx(expected, abs=1e-5)
+    if difference < math.log(20.0):
+        assert estimate.item() == pytest.approx(math.exp(difference) - 1.0 - difference, rel=1e-5, abs=1e-6)
+
+
+def test_the_divergence_of_forbidden_actions_is_finite() -> None:
+    far = torch.tensor([[-1e9, 1e9]])
+    estimate = kl_estimate(Ratios.of(far, torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool)))
+    assert torch.isfinite(estimate).all()
+
+
 def test_kl_estimate_converges_to_the_divergence() -> None:
     family = ActionFamily(ActionSpec((Discrete(4),)))
     draws = 100_000

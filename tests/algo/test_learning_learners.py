@@ -62,6 +62,15 @@ def test_the_batch_that_reaches_the_limit_is_the_last(
     assert results["env_steps"] == 3 * 1024
 
 
+@pytest.mark.parametrize(
+    "mode", [("--serial_mode=True", "--async_rl=True"), ("--serial_mode=False", "--num_workers=2")]
+)
+def test_sampling_may_pause_while_the_learner_trains(tmp_path: Path, mode: tuple[str, ...]) -> None:
+    more = ("--num_minibatches_to_accumulate=0", "--train_for_env_steps=4000", "--num_envs_per_worker=4")
+    results = train(tmp_path, *mode, *more, "--rollout=16", "--batch_size=256")
+    assert 4000 <= results["env_steps"] < 8000
+
+
 @pytest.mark.parametrize("place", ["process", "threads"])
 def test_an_error_in_training_ends_the_run_with_its_traceback(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
