@@ -25,7 +25,7 @@ from sf_runner.backends.slurm.batches import (
 from sf_runner.backends.slurm.environment import clean_environment
 from sf_runner.backends.slurm.node import share_gpus, split_gpus
 from sf_runner.backends.slurm.output import last_words
-from sf_runner.backends.slurm.packing import SubmitSettings, make_drafts, throttles
+from sf_runner.backends.slurm.packing import SubmitSettings, make_drafts
 from sf_runner.backends.slurm.refusals import complaint
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings
 from sf_runner.backends.slurm.states import STATES, meaning
@@ -60,27 +60,6 @@ def test_squeues_lists_of_indices() -> None:
     assert list(expand("1,4-6%2")) == [1, 4, 5, 6]
     assert list(expand("0-8:4")) == [0, 4, 8]
     assert list(expand("N/A")) == list(expand("")) == []
-
-
-@given(
-    st.dictionaries(st.integers(0, 20), st.tuples(st.integers(1, 500), st.integers(1, 4)), min_size=1, max_size=8),
-    st.integers(1, 300),
-)
-def test_throttles_keep_to_the_limit_as_far_as_each_array_gets_one(
-    arrays: dict[int, tuple[int, int]], limit: int
-) -> None:
-    shares = throttles(arrays, limit)
-    could = sum(tasks * side_by_side for tasks, side_by_side in arrays.values())
-    if could <= limit:
-        assert set(shares.values()) == {0}
-        return
-    assert all(share >= 1 for share in shares.values())
-    used = sum(min(shares[name], tasks) * side_by_side for name, (tasks, side_by_side) in arrays.items())
-    assert used <= max(limit, sum(side_by_side for _, side_by_side in arrays.values()))
-
-
-def test_without_a_limit_nothing_is_throttled() -> None:
-    assert throttles({0: (1000, 1)}, None) == {0: 0}
 
 
 def test_attempts_are_packed_by_shape_and_cut_to_arrays(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class ScriptedClient(SlurmClient):
             raise SlurmDownError("Unable to contact slurm controller")
         return self.found
 
-    def submit(self, batch: BatchPaths) -> Submitted | Refused:
+    def submit(self, batch: BatchPaths, after: str = "") -> Submitted | Refused:
         size = len(batch.tasks.read_text().splitlines()) - 1
         answer = self.answers.pop(0) if self.answers else None
         if answer is None and self.live + size > self.takes:
@@ -92,8 +92,9 @@ class Scene:
         self.arrays: list[Array] = []
         self.reports: list[Report] = []
         self.submitter = Submitter(
-            folder, settings, self.client, self.calls, live=lambda: self.client.live, submitted=self.arrays.append
-        )
+            folder, settings, self.client, self.calls, live=lambda: self.client.live, submitted=self.arrays.append,
+            waits_for=lambda _, further: "",
+        )  # fmt: skip
 
     def submit(self, *names: str) -> None:
         for name in names:

@@ -32,6 +32,8 @@ class Listing:
 
     tasks: dict[int, Entry] = field(default_factory=dict)
     rest: Entry | None = None
+    throttle: int | None = None
+    """Tasks side by side; None: not told."""
 
     def find(self, index: int) -> Entry | None:
         return self.tasks.get(index, self.rest)
@@ -39,6 +41,8 @@ class Listing:
     def add(self, indices: str, entry: Entry) -> None:
         """Without any index it is what is left of an array after some of its tasks got entries of their own."""
         listed = list(expand(indices))
+        if (throttle := indices.partition("%")[2]).isdigit():
+            self.throttle = int(throttle)
         self.tasks.update(dict.fromkeys(listed, entry))
         if not listed:
             self.rest = entry

@@ -123,6 +123,11 @@ class Array:
     array_id: str = ""
     submitted_at: float = 0.0
     throttle: int = 0
+    """Tasks side by side; 0: no limit."""
+    shown_throttle: int | None = None
+    """The same as Slurm last showed it."""
+    blocked: bool = False
+    """Whether it waits for other arrays, because of --max_parallel."""
     looking_up: bool = False
     """Whether the controller is being asked about it."""
 

@@ -19,6 +19,8 @@ from sf_runner.backends.slurm.batches import BatchPaths, list_batches, next_batc
 from sf_runner.backends.slurm.client import Limits, SlurmClient, SlurmDownError
 from sf_runner.backends.slurm.fold import Unit, may_hold
 from sf_runner.backends.slurm.packing import Draft, SubmitSettings, make_drafts
+from sf_runner.backends.slurm.script import dependency
+from sf_runner.backends.slurm.sharing import after_all, has_to_wait, load_of
 from sf_runner.backends.slurm.submitting import Submitter
 from sf_runner.backends.slurm.task_records import read_history
 from sf_runner.backends.slurm.watch import Taken, Watch
@@ -56,8 +58,16 @@ class SlurmBackend:
         self._watch.max_parallel = settings.max_parallel if settings else None
         self._submitter: Submitter | None = None
         if settings is not None:
+            self._watch.sharer.own_dependency = dependency(settings.script)
+        if settings is not None:
             self._submitter = Submitter(
-                self._folder, settings, self._client, self._calls, live=self._live, submitted=self._watch.add
+                self._folder,
+                settings,
+                self._client,
+                self._calls,
+                live=self._live,
+                submitted=self._watch.add,
+                waits_for=self._waits_for,
             )
 
     # ---- the protocol --------------------------------------------------------------------------------------
@@ -251,6 +261,15 @@ class SlurmBackend:
         self._reports.append(
             Ended(job=unit.job, attempt=unit.attempt, t=taken.end.t, record=None, fate=fate, cause=cause)
         )
+
+    def _waits_for(self, array: Array, further: Sequence[str]) -> str:
+        """What an array has to wait for, so that --max_parallel holds: all that is there, and `further` arrays."""
+        own, live = self._watch.sharer.own_dependency, self._watch.live_arrays()
+        if not further and not has_to_wait([load for _, load in live], load_of(array), self._watch.max_parallel):
+            return own
+        if self._watch.max_parallel is None:
+            return own
+        return after_all([*(other.array_id for other, _ in live if other.cluster == array.cluster), *further], own)
 
     def _live(self) -> int:
         """Tasks in Slurm, as far as is known."""

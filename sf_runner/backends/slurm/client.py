@@ -171,9 +171,12 @@ class SlurmClient:
             return Refusal(kind="down", text=f"sbatch: {exc}")
         return sort_refusal(done.stderr, f"sbatch: exit code {done.returncode}") if done.returncode else None
 
-    def submit(self, batch: BatchPaths) -> Submitted | Refused:
+    def submit(self, batch: BatchPaths, after: str = "") -> Submitted | Refused:
         """Submit a batch, unless it has been already: sbatch writes its answer into the batch's folder itself and
-        holds a lock while it runs, so that however a runner ends, the next one knows what became of it."""
+        holds a lock while it runs, so that however a runner ends, the next one knows what became of it.
+
+        after: what has to end before any of its tasks begins."""
+        command = ["sbatch", "--parsable", *([f"--dependency={after}"] if after else []), str(batch.script)]
         with batch.lock.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a killed runner's sbatch may still be at it
             found = self.find(batch, self.cluster)
@@ -181,7 +184,7 @@ class SlurmClient:
                 return Submitted(array_id=found)
             with batch.answer.open("wb") as answer, batch.complaint.open("wb") as errors:
                 try:
-                    code = self._run_sbatch(["sbatch", "--parsable", str(batch.script)], lock, answer, errors)
+                    code = self._run_sbatch(command, lock, answer, errors)
                 except subprocess.TimeoutExpired:
                     return Refused(error=f"sbatch did not answer in {SUBMIT_TIMEOUT_S:.0f} s", kind="down")
                 except OSError as exc:
@@ -285,9 +288,11 @@ class SlurmClient:
             command = ["scontrol", *_at(cluster), "update", f"JobId={name}", f"StartTime=now+{_RESTART_S}"]
             self._run(command, strict=False)
 
-    def throttle(self, cluster: str, array: str, number: int) -> None:
-        """At most `number` tasks of an array side by side; 0: no limit."""
-        self._run(["scontrol", *_at(cluster), "update", f"JobId={array}", f"ArrayTaskThrottle={number}"], strict=False)
+    def limit(self, cluster: str, array: str, throttle: int, after: str | None = None) -> None:
+        """At most `throttle` tasks of an array side by side (0: no limit). after: what has to end before more of them
+        begin; empty: nothing; None: as it is."""
+        command = ["scontrol", *_at(cluster), "update", f"JobId={array}", f"ArrayTaskThrottle={throttle}"]
+        self._run(command if after is None else [*command, f"Dependency={after}"], strict=False)
 
     def _run(self, argv: Sequence[str], *, strict: bool = True) -> str:
         done = self._call(argv)

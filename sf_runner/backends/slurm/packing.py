@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sf_runner.backends.base import Launch
@@ -47,27 +47,7 @@ def make_drafts(
     for shape, some in by_shape.items():
         tasks = [_task(some[at : at + shape.experiments]) for at in range(0, len(some), shape.experiments)]
         parts += [(shape, tasks[at : at + tasks_per_array]) for at in range(0, len(tasks), tasks_per_array)]
-    shares = throttles({number: (len(tasks), shape.side_by_side) for number, (shape, tasks) in enumerate(parts)},
-                       settings.max_parallel)  # fmt: skip
-    return [_draft(shape, tasks, settings, next(folders), shares[n]) for n, (shape, tasks) in enumerate(parts)]
-
-
-def throttles(arrays: Mapping[int, tuple[int, int]], max_parallel: int | None) -> dict[int, int]:
-    """Tasks side by side for each array, given (tasks left, experiments side by side in a task); 0: no limit.
-
-    The limit is shared out in proportion to what each array could use; each gets one at least."""
-    wanted = {name: max(1, tasks) * side_by_side for name, (tasks, side_by_side) in arrays.items()}
-    if max_parallel is None or sum(wanted.values()) <= max_parallel:
-        return dict.fromkeys(arrays, 0)
-    left, open_want = max_parallel, sum(wanted.values())
-    shares: dict[int, int] = {}
-    for name, want in sorted(wanted.items(), key=lambda item: item[1]):
-        side_by_side = arrays[name][1]
-        share = max(1, int(left * want / open_want) // side_by_side)
-        shares[name] = share
-        left = max(0, left - share * side_by_side)
-        open_want -= want
-    return shares
+    return [_draft(shape, tasks, settings, next(folders)) for shape, tasks in parts]
 
 
 def _task(launches: Sequence[Launch]) -> list[TaskJob]:
@@ -83,14 +63,15 @@ def _task(launches: Sequence[Launch]) -> list[TaskJob]:
     ]
 
 
-def _draft(
-    shape: JobShape, tasks: list[list[TaskJob]], settings: SubmitSettings, paths: BatchPaths, throttle: int
-) -> Draft:
-    script = settings.script
+def _draft(shape: JobShape, tasks: list[list[TaskJob]], settings: SubmitSettings, paths: BatchPaths) -> Draft:
+    """With a throttle as if it had the cluster for itself; see `sharing`."""
+    script, limit = settings.script, settings.max_parallel
+    side_by_side = shape.side_by_side if limit is None else min(shape.side_by_side, limit)
+    throttle = 0 if limit is None or len(tasks) * side_by_side <= limit else limit // side_by_side
     header = BatchHeader(
         run_id=settings.run_id,
         num_tasks=len(tasks),
-        side_by_side=shape.side_by_side,
+        side_by_side=side_by_side,
         timeout_s=_own_timeout(script),
         grace_s=settings.grace_s,
         signal_ahead_s=script.signal_ahead_s,

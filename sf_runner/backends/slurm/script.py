@@ -117,6 +117,11 @@ def comment_of(batch: str) -> str:
     return f"sf_runner {batch}"
 
 
+def dependency(settings: ScriptSettings) -> str:
+    """What the user wants jobs to wait for; empty: nothing."""
+    return str(passed_on(settings.passed_on, {}).get("dependency", ""))
+
+
 def passed_on(words: Sequence[str], ours: Mapping[str, object]) -> dict[str, Any]:
     """`--key=value`, `--key value`, `-k value`, `--flag` as options. UsageError for what is not sbatch's, or ours."""
     parser = _slurm().parser

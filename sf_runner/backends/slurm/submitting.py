@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from sf_runner.backends.slurm.fold import Unit
 from sf_runner.backends.slurm.packing import Draft, SubmitSettings, make_drafts
 from sf_runner.backends.slurm.refusals import Kind, complaint
 from sf_runner.backends.slurm.room import LearnedRoom
+from sf_runner.backends.slurm.script import dependency
 from sf_runner.basics.backoff import doubled
 from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
 from sf_runner.basics.said import Said
@@ -41,6 +42,7 @@ _LAST_CALLS_S = 30.0
 
 class Submitter:
     """live: counts the tasks of the run that are in Slurm. submitted: called with every array that was taken.
+    waits_for: what has to end before an array begins; its second argument: further arrays that are there by now.
 
     One call at a time is made of `calls`; `poll` is to be called after its answers were collected.
     """
@@ -54,12 +56,15 @@ class Submitter:
         *,
         live: Callable[[], int],
         submitted: Callable[[Array], None],
+        waits_for: Callable[[Array, Sequence[str]], str],
     ) -> None:
         self._settings = settings
         self._client = client
         self._calls = calls
         self._live = live
         self._submitted = submitted
+        self._waits_for = waits_for
+        self._waits_for_nobody = dependency(settings.script)
         self._folders = next_batches(folder)
         self._waiting: dict[str, Launch] = {}
         """By job: all that is in no array that was written."""
@@ -148,11 +153,11 @@ class Submitter:
         """Let go; with `hand_in` what waits is handed in before, if Slurm takes it. Whether no call is on its way."""
         patience_s = 0.0
         if hand_in and self._is_well(steady_s()):
-            patience_s = _LAST_CALLS_S
+            patience_s, handed_in = _LAST_CALLS_S, list[str]()
             for draft in self._make_drafts() if self._waiting else ():
                 patience_s += 1.0
-                if self._write(draft) is not None:
-                    self._calls.ask(partial(self._client.submit, draft.paths), lambda _: None)
+                if (array := self._write(draft)) is not None:
+                    self._calls.ask(partial(self._submit_last, array, handed_in), lambda _: None)
         return self._calls.close(patience_s)
 
     # ---- asking --------------------------------------------------------------------------------------------
@@ -187,8 +192,15 @@ class Submitter:
             if array is None:
                 return
             self._array = array
-        paths = self._array.paths
-        self._ask("sbatch", lambda: self._client.submit(paths), self._take_answer)
+        paths, after = self._array.paths, self._waits_for(self._array, ())
+        self._array.blocked = after != self._waits_for_nobody
+        self._ask("sbatch", lambda: self._client.submit(paths, after), self._take_answer)
+
+    def _submit_last(self, array: Array, handed_in: list[str]) -> None:
+        """In the thread, when nobody asks any more what became of it. handed_in: arrays that were handed in so."""
+        result = self._client.submit(array.paths, self._waits_for(array, handed_in))
+        if isinstance(result, Submitted):
+            handed_in.append(result.array_id)
 
     def _take_limits(self, result: Any) -> None:
         if not isinstance(result, Limits):

@@ -17,7 +17,7 @@ from sf_runner.backends.slurm.doubles import doubles
 from sf_runner.backends.slurm.finding import Finder
 from sf_runner.backends.slurm.fold import Observation, Unit, advance
 from sf_runner.backends.slurm.output import last_words
-from sf_runner.backends.slurm.packing import throttles
+from sf_runner.backends.slurm.sharing import Load, Sharer, load_of
 from sf_runner.backends.slurm.states import STUCK_REASONS, meaning
 from sf_runner.backends.slurm.task_records import AttemptEnd, last_beat, read_history
 from sf_runner.basics.backoff import doubled
@@ -62,6 +62,7 @@ class Watch:
         self._heard: frozenset[str] = frozenset()
         self.taken: list[Taken] = []
         """Since this was last looked at; for who can find the other task."""
+        self.sharer = Sharer(client, calls, self._ignore)
         self._now = 0.0
         self._finder = Finder(client, calls, self._tell, lambda: self._now, self._number)
         self._next_ask = 0.0
@@ -135,6 +136,10 @@ class Watch:
             return None
         return self._next_look if self._asking else min(self._next_ask, self._next_look)
 
+    def live_arrays(self) -> list[tuple[Array, Load]]:
+        """Arrays of which something is queued or runs."""
+        return [(array, load_of(array)) for array in self._arrays.values() if array.live]
+
     def num_live(self) -> int:
         """Tasks of which something is queued or runs."""
         return sum(1 for _ in self._tasks())
@@ -179,7 +184,7 @@ class Watch:
         self._wait_s = min(_SOON_S, longest) if changed else min(1.5 * self._wait_s, longest)
         self._next_ask = now + max(self._wait_s, min(10 * took_s, _SLOW_MAX_S))
         self._next_look = now
-        self._share_out()
+        self.sharer.share_out(self._arrays.values(), self.max_parallel)
         self._release()
         self._tell_reasons()
 
@@ -194,6 +199,9 @@ class Watch:
     def _compare(self, queue: Queue, now: float) -> bool:
         """Take over what squeue shows; whether anything is new."""
         changed = False
+        for array in self._arrays.values():
+            if (listing := queue.arrays.get((array.cluster, array.array_id))) is not None:
+                array.shown_throttle = listing.throttle
         for array, task in self._tasks():
             if array.cluster not in queue.clusters:
                 continue
@@ -315,23 +323,6 @@ class Watch:
         if self._where and not self._down:
             self._next_ask = min(self._next_ask, steady_s() + 0.5)
 
-    def _share_out(self) -> None:
-        """Keep the arrays' throttles at what the limit allows, as arrays come, end and the limit changes."""
-        live = {
-            number: (array, sum(bool(task.units) for task in array.tasks.values()))
-            for number, array in enumerate(self._arrays.values())
-            if array.live
-        }
-        wanted = throttles(
-            {n: (left, array.header.side_by_side) for n, (array, left) in live.items()}, self.max_parallel
-        )
-        for number, (array, left) in live.items():
-            share = wanted[number]
-            if share == array.throttle or (array.throttle and left <= array.throttle and not share):
-                continue
-            array.throttle = share
-            self._calls.ask(_throttle(self._client, array.cluster, array.array_id, share), self._ignore)
-
     def _release(self) -> None:
         """Slurm holds what was queued again for two minutes."""
         held: dict[str, dict[str, Task]] = {}
@@ -366,10 +357,6 @@ class Watch:
             remedy = STUCK_REASONS.get(reason)
             if remedy is not None and self._said.first(reason):
                 self._reports.append(Remark(text=f"{count} jobs wait in Slurm because of {reason}: {remedy}"))
-
-
-def _throttle(client: SlurmClient, cluster: str, array_id: str, number: int) -> Callable[[], None]:
-    return lambda: client.throttle(cluster, array_id, number)
 
 
 def _cancel(client: SlurmClient, cluster: str, ids: Sequence[str], *, queued_only: bool = False) -> Callable[[], None]:
