@@ -34,7 +34,7 @@ def kind_of(name: str) -> BackendKind:
 def _plugged_in(name: str) -> BackendKind:
     """A user's class: a `Cluster`, or a whole `Backend`."""
     from sf_runner.backends.cluster.api import REQUIRED, Cluster
-    from sf_runner.backends.cluster.checked import states_fault
+    from sf_runner.backends.cluster.checked import fault_of
     from sf_runner.cli.cluster_kind import ClusterKind
 
     cls = _load_class(name)
@@ -42,8 +42,8 @@ def _plugged_in(name: str) -> BackendKind:
         missing = [method for method in REQUIRED if getattr(cls, method) is getattr(Cluster, method)]
         _refuse_missing(name, missing, "a Cluster")
         cluster = _make(name, cls)
-        if fault := states_fault(cluster.states):
-            raise UsageError(f"--runner={name}: {cls.__name__}.states: {fault}")
+        if fault := fault_of(cluster):
+            raise UsageError(f"--runner={name}: {cls.__name__}.{fault}")
         return ClusterKind(name, cluster, f"{cls.__name__}.submit")
     required = [method for method, _ in inspect.getmembers(Backend, inspect.isfunction) if not method.startswith("_")]
     _refuse_missing(name, [method for method in required if not hasattr(cls, method)], "a Backend")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sf_runner.backends.cluster.answers import AnswerError, ClusterJob, json_jobs, look_up
+from sf_runner.backends.cluster.api import TRANSIENT
 from sf_runner.backends.cluster.calls import CallResult, Commands, Pause
 from sf_runner.backends.cluster.checked import CheckedCluster
 from sf_runner.backends.cluster.ngc import Ngc
@@ -56,12 +57,12 @@ def test_the_guide_shows_the_examples_as_they_are() -> None:
     ],
 )
 def test_what_passes_by_itself(says: str) -> None:
-    assert Ngc.transient.search(says)
+    assert TRANSIENT.search(says)
 
 
 @pytest.mark.parametrize("says", ["Error: image not found", "Invalid instance dgx1v.16g.500", "Invalid API key"])
 def test_what_does_not(says: str) -> None:
-    assert not Ngc.transient.search(says)
+    assert not TRANSIENT.search(says)
 
 
 def entry(**status: Any) -> dict[str, Any]:

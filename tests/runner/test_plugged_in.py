@@ -45,6 +45,18 @@ class Mistyped(NoProgram):
 class Endless(NoProgram):
     states = {"R": "running", "F": "failed"}
 
+class TextPoll(NoProgram):
+    poll_s = "15"
+
+class NoPause(NoProgram):
+    retry_s = 0
+
+class HalfACall(NoProgram):
+    parallel_calls = 1.5
+
+class NoPattern(NoProgram):
+    transient = "(try again"
+
 class ListRaises(NoProgram):
     states = {"R": "running", "D": "succeeded", "F": "failed"}
     def list(self, prefix, days): return {}["queue"]
@@ -61,6 +73,10 @@ FAULTS = [
     ("nowhere.to_be:Found", "module 'nowhere.to_be' cannot be imported: ModuleNotFoundError: "),
     ("mine:Mistyped", "Mistyped.states: 'R' is 'runnning', which is no state of a job. Did you mean 'running'?"),
     ("mine:Endless", "Endless.states: no word of the cluster means succeeded"),
+    ("mine:TextPoll", "TextPoll.poll_s: '15' is no number above 0"),
+    ("mine:NoPause", "NoPause.retry_s: 0 is no number above 0"),
+    ("mine:HalfACall", "HalfACall.parallel_calls: 1.5 is no whole number"),
+    ("mine:NoPattern", "NoPattern.transient: '(try again' is no regular expression: missing ), unterminated"),
     ("mine:ListRaises", "ListRaises.list failed: KeyError: 'queue'; see docs/backends.md"),
     ("mine:NoRunId", "NoRunId(run_id) cannot be called: too many positional arguments"),
     ("leaves:Any", "module 'leaves' cannot be imported: SystemExit: 5"),
@@ -144,6 +160,11 @@ class Spool(Cluster):
     def kill(self, job_ids):
         return ["true"]
 
+class Numbers(Spool):
+    states = {1: "running", 2: "succeeded", 3: "failed"}
+    transient = "try again"
+    def state(self, code=None): return 1 if code is None else 2 if code == "0" else 3
+
 class Empty(Spool):
     def read_id(self, output): return ""
 
@@ -172,7 +193,7 @@ def spool_run(run: RunUnderTest, cluster: str) -> None:
 PATIENT = "until test -e go; do sleep 0.02; done; echo a >> done"
 
 
-@pytest.mark.parametrize("cluster", ["Spool", "Empty", "Unreadable", "Once"])
+@pytest.mark.parametrize("cluster", ["Spool", "Numbers", "Empty", "Unreadable", "Once"])
 def test_a_job_runs_once_whatever_the_class_makes_of_the_answers(cluster: str, tmp_path: Path) -> None:
     with run_under_test(tmp_path, shell("a", PATIENT)) as run:
         spool_run(run, cluster)

@@ -104,7 +104,7 @@ class Cluster:
     retry_s = 5.0
     parallel_calls = 4
     kills_together = False
-    transient = TRANSIENT
+    transient: str | re.Pattern[str] = TRANSIENT
     shares_files = False
 
     def submit(self, job: SubmitRequest) -> Sequence[str]:

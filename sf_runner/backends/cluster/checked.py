@@ -6,8 +6,10 @@ of another type, or a state that is none, would make a job that runs look as if 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from typing import Any, get_args
 
 from sf_runner.backends.cluster.answers import AnswerError, ClusterJob
@@ -17,8 +19,27 @@ from sf_runner.basics.errors import did_you_mean, one_line
 _NEEDED = ("running", "succeeded", "failed")
 
 
-def states_fault(states: Any) -> str:
-    """What is wrong with a table of states, in words; empty when nothing is."""
+_NUMBERS = ("poll_s", "settle_s", "call_timeout_s", "retry_s", "parallel_calls")
+
+
+def fault_of(cluster: Cluster) -> str:
+    """What is wrong with what a cluster says once and for all: `attribute: what`; empty when nothing is."""
+    if fault := _states_fault(cluster.states):
+        return f"states: {fault}"
+    for name in _NUMBERS:
+        value = getattr(cluster, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+            return f"{name}: {value!r} is no number above 0"
+    if not isinstance(cluster.parallel_calls, int):
+        return f"parallel_calls: {cluster.parallel_calls!r} is no whole number"
+    try:
+        re.compile(cluster.transient)
+    except (re.error, TypeError) as exc:
+        return f"transient: {cluster.transient!r} is no regular expression: {exc}"
+    return ""
+
+
+def _states_fault(states: Any) -> str:
     if not isinstance(states, Mapping):
         return f"it is no mapping but {type(states).__name__}"
     known = get_args(JobState)
@@ -34,7 +55,9 @@ class CheckedCluster:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self.name, self.states, self.transient = cluster.name, cluster.states, cluster.transient
+        self.name = cluster.name
+        self.states = {str(word): state for word, state in cluster.states.items()}
+        self.transient = re.compile(cluster.transient)
         self.poll_s, self.settle_s, self.retry_s = cluster.poll_s, cluster.settle_s, cluster.retry_s
         self.parallel_calls, self.kills_together = cluster.parallel_calls, cluster.kills_together
 
@@ -55,7 +78,7 @@ class CheckedCluster:
         return self._id("read_id", self._call("read_id", output))
 
     def read_jobs(self, output: str) -> Sequence[ClusterJob]:
-        """Ids are text, so that they equal those that were written down by an earlier runner."""
+        """Ids, names and states are text: an id equals the one that was written down by an earlier runner."""
         jobs = self._call("read_jobs", output)
         for job in jobs:
             if not isinstance(job, ClusterJob):
@@ -65,7 +88,13 @@ class CheckedCluster:
                 if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                     raise self._fault("read_jobs", f"returned a job whose {name} is {value!r}, which is no number")
         return [
-            replace(job, id=self._id("read_jobs", job.id), name=str(job.name), details=one_line(job.details or ""))
+            replace(
+                job,
+                id=self._id("read_jobs", job.id),
+                name=str(job.name),
+                state=str(job.state),
+                details=one_line(job.details or ""),
+            )
             for job in jobs
         ]
 
