@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sf_runner.backends.base import Backend, Bounded, Report, StopLevel
-from sf_runner.basics.clock import SYSTEM_CLOCK, Clock, Jump
+from sf_runner.basics.clock import SYSTEM_CLOCK, Clock
 from sf_runner.basics.requests import Request, answer, take
 from sf_runner.describe.plan import Job
 from sf_runner.engine.asked import Refusal, cancel, change_pace, retry
+from sf_runner.engine.clock_news import look_at_clock
 from sf_runner.engine.launching import LaunchBuilder
 from sf_runner.engine.notify import Notifier
 from sf_runner.engine.outcomes import record_reports
@@ -24,7 +25,6 @@ from sf_runner.linux.lifeline import Lifeline
 from sf_runner.linux.signals import SignalInbox
 from sf_runner.slots.table import SlotRequest
 from sf_runner.state import events as ev
-from sf_runner.state.estimate import format_duration
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import JobRecord, Running, Stopping, StopReason
 from sf_runner.store.journal import Journal
@@ -33,7 +33,6 @@ _TICK_S = 0.5
 _SYNC_S = 1.0
 _SUPERVISE_S = 1.0
 _ABSENT_S = 2 * _SUPERVISE_S
-_TOLD_S = 5.0
 
 Ending = Literal["finished", "drained", "detached"]
 
@@ -166,14 +165,12 @@ class RunLoop:
 
     def _look_at_clock(self) -> None:
         """First of all in a step: where the clock was set, what the journal knows of times is put right."""
-        jump = self._clock.look()
-        if not jump:
-            return
-        now = self._clock.now()
-        self._emit(ev.ClockSet(t=now.wall, clocks=now.unset))
-        self._memory.last_start += jump.set_s
-        if text := _told(jump):
-            self._note(text, level="info")
+        opened = self._state.opened
+        jump, news = look_at_clock(self._clock, local=opened is None or bool(opened.local))
+        for event in news:
+            self._emit(event)
+        if news:
+            self._memory.last_start += jump.set_s
 
     def _take_reports(self, reports: Sequence[Report]) -> None:
         now = self._clock.wall()
@@ -387,14 +384,3 @@ class RunLoop:
         if wake is not None:
             waits.append(wake - self._clock.steady())
         return max(0.0, min(waits))
-
-
-def _told(jump: Jump) -> str:
-    """What people should know of it; empty where it is too little to be worth a line."""
-    if jump.slept_s >= _TOLD_S:
-        return f"this machine slept for {format_duration(jump.slept_s)}, which counts for no time limit"
-    if abs(jump.set_s) >= _TOLD_S:
-        way = "back" if jump.set_s < 0 else "forward"
-        size = format_duration(abs(jump.set_s))
-        return f"the clock of this machine was set {way} by {size}; time limits go on as before"
-    return ""

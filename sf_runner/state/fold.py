@@ -213,7 +213,8 @@ class RunState:
         self._learn_clocks(event, self.clocks.boot if self.clocks is not None else "")
 
     def _learn_clocks(self, event: ev.RunOpened | ev.ClockSet, boot: str) -> None:
-        self.clocks, jump = next_clocks(self.clocks, boot, event)
+        sleeps = self.opened is not None and bool(self.opened.local)
+        self.clocks, jump = next_clocks(self.clocks, boot, event, sleeps=sleeps)
         if jump is not None:
             self._shift(jump, event.t)
 

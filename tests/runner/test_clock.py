@@ -10,6 +10,7 @@ import pytest
 from sf_runner.backends.base import Ended, Started
 from sf_runner.basics.clock import Clock, Jump, Reading
 from sf_runner.basics.paths import RunPaths
+from sf_runner.engine.clock_news import look_at_clock
 from sf_runner.engine.outcomes import record_reports
 from sf_runner.engine.scheduler import Policy, overdue
 from sf_runner.state import events as ev
@@ -124,6 +125,34 @@ def test_sleep_counts_for_no_time_limit(state: RunState) -> None:
     assert record.state.elapsed_s(event.t) == pytest.approx(9.0)
     assert overdue(record, Policy(timeout_s=60.0), event.t + 50.0, None) is None
     assert overdue(record, Policy(timeout_s=60.0), event.t + 52.0, None) == "timeout"
+
+
+def test_experiments_elsewhere_do_not_sleep_with_the_runners_machine(state: RunState) -> None:
+    record = next(iter(state.jobs.values()))
+    state.apply(opened(START.wall, backend="slurm", queues=True, local=False, clocks=START.unset))
+    event = at(START, slept_s=28_800.0, later_s=10.0)
+    state.apply(event)
+    assert isinstance(record.state, Running)
+    assert record.state.elapsed_s(event.t) == pytest.approx(28_809.0)
+
+
+@pytest.mark.parametrize(
+    ("set_s", "slept_s", "local", "text"),
+    [
+        (-600.0, 0.0, True, "the clock of this machine was set back by 10 min; time limits go on as before"),
+        (7200.0, 0.0, False, "the clock of this machine was set forward by 2 h; time limits go on as before"),
+        (0.0, 28_800.0, True, "this machine slept for 8 h, which counts for no time limit"),
+        (0.0, 28_800.0, False, "this machine slept for 8 h"),
+        (2.0, 0.0, True, ""),
+    ],
+)
+def test_what_people_are_told(set_s: float, slept_s: float, local: bool, text: str) -> None:
+    clock = HandClock()
+    assert look_at_clock(clock, local=local)[1] == []
+    clock.pass_time(1.0, set_s=set_s, slept_s=slept_s)
+    _, news = look_at_clock(clock, local=local)
+    assert isinstance(news[0], ev.ClockSet)
+    assert [event.text for event in news if isinstance(event, ev.Note)] == ([text] if text else [])
 
 
 def test_after_a_reboot_nobody_waits_longer_than_was_meant(state: RunState) -> None:

@@ -163,7 +163,8 @@ class _KilledBeforeThePidIsNoted(JobTable):
         die()
 
 
-def killed_between_start_and_note(folder: Path) -> None:
+def killed_between_start_and_note(folder: Path, set_s: float = 0.0) -> None:
+    """`set_s`: by how much the clock is set before the job is inherited."""
     table, wanted = _KilledBeforeThePidIsNoted(), request(folder, "job", "sh", "-c", "exit 7")
 
     def runner() -> None:
@@ -171,13 +172,17 @@ def killed_between_start_and_note(folder: Path) -> None:
         JobParent(0.1, table=table).spawn(wanted)
 
     await_end(fork(runner))
+    real = time.time
+    time.time = lambda: real() + set_s
     (end,) = poll_until_idle(inheritor_of(table))
     assert (end.job, end.record["exit_code"]) == ("job", 7)
     assert read_record(wanted.exit_record, 1) == end.record
+    assert 0.0 <= end.record["duration_s"] < _PATIENCE_S
 
 
-def test_a_job_whose_parent_was_killed_while_starting_it_is_known(tmp_path: Path) -> None:
-    scenario(killed_between_start_and_note)(tmp_path)
+@pytest.mark.parametrize("set_s", [0.0, -600.0, 600.0])
+def test_a_job_whose_parent_was_killed_while_starting_it_is_known(tmp_path: Path, set_s: float) -> None:
+    scenario(killed_between_start_and_note)(tmp_path, set_s)
 
 
 def killed_before_start(folder: Path) -> None:
