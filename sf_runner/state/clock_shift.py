@@ -18,17 +18,20 @@ class KnownClocks:
 
 
 def next_clocks(
-    before: KnownClocks | None, boot: str, event: RunOpened | ClockSet, *, sleeps: bool
+    before: KnownClocks | None, event: RunOpened | ClockSet, *, sleeps: bool
 ) -> tuple[KnownClocks | None, Jump | None]:
     """(what is known after `event`, by what times have to be shifted; None: by nothing).
 
-    `sleeps`: jobs run on this machine, and sleep with it. Across a reboot, or a change of the machine, nobody can tell whether the clock was set; then the jump is empty.
+    `sleeps`: jobs run on this machine, and sleep with it. Across a reboot, or a change of the machine, nobody can tell
+    whether the clock was set; then the jump is empty.
     """
     if len(event.clocks) < 2:  # an older version wrote it
         return None, None
     steady, since_boot = event.clocks[:2]
+    opens = isinstance(event, RunOpened)
+    boot = event.boot_id if isinstance(event, RunOpened) else before.boot if before is not None else ""
     known = KnownClocks(boot=boot, reading=Reading(wall=event.t, steady=steady, boot=since_boot))
-    if before is None or before.boot != boot or (isinstance(event, RunOpened) and not boot):
+    if before is None or before.boot != boot or (opens and not boot):
         return known, Jump()
     jump = Jump.between(before.reading, known.reading)
     return known, replace(jump, slept_s=jump.slept_s if sleeps else 0.0) or None

@@ -205,16 +205,13 @@ class RunState:
         self.runners.append({"pid": event.pid, "up": event.up, "boot": event.boot_id, "host": event.host})
         self.guardians.append(tuple(event.guardians))
         self.max_parallel, self.max_retries = event.max_parallel, event.max_retries
-        self._learn_clocks(event, event.boot_id)
+        self._learn_clocks(event)
         self.failed_this_session = self.succeeded_this_session = self.start_failures = 0
         self.failing_this_session.clear()
 
-    def _clock_set(self, event: ev.ClockSet) -> None:
-        self._learn_clocks(event, self.clocks.boot if self.clocks is not None else "")
-
-    def _learn_clocks(self, event: ev.RunOpened | ev.ClockSet, boot: str) -> None:
+    def _learn_clocks(self, event: ev.RunOpened | ev.ClockSet) -> None:
         sleeps = self.opened is not None and bool(self.opened.local)
-        self.clocks, jump = next_clocks(self.clocks, boot, event, sleeps=sleeps)
+        self.clocks, jump = next_clocks(self.clocks, event, sleeps=sleeps)
         if jump is not None:
             self._shift(jump, event.t)
 
@@ -383,7 +380,7 @@ def _after(event: ev.AttemptEnded) -> JobState:
 _HANDLERS: Mapping[type[ev.Event], Any] = {
     ev.JournalCreated: RunState._journal_created,
     ev.RunOpened: RunState._run_opened,
-    ev.ClockSet: RunState._clock_set,
+    ev.ClockSet: RunState._learn_clocks,
     ev.JobsPlanned: RunState._jobs_planned,
     ev.JobsChanged: RunState._jobs_changed,
     ev.AttemptSubmitted: RunState._attempt_submitted,
