@@ -72,6 +72,9 @@ class Jump:
         return Jump(set_s=(after.wall - after.boot) - (before.wall - before.boot), slept_s=max(0.0, slept_s))
 
 
+_NONE: Final = Jump()
+
+
 class Clock:
     """Wall time that jumps only when `look` is called: all that happens between two looks is on one scale."""
 
@@ -96,11 +99,19 @@ class Clock:
 
     def look(self) -> Jump:
         """Whether the wall clock was set, or the machine slept, since the last jump. False in most cases."""
+        if self._goes_on():
+            return _NONE
         reading = self.read()
         jump = Jump.between(self._last, reading)
         if jump:
             self._last = reading
         return jump
+
+    def _goes_on(self) -> bool:
+        """A look that costs next to nothing, for every step of a loop; it may take an interruption for a jump."""
+        boot, last = since_boot_s(), self._last
+        off_s = (time.time() - boot) - (last.wall - last.boot)
+        return -NOTICED_S < off_s < NOTICED_S and (boot - steady_s()) - (last.boot - last.steady) < NOTICED_S
 
     def now(self) -> Reading:
         """All clocks; `wall` as `wall()` tells it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sf_runner.engine.clock_news import look_at_clock
 from sf_runner.engine.outcomes import record_reports
 from sf_runner.engine.scheduler import Policy, overdue
 from sf_runner.state import events as ev
+from sf_runner.state.compact import columns_of, state_of
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import Running, Stopping, Waiting
 from tests.runner.builders import end, opened, start, started_fresh, submit
@@ -30,6 +33,9 @@ class HandClock(Clock):
 
     def read(self) -> Reading:
         return self.reading
+
+    def _goes_on(self) -> bool:
+        return False
 
     def steady(self) -> float:
         return self.reading.steady
@@ -53,6 +59,14 @@ def test_a_clock_notices_when_it_was_set_and_when_the_machine_slept(set_s: float
     assert bool(jump) == (abs(set_s) >= 0.5 or slept_s > 0)
     assert (jump.set_s, jump.slept_s) == pytest.approx((set_s, slept_s))
     assert not clock.look() or abs(set_s) < 0.5
+
+
+@pytest.mark.parametrize("set_s", [-0.4, 0.4, -600.0, 600.0])
+def test_the_quick_look_sees_what_the_whole_one_does(monkeypatch: pytest.MonkeyPatch, set_s: float) -> None:
+    clock, real = Clock(), time.time
+    monkeypatch.setattr(time, "time", lambda: real() + set_s)
+    assert bool(clock.look()) == (abs(set_s) > 0.5)
+    assert not clock.look()
 
 
 def test_steps_too_small_to_notice_add_up() -> None:
@@ -195,6 +209,13 @@ def test_ends_told_by_another_machine_are_neither_before_their_start_nor_in_the_
     assert isinstance(ended, ev.AttemptEnded)
     assert 0.0 <= ended.duration_s <= 25.0
     assert ended.not_before <= 1025.0 + 7.0
+
+
+def test_what_is_kept_beside_a_large_journal_holds_the_clocks(state: RunState) -> None:
+    state.apply(at(START, set_s=-600.0, slept_s=60.0, later_s=10.0))
+    kept = state_of(json.loads(json.dumps(columns_of(state))), lambda offset: [])
+    assert kept.clocks == state.clocks
+    assert [record.state for record in kept.jobs.values()] == [record.state for record in state.jobs.values()]
 
 
 def test_a_jump_is_something_only_when_it_is_large_enough() -> None:

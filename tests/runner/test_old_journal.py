@@ -12,7 +12,7 @@ from sf_runner.engine.snapshot import snapshot_of
 from sf_runner.slots.placement import Placement
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState, replay
-from sf_runner.state.jobs import Cancelled, Running, Stopping, Succeeded
+from sf_runner.state.jobs import Cancelled, Running, Stopping, Succeeded, Waiting
 from sf_runner.store.follower import JournalFollower
 from sf_runner.store.journal import Journal
 from sf_runner.store.reader import read_journal
@@ -81,3 +81,17 @@ def test_a_writer_goes_on_with_it(tmp_path: Path) -> None:
     journal.close()
     assert reader.events() == [ended]
     assert reader.state.count("Waiting") == 1
+
+
+def test_one_of_a_machine_whose_clock_was_set_and_that_slept() -> None:
+    """Set back by 600 s after 10 s; slept for 8 hours at 13 s; restarted at 18 s, the clock set forward by a minute."""
+    path = OLD.with_name("journal_v1_clock_set.jsonl")
+    events = read_journal(path)[0]
+    running, retrying = replay(events, path).jobs.values()
+    now = events[-1].t
+    assert isinstance(running.state, Running)
+    assert running.state.slept_s == pytest.approx(28_800.0)
+    assert running.state.elapsed_s(now) == pytest.approx(17.0)
+    assert isinstance(retrying.state, Waiting)
+    assert retrying.state.not_before <= now
+    assert retrying.state.delay_s == pytest.approx(5.0)
