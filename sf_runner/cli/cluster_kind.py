@@ -74,7 +74,7 @@ def request_maker(context: BackendContext, run_id: str, cluster: Cluster) -> Cal
     """From a launch to what the cluster is asked to submit."""
     run = context.plan.run_name
     argvs = {job.job_id: job.argv for job in context.plan.jobs}
-    train_dir = context.options.ngc.train_dir or context.options.train_dir
+    train_dir = context.options.train_dir_of_jobs or context.options.train_dir
     root = f"{train_dir.rstrip('/')}/{run}"  # the run's folder as jobs see it
 
     def argv(launch: Launch) -> list[str]:

@@ -106,7 +106,17 @@ class RunOptions:
     @property
     def print_only(self) -> bool:
         """Whether to show what would be submitted, and to submit nothing."""
-        return bool(getattr(getattr(self, self.backend, None), "print_only", False))
+        return bool(self._own("print_only"))
+
+    @property
+    def train_dir_of_jobs(self) -> str | None:
+        """What `train_dir` is called where jobs run; None: the same."""
+        name: str | None = self._own("train_dir")
+        return name
+
+    def _own(self, name: str) -> Any:
+        """A flag of the backend's own; None where it has no such flag."""
+        return getattr(getattr(self, self.backend, None), name, None)
 
     @property
     def retry(self) -> tuple[Literal["failed", "cancelled"], ...]:

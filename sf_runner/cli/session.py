@@ -74,7 +74,7 @@ def prepare(options: RunOptions, command: Sequence[str] = (), *, run_name: str =
         description,
         options.train_dir,
         experiment_suffix=options.experiment_suffix,
-        train_dir_of_jobs=options.ngc.train_dir,
+        train_dir_of_jobs=options.train_dir_of_jobs,
     )
     kind = kind_of(options.backend)
     kind.check(options, plan)
