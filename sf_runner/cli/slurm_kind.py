@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sf_runner.backends.base import Launch
@@ -22,15 +23,17 @@ from sf_runner.backends.slurm.script import (
     read_template,
     render_script,
 )
+from sf_runner.backends.slurm.time_limit import TimeLimit, limit_s
 from sf_runner.basics.errors import BackendError, UsageError
 from sf_runner.basics.paths import RunPaths
 from sf_runner.cli.kind import BackendContext, QueueKind
 from sf_runner.cli.options import RunOptions
-from sf_runner.cli.slurm_options import limit_s
 from sf_runner.describe.description import Resources
 from sf_runner.describe.plan import Plan
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import Waiting
+
+_SHORT_S = 600.0
 
 
 class SlurmKind(QueueKind):
@@ -45,7 +48,7 @@ class SlurmKind(QueueKind):
             "--slurm_side_by_side",
         )
         limit = limit_s(options.slurm.time) if options.slurm.time else None
-        if limit is not None and limit <= options.slurm.signal_ahead:
+        if limit is not None and options.slurm.signal_ahead is not None and limit <= options.slurm.signal_ahead:
             raise UsageError(
                 f"--slurm_signal_ahead={options.slurm.signal_ahead:g}: jobs of --slurm_time={options.slurm.time} would "
                 "be told to end as soon as they start; lower it"
@@ -63,7 +66,8 @@ class SlurmKind(QueueKind):
         options, plan = context.options, context.plan
         settings = submit_settings(options, plan, context.state.run_id)
         client = SlurmClient(cluster=settings.script.cluster)
-        remarks = self._try_out(settings, context, client)
+        settings = with_limit(settings, options, client)
+        remarks = [*self._try_out(settings, context, client), *_short_limit(settings.script, options)]
         return SlurmBackend(plan.paths.slurm_dir, settings, poll_s=options.slurm.poll, client=client, remarks=remarks)
 
     def reopen(self, paths: RunPaths, state: RunState) -> SlurmBackend:
@@ -76,7 +80,10 @@ class SlurmKind(QueueKind):
 
     def preview(self, context: BackendContext, launches: Sequence[Launch]) -> Iterator[tuple[str, str]]:
         options, plan = context.options, context.plan
-        backend = SlurmBackend(plan.paths.slurm_dir, submit_settings(options, plan, context.state.run_id))
+        settings = submit_settings(options, plan, context.state.run_id)
+        if is_here():
+            settings = with_limit(settings, options, SlurmClient(cluster=settings.script.cluster))
+        backend = SlurmBackend(plan.paths.slurm_dir, settings)
         try:
             for draft in backend.drafts(launches):
                 count = sum(map(len, draft.tasks))
@@ -124,6 +131,26 @@ def _flags(refusal: Refusal) -> str:
     return refusal.remedy if refusal.remedy.startswith("--") else f"the --slurm_ flags ({refusal.remedy})"
 
 
+def with_limit(settings: SubmitSettings, options: RunOptions, client: SlurmClient) -> SubmitSettings:
+    """With the time limit that jobs will have, as far as Slurm says it now."""
+    if options.slurm.time is not None:
+        return settings  # known already
+    partition = options.slurm.partition or os.environ.get("SBATCH_PARTITION", "")
+    limit = client.time_limit(partition, options.slurm.qos or os.environ.get("SBATCH_QOS", ""))
+    return replace(settings, script=replace(settings.script, limit=limit))
+
+
+def _short_limit(script: ScriptSettings, options: RunOptions) -> list[str]:
+    """What to tell of a limit that nobody asked for and that leaves little time."""
+    limit = script.limit
+    if options.slurm.time is not None or limit is None or limit.seconds is None or limit.seconds > _SHORT_S:
+        return []
+    return [
+        f"jobs end after {limit.seconds / 60:g} min, the limit of {limit.source} (--slurm_time asks for another one); "
+        f"experiments are told to save {script.ahead_s:.0f} s before"
+    ]
+
+
 def submit_settings(options: RunOptions, plan: Plan, run_id: str) -> SubmitSettings:
     jobs = plan.by_id()
     return SubmitSettings(
@@ -157,6 +184,7 @@ def script_settings(options: RunOptions, plan: Plan) -> ScriptSettings:
         options={name: value for name, value in given.items() if value is not None},
         passed_on=slurm.args,
         signal_ahead_s=slurm.signal_ahead,
+        limit=TimeLimit(seconds=limit_s(slurm.time), source="--slurm_time") if slurm.time else None,
         timeout_s=slurm.timeout,
         template=template,
         cluster=chosen_cluster(slurm.args, template or "", os.environ),

@@ -32,7 +32,8 @@ class SlurmOptions:
     side_by_side: int | None = None
     """None: one for each GPU of the job."""
     timeout: float | None = None
-    signal_ahead: float = 120.0
+    signal_ahead: float | None = None
+    """None: as is usual, and less before a short limit."""
     max_requeues: int = 100
     workdir: str | None = None
     sbatch_template: str | None = None
@@ -54,8 +55,8 @@ def add_slurm_flags(parser: Parser, group: Any) -> None:
     _add_packing(parser, group)
     text = "end an experiment after this time and queue it again; it goes on from its checkpoint"
     parser.flag(group, "--slurm_timeout", timeout_s, text, metavar="TIME")
-    text = "how long before its time limit a job is told to save and queue again (default: 120)"
-    parser.flag(group, "--slurm_signal_ahead", duration_s, text, default=120.0, metavar="TIME")
+    text = "how long before its time limit a job is told to save and queue again (default: 120, at most a third of it)"
+    parser.flag(group, "--slurm_signal_ahead", duration_s, text, metavar="TIME")
     text = "how often a job may queue again because its time was over (default: 100)"
     parser.flag(group, "--slurm_max_requeues", whole(0), text, default=100, metavar="N")
     parser.flag(group, "--slurm_workdir", str, "folder for the output of the job scripts", metavar="DIR")
@@ -82,21 +83,6 @@ def slurm_time(text: str) -> str:
     if not _SLURM_TIME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"'{text}' is no time limit; e.g. 90 (minutes), 12:00:00, 2-12, 36h, 2d")
     return text
-
-
-def limit_s(time: str) -> float | None:
-    """Seconds of a time limit in Slurm's forms (minutes, m:s, h:m:s, d-h, d-h:m, d-h:m:s); None: without limit."""
-    if not time[:1].isdigit():
-        return None
-    days, dash, rest = time.rpartition("-")
-    parts = [int(part) for part in rest.split(":")]
-    if dash:  # hours come first
-        hours, minutes, seconds = [*parts, 0, 0][:3]
-        return ((int(days) * 24.0 + hours) * 60 + minutes) * 60 + seconds
-    if len(parts) == 1:
-        return parts[0] * 60.0
-    hours, minutes, seconds = [0, *parts][-3:]
-    return (hours * 60.0 + minutes) * 60 + seconds
 
 
 def timeout_s(text: str) -> float | None:

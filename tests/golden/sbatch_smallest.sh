@@ -9,4 +9,5 @@
 #SBATCH --output=/b/0007/%a.out
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@120
+trap '' USR1 USR2
 exec python task.py /b/0007

@@ -19,4 +19,5 @@
 #SBATCH --reservation=mine
 #SBATCH --signal=B:USR1@120
 #SBATCH --time=12:00:00
+trap '' USR1 USR2
 exec /venv/bin/python /pkg/task.py '/data/train dir/my study/.runner/slurm/0001'

@@ -73,7 +73,7 @@ def test_its_own_timeout_does_the_same_without_a_runner(tmp_path: Path, cluster:
 
 
 def test_requeues_have_an_end(tmp_path: Path, cluster: SlurmCluster) -> None:
-    with slurm_run(tmp_path, cluster, shell("a", "while :; do sleep 0.1; done")) as run:
+    with slurm_run(tmp_path, cluster, shell("a", "echo $SF_RUNNER_ATTEMPT; while :; do sleep 0.1; done")) as run:
         run.start("--slurm_timeout=1", "--slurm_max_requeues=1")
         assert run.finish() == 1
         assert verdicts(run, "a") == [(1, "requeue"), (2, "failed")]
@@ -175,3 +175,22 @@ def test_a_program_that_is_missing_is_not_tried_again(tmp_path: Path, cluster: S
         assert run.finish() == 1
         assert run.job("a").attempts == 1
         assert "program 'no-such-program' was not found on PATH" in run.printed()
+
+
+@pytest.mark.slow  # a limit of a minute is the shortest there is
+def test_in_a_partition_of_one_minute_what_saves_gets_on_and_what_does_not_is_stopped(
+    tmp_path: Path, cluster: SlurmCluster
+) -> None:
+    cluster.run("scontrol", "update", "partition=urgent", "MaxTime=1")
+    try:
+        (tmp_path / "of" / "another" / "one").mkdir(parents=True)  # what is saved nearby may be its own
+        saves = shell("a", TRAINING.format(point="of/another/one/point", saves=1))
+        with slurm_run(tmp_path, cluster, saves, shell("b", "sleep 900")) as run:
+            run.start("--slurm_partition=urgent")
+            assert run.finish(timeout_s=400) == 1
+            check_resumed(run, "a", saves=1)
+            assert verdicts(run, "b") == [(1, "requeue"), (2, "failed")]
+            assert "jobs end after 1 min, the limit of partition 'urgent' (--slurm_time asks" in run.printed()
+            assert "its time was over 2 times without getting any further" in run.printed()
+    finally:
+        cluster.run("scontrol", "update", "partition=urgent", "MaxTime=INFINITE")

@@ -33,7 +33,6 @@ from sf_runner.backends.slurm.task_records import RecordWriter, TaskHistory, rea
 from sf_runner.basics.errors import UsageError
 from sf_runner.cli.options import parse
 from sf_runner.cli.slurm_kind import job_shape
-from sf_runner.cli.slurm_options import limit_s
 from sf_runner.describe.description import Resources
 from sf_runner.slots.placement import ANYWHERE
 
@@ -206,14 +205,6 @@ def test_every_command_of_the_guide_is_known() -> None:
         assert module in ("sf_runner.run", "sf_runner.status", "sf_runner.cancel")
         if module == "sf_runner.run":
             assert parse(arguments).backend == "slurm"
-
-
-@pytest.mark.parametrize(
-    ("time", "seconds"),
-    [("90", 5400), ("2:30", 150), ("1:00:00", 3600), ("2-12", 216000), ("1-0:30", 88200), ("UNLIMITED", None)],
-)
-def test_how_long_a_time_limit_is(time: str, seconds: float | None) -> None:
-    assert limit_s(time) == seconds
 
 
 def test_a_header_keeps_its_keys_on_disk(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class BatchHeader:
     timeout_s: float | None = None
     grace_s: float = 30.0
     signal_ahead_s: float = 120.0
+    fits_ahead: bool = False
+    """Whether `signal_ahead_s` is only what is usual, and gives way to a short limit."""
     max_requeues: int = 100
     asks_end: bool = False
     """Whether the wrapper has to ask Slurm when its time is over, because no signal reaches it."""

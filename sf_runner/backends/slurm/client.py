@@ -28,6 +28,7 @@ from sf_runner.backends.slurm.environment import asking_environment, clean_envir
 from sf_runner.backends.slurm.refusals import Kind, Refusal, sort_refusal
 from sf_runner.backends.slurm.script import comment_of
 from sf_runner.backends.slurm.task_records import TaskHistory, read_history
+from sf_runner.backends.slurm.time_limit import TimeLimit, partition_limit, qos_limit, shortest
 from sf_runner.basics.errors import BackendError
 
 _TIMEOUT_S = 60.0
@@ -117,6 +118,22 @@ class SlurmClient:
             max_job_count=int(found.get("MaxJobCount", 10000)),
             max_array_tasks=int(tasks[1]) if tasks else None,
         )
+
+    def time_limit(self, partition: str, qos: str) -> TimeLimit | None:
+        """Of jobs that ask for none in this partition (empty: the default one) and QOS (empty: none is named). None
+        when nobody answers."""
+        try:
+            found, more = partition_limit(
+                self._run(["scontrol", *_at(self.cluster), "show", "partition", "-o"]), partition
+            )
+        except SlurmDownError:
+            return None
+        limits = [found]
+        for name in filter(None, [qos, *more]):
+            with suppress(SlurmDownError):  # it may be that no accounting is kept
+                text = self._run(["sacctmgr", "-nP", "show", "qos", name, "format=Name,MaxWall"])
+                limits.append(qos_limit(text, name))
+        return shortest(limits)
 
     def queue(self, clusters: Collection[str] = ("",)) -> Queue:
         """All of our own jobs that these clusters still remember, in one call for each. SlurmDownError when none of

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sf_runner.backends.base import Ended, Fate, NotStarted, Report, Started
+from sf_runner.backends.base import Ended, Fate, NotStarted, Remark, Report, Started
 from sf_runner.backends.slurm.states import Meaning
 from sf_runner.backends.slurm.task_records import AttemptEnd, AttemptStart, JobHistory, TaskHistory
 from sf_runner.slots.placement import Placement
@@ -53,7 +53,7 @@ def may_hold(history: JobHistory | None, first: int, attempt: int) -> bool:
     if attempt <= history.last:
         return True
     end = history.ends.get(history.last)
-    return attempt == history.last + 1 and (end is None or end.reason in _AGAIN)
+    return attempt == history.last + 1 and (end is None or (end.reason in _AGAIN and not end.error))
 
 
 def advance(unit: Unit, seen: Observation) -> tuple[list[Report], bool]:
@@ -69,6 +69,8 @@ def advance(unit: Unit, seen: Observation) -> tuple[list[Report], bool]:
     if ended is None:
         return reports, False
     reports.append(ended)
+    if end is not None and end.doubt:
+        reports.append(Remark(text=end.doubt, job=unit.job))
     if isinstance(ended, Ended) and ended.fate == "requeued":
         unit.attempt += 1
         unit.started = False
@@ -93,6 +95,8 @@ def _end_of(
     if end.reason in ("", "order") or unit.stopping:
         cause = make_cause("host_oom", "out of memory (killed by the kernel)", "host_oom") if end.oom else None
         return Ended(job=unit.job, attempt=unit.attempt, t=end.t, record=end.record, cause=cause)
+    if end.reason == "limit" and end.error:
+        return _ended(unit, seen, "failed", make_cause("timeout", end.error, "no further"), end)
     if queued_again:
         return _ended(unit, seen, "requeued", _cause_of(end), end)
     if seen.slurm is None or seen.slurm.phase == "running" or not seen.settled:

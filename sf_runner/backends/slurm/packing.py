@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sf_runner.backends.base import Launch
 from sf_runner.backends.slurm.batches import BatchHeader, BatchPaths, TaskJob
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings, render_script
+from sf_runner.backends.slurm.time_limit import USUAL_AHEAD_S, needs_own_clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +75,10 @@ def _draft(shape: JobShape, tasks: list[list[TaskJob]], settings: SubmitSettings
         side_by_side=side_by_side,
         timeout_s=_own_timeout(script),
         grace_s=settings.grace_s,
-        signal_ahead_s=script.signal_ahead_s,
+        signal_ahead_s=USUAL_AHEAD_S if script.signal_ahead_s is None else script.signal_ahead_s,
+        fits_ahead=script.signal_ahead_s is None,
         max_requeues=settings.max_requeues,
-        asks_end=script.template is not None,
+        asks_end=script.template is not None or needs_own_clock(script.limit, script.ahead_s),
         throttle=throttle,
         cluster=script.cluster,
     )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sf_runner.backends.slurm.time_limit import USUAL_AHEAD_S, TimeLimit, ahead_s
 from sf_runner.basics.errors import UsageError, did_you_mean
 
 OURS = {
@@ -65,12 +66,22 @@ class ScriptSettings:
     options: Mapping[str, str] = field(default_factory=dict)
     """partition, account, qos, constraint, time, mem as sbatch takes them."""
     passed_on: Sequence[str] = ()
-    signal_ahead_s: float = 120.0
+    signal_ahead_s: float | None = None
+    """None: as is usual, and less before a short limit."""
+    limit: TimeLimit | None = None
+    """Of a job; None: nobody knows it now."""
     timeout_s: float | None = None
     template: str | None = None
     cluster: str = ""
     """Where it is submitted; empty: this machine's own."""
     output_folder: str | None = None
+
+    @property
+    def ahead_s(self) -> float:
+        """How long before its end a job is told to save, as far as is known when it is submitted."""
+        fits = self.signal_ahead_s is None
+        wanted_s = self.signal_ahead_s if self.signal_ahead_s is not None else USUAL_AHEAD_S
+        return ahead_s(wanted_s, self.limit.seconds if self.limit is not None else None, fits=fits)
 
 
 def check_settings(settings: ScriptSettings, shapes: Iterable[JobShape]) -> None:
@@ -92,7 +103,7 @@ def render_script(settings: ScriptSettings, shape: JobShape, *, batch: str, num_
         "output": output_pattern(settings, batch),
         "open_mode": "append",
         "requeue": True,
-        "signal": f"B:USR1@{int(settings.signal_ahead_s)}",
+        "signal": f"B:USR1@{int(settings.ahead_s)}",
     }
     cluster = {"clusters": settings.cluster} if settings.cluster else {}
     if shape.gpus:
@@ -102,7 +113,8 @@ def render_script(settings: ScriptSettings, shape: JobShape, *, batch: str, num_
     header = _header(options, {**passed_on(settings.passed_on, options), **cluster})
     command = shlex.join([*settings.command, batch])
     if settings.template is None:
-        return f"#!/bin/bash\n{header}\nexec {command}\n"
+        # Until the wrapper listens, a signal that is meant for it must not end the job.
+        return f"#!/bin/bash\n{header}\ntrap '' USR1 USR2\nexec {command}\n"
     return _fill_template(settings, shape, header, command, f"{batch}/script.sh")
 
 

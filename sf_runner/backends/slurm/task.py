@@ -26,6 +26,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,10 @@ if __name__ == "__main__":  # started by its path: the package is found from the
 
 from sf_runner.backends.slurm.batches import BatchPaths, TaskJob, read_one_task
 from sf_runner.backends.slurm.belonging import own_array, own_id, why_foreign
+from sf_runner.backends.slurm.further import is_done, look_back
 from sf_runner.backends.slurm.node import ask_requeue, left_s, oom_kills, share_gpus, split_gpus
-from sf_runner.backends.slurm.task_records import EndReason, RecordWriter, TaskHistory, read_history
+from sf_runner.backends.slurm.task_records import EndReason, JobHistory, RecordWriter, TaskHistory, read_history
+from sf_runner.backends.slurm.time_limit import Deadline
 from sf_runner.backends.stopping import Stopper
 from sf_runner.basics.clock import steady_s
 from sf_runner.basics.utf8 import restart_in_utf8
@@ -44,7 +47,6 @@ from sf_runner.linux.exit_record import read_record
 from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, reap
 from sf_runner.linux.process_tools import make_tag, start_error
-from sf_runner.progress import read_progress
 
 _TICK_S = 2.0
 _LEFTOVER_GRACE_S = 5.0
@@ -80,7 +82,8 @@ class Wrapper:
         self._reasons: dict[str, EndReason] = {}
         self._ending: EndReason = ""
         """Set once nothing is started any more."""
-        self._forward_at = self._deadline = float("inf")
+        self._forward_at = float("inf")
+        self._deadline = Deadline(self._header, lambda: left_s(own_id()))
         self._orders_seen: object = None
         self._given = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._codes: list[int] = []
@@ -122,10 +125,7 @@ class Wrapper:
         self._say(e="begin", t=begun, n=self._history.begins + 1, array=own_array(), node=node, beat_s=_BEAT_S)
         for job in self._jobs.values():
             self._resume(job)
-        if self._header.timeout_s:
-            self._deadline = steady_s() + self._header.timeout_s  # not `begun`: the disk may have been slow
-        if self._header.asks_end and (left := left_s(own_id())) is not None:
-            self._deadline = min(self._deadline, steady_s() + left - self._header.signal_ahead_s)
+        self._deadline.begin(steady_s())  # not `begun`: the disk may have been slow
 
     def _resume(self, job: TaskJob) -> None:
         """Which attempt of the job is to run now, if any: the task may have been queued again."""
@@ -141,7 +141,7 @@ class Wrapper:
             self._say(e="end", t=time.time(), job=job.job, attempt=last, record=record, told=reason)
         else:
             reason = end.reason
-        if reason in _AGAIN:
+        if reason in _AGAIN and not (end is not None and end.error):
             self._waiting.append((job, last + 1))
 
     # ---- one step ------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Wrapper:
         self._beat()
         self._take_signals(now)
         self._take_orders()
-        if now >= self._deadline and not self._ending:
+        if not self._ending and self._deadline.is_over(now):
             self._end_all("limit", now)
         if now >= self._forward_at:
             self._forward_at = float("inf")
@@ -175,7 +175,7 @@ class Wrapper:
 
     def _timeout(self) -> float:
         now = steady_s()
-        waits = [_TICK_S, self._deadline - now if not self._ending else _TICK_S, self._forward_at - now]
+        waits = [_TICK_S, self._deadline.at - now if not self._ending else _TICK_S, self._forward_at - now]
         waits += [until - now for _, until in self._ends]
         if (parent := self._parent.wait_s()) is not None:
             waits.append(parent)
@@ -189,7 +189,8 @@ class Wrapper:
             if signum == signal.SIGUSR2:
                 self._orders_seen = None
             elif signum == signal.SIGUSR1:
-                self._end_all("limit", now)
+                if not self._ending and self._deadline.warned(now):
+                    self._end_all("limit", now)
             else:
                 self._end_all("term", now)
 
@@ -201,7 +202,7 @@ class Wrapper:
         if why == "term":
             self._forward_at = now + _FORWARD_AFTER_S
         else:
-            self._stop_running(min(self._header.grace_s, 0.7 * self._header.signal_ahead_s))
+            self._stop_running(min(self._header.grace_s, 0.7 * self._deadline.ahead_s))
 
     def _stop_running(self, grace_s: float) -> None:
         pids = self._parent.live
@@ -302,17 +303,19 @@ class Wrapper:
         reason = self._reasons.pop(end.job, "")
         code, signum = end.record.get("exit_code"), end.record.get("signal")
         self._codes.append(code if code is not None else 128 + (signum or 0))
-        if reason in _AGAIN and code == 0 and self._is_done(end):
+        job = self._jobs[end.job]
+        if reason in _AGAIN and code == 0 and is_done(job, end.attempt):
             reason = ""
         oom = signum == signal.SIGKILL and not reason and oom_kills() > self._oom_kills
-        self._say(e="end", t=time.time(), job=end.job, attempt=end.attempt, record=end.record, told=reason, oom=oom)
-        if reason in _AGAIN:
-            self._waiting.append((self._jobs[end.job], end.attempt + 1))
-
-    def _is_done(self, end: JobEnd) -> bool:
-        """Whether the experiment says in its progress file that it had finished."""
-        progress = read_progress(f"{self._jobs[end.job].folder}/progress.json")
-        return progress is not None and progress.is_of(end.attempt) and progress.done
+        more: Mapping[str, Any] = {}
+        if reason == "limit":
+            history, run_folder = self._history.jobs.get(end.job, JobHistory()), str(self._paths.root.parents[2])
+            more = look_back(job, end.attempt, end.record, history, run_folder=run_folder, flag=self._deadline.flag)
+        self._say(
+            e="end", t=time.time(), job=end.job, attempt=end.attempt, record=end.record, told=reason, oom=oom, **more
+        )
+        if reason in _AGAIN and "error" not in more:
+            self._waiting.append((job, end.attempt + 1))
 
     # ---- being queued again --------------------------------------------------------------------------------
 

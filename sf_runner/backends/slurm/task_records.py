@@ -46,6 +46,10 @@ class AttemptEnd:
     oom: bool = False
     by: Mapping[str, Any] = field(default_factory=dict)
     """Who runs it, where it was taken."""
+    trace: Mapping[str, Any] | None = None
+    """Of one that was ended at its time limit; see `further.Trace`."""
+    doubt: str = ""
+    """What a person should know of an attempt that is tried again."""
 
 
 @dataclass(kw_only=True)
@@ -117,6 +121,8 @@ class TaskHistory:
                 error=line.get("error", ""),
                 oom=line.get("oom", False),
                 by=line.get("by") or {},
+                trace=line.get("trace"),
+                doubt=line.get("doubt", ""),
             )
             self.jobs.setdefault(line["job"], JobHistory()).ends[end.attempt] = end
 
