@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -100,15 +100,17 @@ def decide(
     """The next job to start, and where. `requests` maps each resource shape to what it asks for.
 
     Jobs start in order of rank. A job that does not fit lets later ones of other queues pass, but at most 16 of
-    them: then it is kept room for, so that a job that needs four GPUs is not starved by those that need one. No room is
-    kept for a job that would not fit either if all jobs of this run ended: what it waits for belongs to others.
+    them: then it is kept room for, so that a job that needs four GPUs is not starved by those that need one. GPUs are
+    kept where the fewest jobs have to end; for cores everything waits. No room is kept for a job that would not fit
+    either if all jobs of this run ended: what it waits for belongs to others, and may for days.
     """
     held = _held(state, policy, memory, now)
     if held is not None:
         return held
     refused: dict[str, NoRoom] = {}
+    kept: set[str] = set()
     for job in state.ready():
-        placed = _place(table, requests[job.shape], job)
+        placed = _place(table, requests[job.shape], job, avoid=kept)
         if not isinstance(placed, NoRoom):
             memory.last_start = now
             memory.skips = {queue: memory.skips.get(queue, 0) + 1 for queue in refused}
@@ -117,8 +119,11 @@ def decide(
         # If all jobs of this run have ended and it is not enough, others pass.
         if not state.active:
             memory.skips.pop(job.queue, None)
-        elif memory.skips.get(job.queue, 0) >= MAX_SKIPS and _room_comes(table, requests[job.shape], job):
-            break
+        elif memory.skips.get(job.queue, 0) >= MAX_SKIPS:
+            room = _place(table.vacated(), requests[job.shape], job, avoid=kept)
+            if isinstance(room, Placed) and (room.placement.cores or not room.placement.gpu_uuids):
+                break
+            kept.update(room.placement.gpu_uuids if isinstance(room, Placed) else ())
     if refused:
         return Hold(why="no_room", until=state.next_delayed_at(), reasons=tuple(refused.values()))
     return Hold(why="nothing_ready", until=state.next_delayed_at())
@@ -142,21 +147,15 @@ def _held(state: RunState, policy: Policy, memory: StartMemory, now: float) -> H
     return None
 
 
-def _room_comes(table: SlotTable, request: SlotRequest, job: JobRecord) -> bool:
-    """Whether the job could be placed if the running jobs of this run ended. Room is kept only then: a stranger may
-    hold what it waits for, for days."""
-    return isinstance(_place(table.vacated(), request, job), Placed)
-
-
-def _place(table: SlotTable, request: SlotRequest, job: JobRecord) -> Placed | NoRoom:
+def _place(table: SlotTable, request: SlotRequest, job: JobRecord, *, avoid: Collection[str]) -> Placed | NoRoom:
     """Ask for its shape's request, its learned peak, and more room after an out-of-memory."""
     if not table.gpus:
         return table.place(request)
     roomier = job.oom_room_mb if job.oom_failures else None
-    placed = table.place(replace(request, config=job.config or None, roomier_than_mb=roomier))
+    placed = table.place(replace(request, config=job.config or None, roomier_than_mb=roomier), avoid=avoid)
     if isinstance(placed, NoRoom) and placed.kind == "never":
         # What was learned on a larger machine must not keep it from ever running on this one.
-        return table.place(replace(request, roomier_than_mb=roomier))
+        return table.place(replace(request, roomier_than_mb=roomier), avoid=avoid)
     return placed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -150,8 +150,17 @@ class SlotTable:
     cpus_taken: int = 0
     peaks: LearnedPeaks = field(default_factory=LearnedPeaks)
 
-    def place(self, request: SlotRequest) -> Placed | NoRoom:
-        """The best slot for it: least loaded GPU first, after an out-of-memory the roomiest."""
+    def place(self, request: SlotRequest, *, avoid: Collection[str] = ()) -> Placed | NoRoom:
+        """The best slot for it: least loaded GPU first, after an out-of-memory the roomiest. `avoid`: GPUs (UUIDs) that
+        are kept for somebody else."""
+        if avoid:
+            placed = self._place(request, tuple(slot for slot in self.gpus if slot.gpu.uuid not in avoid))
+            if isinstance(placed, Placed) or isinstance(refused := self._place(request, self.gpus), NoRoom):
+                return placed if isinstance(placed, Placed) else refused
+            return NoRoom(kind="full", reason="room is kept for an experiment that needs more of it")
+        return self._place(request, self.gpus)
+
+    def _place(self, request: SlotRequest, gpus: tuple[GpuSlot, ...]) -> Placed | NoRoom:
         setup = self.setup
         own = None
         if request.user_env and (named := setup.own_devices(request)) is not None:
@@ -166,7 +175,7 @@ class SlotTable:
         need = self._need_mb(request)
         if wanted:
             choice = choose_gpus(
-                self.gpus, setup.policy, wanted=wanted, need_mb=need, roomier_than_mb=request.roomier_than_mb, own=own
+                gpus, setup.policy, wanted=wanted, need_mb=need, roomier_than_mb=request.roomier_than_mb, own=own
             )
             if isinstance(choice, NoRoom):
                 return choice
@@ -194,8 +203,9 @@ class SlotTable:
         return replace(self, gpus=gpus, free_cpus=free, cpus_taken=taken)
 
     def vacated(self) -> SlotTable:
-        """The table as it would be if all jobs of this run had ended. Others keep what they have."""
-        gpus = tuple(slot.vacated() for slot in self.gpus)
+        """The table as it would be if all jobs of this run had ended. Others keep what they have. GPUs where the fewest
+        have to end come first."""
+        gpus = tuple(slot.vacated() for slot in sorted(self.gpus, key=lambda slot: slot.jobs))
         return replace(self, gpus=gpus, free_cpus=self.setup.topology.cpus, cpus_taken=0)
 
     def _need_mb(self, request: SlotRequest) -> int:

@@ -12,7 +12,7 @@ from sf_runner.engine.scheduler import MAX_SKIPS, Start
 from sf_runner.slots.devices import GpuInfo, GpuProcess, GpuSnapshot
 from sf_runner.slots.gpu_memory import Claim, attribute, vacated_mb
 from sf_runner.slots.placement import Placement
-from sf_runner.slots.table import Occupant
+from sf_runner.slots.table import NoRoom, Occupant, Placed, SlotRequest
 from sf_runner.state.jobs import ACTIVE
 from tests.runner.builders import make_run, resources
 from tests.runner.world import Launching, machine
@@ -35,6 +35,8 @@ class Crowd:
     large_at: float | None = None
     passed: int = 0
     """Small jobs that started while the large one waited."""
+    kept_from: float = 0.0
+    """From then on room is kept for the large one."""
     ends: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,6 +80,7 @@ class Crowd:
                 self.large_at = self.now
             elif self.large_at is None:
                 self.passed += 1
+                self.kept_from = self.now if self.passed == MAX_SKIPS else self.kept_from
 
     def step(self) -> bool:
         """Start what can be started, then wait for the next end; whether anything ran."""
@@ -130,9 +133,14 @@ def test_room_is_kept_where_jobs_of_this_run_hold_it(stranger_mb: int) -> None:
     large = next(record for job, record in crowd.run.state.jobs.items() if job.startswith("large"))
     large.rank = -1.0
     crowd.run.state._push_ready(large)
-    crowd.to_the_end()
+    busy = crowd.to_the_end()
     assert crowd.large_at is not None
-    assert crowd.passed == MAX_SKIPS
+    assert crowd.passed >= MAX_SKIPS
+    assert crowd.large_at <= crowd.kept_from + 3.0, (
+        "those that ran on one of the GPUs had to end, and no others began there"
+    )
+    assert crowd.large_at > crowd.kept_from
+    assert busy > 0.9, "on the other GPUs everything goes on"
 
 
 def gpu(used: int) -> GpuInfo:
@@ -162,3 +170,43 @@ def test_what_could_be_promised_where_the_driver_does_not_tell() -> None:
     silent = replace(gpu(0), memory_free_mb=None, memory_used_mb=None)
     assert vacated_mb(silent, [claim(10_000, None, None)]) == TOTAL_MB
     assert vacated_mb(replace(silent, memory_total_mb=None), []) is None
+
+
+def test_a_gpu_that_is_kept_is_avoided_and_nothing_else_changes() -> None:
+    table = machine(gpus=2, memory_mb=TOTAL_MB)
+    kept = table.place(SlotRequest(), avoid=["GPU-0"])
+    assert isinstance(kept, Placed)
+    assert kept.placement.gpu_uuids == ("GPU-1",)
+    assert [slot.jobs for slot in kept.table.gpus] == [0, 1]
+    full = kept.table.place(SlotRequest(), avoid=["GPU-0"])
+    assert full == NoRoom(kind="full", reason="room is kept for an experiment that needs more of it")
+    never = table.place(SlotRequest(gpus=3), avoid=["GPU-0"])
+    assert never == NoRoom(kind="never", reason="it needs 3 GPUs, this run has 2")
+
+
+def test_for_cores_everything_waits() -> None:
+    plan = make_run(
+        Experiment("large", "true", [{"n": 0}], resources=resources(cpus=4)),
+        Experiment("small", "true", [{"n": n} for n in range(60)], resources=resources(cpus=1)),
+    )
+    run = Launching(plan, machine(cpus=4))
+    large = run.state.jobs["large_/00_large_n_0"]
+    large.rank = 1000.0  # it comes later
+    first = run.decide()
+    assert isinstance(first, Start)
+    run.take(first)
+    large.rank = -1.0
+    run.state._push_ready(large)
+    passed = 0
+    while isinstance(decision := run.decide(), Start) and decision.job is not large:
+        run.take(decision)
+        passed += 1
+        others = [job for job in run.state.active if job != first.job.job_id]
+        if len(others) == 3:
+            for job in others:
+                run.finish(job)
+    assert passed == MAX_SKIPS
+    run.finish_all()
+    decision = run.decide()
+    assert isinstance(decision, Start)
+    assert decision.job is large
