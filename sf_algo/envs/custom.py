@@ -13,7 +13,7 @@ from sf_algo.envs.gymnasium_env import wrap_gymnasium
 from sf_algo.envs.lanes import VectorLanes, is_vector_env
 from sf_algo.envs.leaves import PixelFormat
 from sf_algo.envs.parallel import ParallelAgents, TurnAgents, is_pettingzoo, is_turn_based
-from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
+from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec, with_shaping
 from sf_algo.errors import EnvError, SfAlgoError
 from sf_algo.own.loading import failed
 from sf_algo.own.parameters import call_arguments
@@ -44,12 +44,12 @@ def make_custom(
     except (Exception, SystemExit) as error:
         raise failed(f"--env={name}", error) from error
     if isinstance(env, gymnasium.Env):
-        return wrap_gymnasium(env, env_cfg)
+        return with_shaping(wrap_gymnasium(env, env_cfg), env)
     if isinstance(env, Env) and isinstance(env.spec, EnvSpec):
-        return env
+        return with_shaping(env, env)
     adapted = _adapt_several(env, env_cfg)
     if adapted is not None:
-        return adapted
+        return with_shaping(adapted, env)
     if hasattr(env, "observation_space") and hasattr(env, "step"):
         raise EnvError(
             f"--env={name} returned a {type(env).__module__}.{type(env).__name__}, which is no gymnasium.Env; derive "

@@ -17,6 +17,7 @@ from sf_algo.envs.spec import Env, EnvPlacement
 from sf_algo.errors import ConfigError, EnvError
 from sf_algo.own.additions import NOTHING_ADDED, Additions, is_import_path
 from sf_algo.own.loading import load_maker
+from sf_algo.own.training_info import TrainingInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +33,10 @@ class EnvSections:
     """Sections of the user's program."""
     additions: Additions = NOTHING_ADDED
     """The user's program, which may make the environment itself."""
+    training: TrainingInfo = field(default_factory=TrainingInfo)
 
     @staticmethod
-    def of(config: Config, additions: Additions) -> EnvSections:
+    def of(config: Config, additions: Additions, training: TrainingInfo | None = None) -> EnvSections:
         """What a whole configuration has for environments."""
         return EnvSections(
             env=config.env,
@@ -43,6 +45,7 @@ class EnvSections:
             args=config.env_args,
             own=config.own,
             additions=additions,
+            training=training or TrainingInfo(),
         )
 
 
@@ -81,7 +84,7 @@ def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | 
 def _make_own(name: str, sections: EnvSections, placement: EnvPlacement) -> Env:
     from sf_algo.envs.custom import make_custom
 
-    more = dict(sections.own)
+    more = {**sections.own, "training": sections.training}
     if sections.additions.has_env(name):
         maker = sections.additions.envs[name]
         more["name"] = name

@@ -6,11 +6,13 @@ Shape letters: A agents of one environment, C x H x W an image.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sf_algo.own.shaping import flatten
 
 PLAIN_OBS = "obs"
 """Name of the observation of an environment whose observation is not a dictionary."""
@@ -154,6 +156,9 @@ class EnvSpec:
     autoreset: bool = False
     """Agents begin their next episodes by themselves, each in its own time, and observations are written as one
     `ObsBlock`. The caller resets such an environment once, at the start."""
+    shaping: Mapping[str, float] = field(default_factory=dict)
+    """Numbers that shape rewards and may change while the training runs, with the values they begin with; see
+    `SupportsShaping`."""
 
     def __post_init__(self) -> None:
         mask = self.obs.get(ACTION_MASK)
@@ -232,6 +237,29 @@ class EndsInParts(Protocol):
     def goes_on(self) -> bool:
         """True after a step that ended an episode but not the game. A reset without a seed then goes on with
         the game; one with a seed begins another."""
+
+
+@runtime_checkable
+class SupportsShaping(Protocol):
+    """An environment whose reward shaping may be changed between episodes, for each agent."""
+
+    def shaping(self) -> Mapping[str, Any]:
+        """The numbers as they are at the start: name -> number, or -> another such dictionary."""
+
+    def set_shaping(self, agent: int, values: Mapping[str, Any]) -> None:
+        """Shape the rewards of that agent so from now on; `values` are nested as in `shaping`. Called after a reset."""
+
+
+def with_shaping(env: Env, users: Any) -> Env:
+    """The same environment, with the shaping that the user's object behind it has, if any."""
+    owner: Any = users
+    if not hasattr(owner, "set_shaping") and hasattr(owner, "has_wrapper_attr"):
+        owner = owner.unwrapped
+    if isinstance(owner, SupportsShaping):
+        wrapped: Any = env
+        wrapped.shaping, wrapped.set_shaping = owner.shaping, owner.set_shaping
+        wrapped.spec = replace(env.spec, shaping=flatten(owner.shaping()))
+    return env
 
 
 def goes_on(env: Env | None) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
+from copy import copy
+from dataclasses import replace
 
 from sf_algo.config import Config
 from sf_algo.envs.factory import EnvSections, make_env, remove_leftovers
 from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
 from sf_algo.own.additions import NOTHING_ADDED, Additions
+from sf_algo.own.training_info import TrainingInfo
 from sf_algo.processes.slow import SlowWatch
 
 _PATIENCE = 4.0
@@ -25,6 +28,12 @@ class EnvMaker:
         self._sections = EnvSections.of(config, additions)
         self._worker_index = worker_index
         self._making_s = 0.0
+
+    def with_training(self, training: TrainingInfo) -> EnvMaker:
+        """The same, for environments that are told of this training."""
+        other = copy(self)
+        other._sections = replace(self._sections, training=training)
+        return other
 
     def make(self, env_index: int) -> Env:
         """Environment number `env_index` of the run. Raises what `make_env` does."""

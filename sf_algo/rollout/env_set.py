@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_algo.envs.spec import Env, EnvSpec, ObsTarget, StepResult, goes_on
+from sf_algo.envs.spec import Env, EnvSpec, ObsTarget, StepResult, SupportsShaping, goes_on
 from sf_algo.errors import EnvContractError, WorkerError
+from sf_algo.own.shaping import nest
 from sf_algo.rollout.episodes import mix_seed
 
 MAX_CRASHES_IN_A_ROW = 3
@@ -178,6 +179,17 @@ class EnvSet:
         except BREAKDOWNS as error:
             self.replace_broken(e, error)
             return None
+
+    def set_shaping(self, e: int, agent: int, values: Mapping[str, float]) -> None:
+        """Change the reward shaping of one agent of environment e. Raises WorkerError where that fails."""
+        env = self._envs[e]
+        if isinstance(env, SupportsShaping):
+            try:
+                env.set_shaping(agent, nest(values))
+            except Exception as error:
+                why = traceback.format_exception_only(type(error), error)[-1].strip()
+                trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+                raise WorkerError(f"environment {self.env_indices[e]}: set_shaping failed: {why}\n{trace}") from error
 
     def finished_episode(self, e: int, count: int = 1) -> None:
         """Environment e ended an episode in an orderly way, or `count` of them."""

@@ -37,6 +37,8 @@ class WorkerSettings:
     """Every environment takes its own number of random steps."""
 
     control_fd: int
+    training_fd: int
+    """The `TrainingBoard`."""
     trajectories_fd: int
     inbox_fds: tuple[int, int]
     """Doorbell that wakes the worker: (read, write)."""
@@ -59,7 +61,14 @@ class WorkerSettings:
 
     def inherited_fds(self) -> set[int]:
         """Descriptors that must stay open across the start of the process."""
-        single = (self.control_fd, self.trajectories_fd, self.message_fd, self.lifeline_fd, self.trace_fd)
+        single = (
+            self.control_fd,
+            self.training_fd,
+            self.trajectories_fd,
+            self.message_fd,
+            self.lifeline_fd,
+            self.trace_fd,
+        )
         return {*single, *self.inbox_fds, *self.hub_fds}
 
     def renumbered(self, fds: Mapping[int, int]) -> WorkerSettings:
@@ -67,6 +76,7 @@ class WorkerSettings:
         return replace(
             self,
             control_fd=fds[self.control_fd],
+            training_fd=fds[self.training_fd],
             trajectories_fd=fds[self.trajectories_fd],
             inbox_fds=(fds[self.inbox_fds[0]], fds[self.inbox_fds[1]]),
             hub_fds=(fds[self.hub_fds[0]], fds[self.hub_fds[1]]),

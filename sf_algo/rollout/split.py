@@ -18,6 +18,7 @@ from sf_algo.envs.spec import ACTION_MASK, ObsTarget, StepResult
 from sf_algo.rollout.action_log import ActionLog
 from sf_algo.rollout.env_set import NO_CHOICE, EnvSet
 from sf_algo.rollout.episodes import EpisodeEnds, EpisodeReport, PolicyDraw
+from sf_algo.rollout.extras import ShapingOf, SplitExtras
 from sf_algo.rollout.soundness import RowCheck, all_finite
 from sf_algo.rollout.split_state import SplitState, WarmUp
 
@@ -33,8 +34,10 @@ class EnvSplit:
         *,
         policies: PolicyDraw,
         remember_actions: bool = False,
+        shaping: ShapingOf | None = None,
     ) -> None:
-        """`slots` are the split's own, each [T or T+1, N, ...]; `remember_actions` makes `state` possible."""
+        """`slots` are the split's own, each [T or T+1, N, ...]; `remember_actions` makes `state` possible. `shaping`:
+        the reward shaping of a policy, None for that which the environment begins with."""
         self._envs = envs
         self._slots = slots
         self._policies = policies
@@ -45,6 +48,7 @@ class EnvSplit:
         self.slot = slots[0]
         self._obs_fields = [(name, OBS_PREFIX + name) for name in envs.spec.obs]
         self._columns = [slice(e * self.num_agents, (e + 1) * self.num_agents) for e in range(len(envs))]
+        self._extras = SplitExtras(envs, self._columns, shaping)
         self._autoreset = envs.spec.autoreset
         self._several = self.num_agents > 1 or self._autoreset
         self._awaiting_reset = [False] * len(envs)
@@ -239,6 +243,7 @@ class EnvSplit:
         )
         self._awaiting_reset[e] = False
         self._ends.counted[columns] = True
+        self._extras.shape(e, range(columns.start, columns.stop), self._policy_ids)
         if self._log:
             self._log.restart(e)
 
@@ -330,6 +335,7 @@ class EnvSplit:
                     agent=column - columns.start,
                     episode=int(self._agent_episodes[column]),
                 )
+        self._extras.shape(e, which.tolist(), self._policy_ids)
 
     def close(self) -> None:
         self._envs.close()
@@ -378,6 +384,7 @@ class EnvSplit:
         counted = np.asarray(state.counted, np.bool_)
         self._ends.counted[:] = np.repeat(counted, self.num_columns // len(counted))
         self._policy_ids[:] = state.policy_ids
+        self._extras.shape_all(self._policy_ids)
         self._ends.totals.rewards[:] = state.total_rewards
         self._ends.totals.steps[:] = state.total_steps
         for name, array in state.slot.items():

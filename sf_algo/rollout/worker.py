@@ -28,6 +28,7 @@ from sf_algo.errors import SfAlgoError
 from sf_algo.ipc.control import ControlBlock, WorkerPhase
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import MessageWriter
+from sf_algo.ipc.training_board import TrainingBoard
 from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_at
 from sf_algo.processes.child_setup import dying_with_parent, let_wakers_finish, name_process, prepare_process
 from sf_algo.rollout.env_maker import EnvMaker
@@ -157,8 +158,11 @@ class RolloutWorker:
         self._status.set_phase(WorkerPhase.RESETTING)
         additions = self._additions or additions_at(settings.app)
         config = config_from_dict(settings.config, additions.facts(settings.config))
-        maker = EnvMaker(config, settings.worker_index, additions)
         spec: EnvSpec = pickle.loads(base64.b64decode(settings.pickled_spec))
+        board = TrainingBoard.attach(
+            settings.training_fd, num_policies=settings.num_policies, shaping=list(spec.shaping)
+        )
+        maker = EnvMaker(config, settings.worker_index, additions).with_training(board.info)
         layout = make_layout(
             obs=spec.obs,
             actions=spec.actions,
@@ -183,7 +187,7 @@ class RolloutWorker:
             )
             first = index * settings.slots_per_split
             own = slots[first : first + settings.slots_per_split]
-            self._splits.append(EnvSplit(envs, own, policies=policies))
+            self._splits.append(EnvSplit(envs, own, policies=policies, shaping=board.shaping))
             runners.append(SplitRunner(self._splits[-1], self._control, settings.worker_index, index))
         for runner in runners:
             runner.open(warm_up)

@@ -10,6 +10,7 @@ from typing import Any
 from sf_algo.acting.hub import SamplingHub
 from sf_algo.buffers.layout import TrajectoryLayout
 from sf_algo.config.store import config_to_dict
+from sf_algo.ipc.training_board import TrainingBoard
 from sf_algo.learning.learners import LocalLearners
 from sf_algo.learning.open_learners import OpenLearners, RunBasis
 from sf_algo.processes.copies import ForkedCopy
@@ -39,6 +40,8 @@ class SamplerParts:
     basis: RunBasis
     learning: OpenLearners
     maker: EnvMaker
+    board: TrainingBoard
+    """Where environments read of the training."""
     forked_copies: Sequence[ForkedCopy]
     """For rollout workers."""
     fork_server: ForkServer | None
@@ -70,7 +73,8 @@ def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
         basis.spec,
         parts.learning.policies,
         parts.learning.learners,
-        make_env=parts.maker.make,
+        make_env=parts.maker.with_training(parts.board.info).make,
+        shaping=parts.board.shaping,
         seed=parts.env_seed,
         mix_policies=sampling.pbt_mix_policies_in_one_env,
         warm_up=sampling.decorrelate_experience_max_seconds > 0,
@@ -95,7 +99,9 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
     pool = WorkerPool(
         transport,
         [
-            worker_settings(parts.basis, learning.layout, transport, w, env_seed=parts.env_seed)
+            worker_settings(
+                parts.basis, learning.layout, transport, w, env_seed=parts.env_seed, training_fd=parts.board.fd
+            )
             for w in range(plan.num_workers)
         ],
         WorkerTimeouts(
@@ -126,7 +132,7 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
 
 
 def worker_settings(
-    basis: RunBasis, layout: TrajectoryLayout, transport: Transport, worker: int, *, env_seed: int
+    basis: RunBasis, layout: TrajectoryLayout, transport: Transport, worker: int, *, env_seed: int, training_fd: int
 ) -> WorkerSettings:
     """What rollout worker number `worker` is told."""
     config, plan = basis.config, basis.plan
@@ -148,6 +154,7 @@ def worker_settings(
         warm_up_s=sampling.decorrelate_experience_max_seconds,
         warm_up_each=sampling.decorrelate_envs_on_one_worker,
         control_fd=transport.control.fd,
+        training_fd=training_fd,
         trajectories_fd=transport.trajectories[worker].fd,
         inbox_fds=transport.worker_bells[worker].fds,
         hub_fds=transport.hub_bell.fds,

@@ -76,6 +76,7 @@ class SerialSampler:
         learners: Learners,
         *,
         make_env: Callable[[int], Env],
+        shaping: Callable[[int], Mapping[str, float] | None] | None = None,
         seed: int,
         mix_policies: bool,
         warm_up: bool,
@@ -85,7 +86,7 @@ class SerialSampler:
         on_episodes: Callable[[list[EpisodeReport]], None],
         on_fault: Callable[[EnvFault], None],
     ) -> None:
-        """`on_collected` is told (policy, valid steps) of every full slot."""
+        """`on_collected` is told (policy, valid steps) of every full slot; `shaping` is that of a policy."""
         self._plan = plan
         self._policies = policies
         self._learners = learners
@@ -106,7 +107,7 @@ class SerialSampler:
         )
         draw = PolicyDraw(num_policies=plan.num_policies, mix=mix_policies, seed=seed)
         slot = layout.allocate(plan.slot_trajectories)
-        self._split = EnvSplit(envs, [slot], policies=draw, remember_actions=self.reproducible)
+        self._split = EnvSplit(envs, [slot], policies=draw, remember_actions=self.reproducible, shaping=shaping)
         self._warm_up = WarmUp(
             rng=np.random.default_rng(mix_seed(seed, 0)),
             max_steps=MAX_WARM_UP_STEPS if warm_up else 0,

@@ -17,6 +17,7 @@ from sf_algo.config.support import unsupported_features
 from sf_algo.config.validate import check_batch_can_fill
 from sf_algo.errors import ConfigError, SfAlgoError
 from sf_algo.experiment import ExperimentLock, clear_experiment, make_experiment_dir
+from sf_algo.ipc.training_board import TrainingBoard
 from sf_algo.learning.build import choose_device
 from sf_algo.learning.learners import TrainedBatch
 from sf_algo.learning.open_learners import OpenLearners, RunBasis, open_learners
@@ -152,6 +153,8 @@ class _Run:
         self._windows = [EpisodeWindow(self._run.stats_avg) for _ in range(basis.plan.num_policies)]
         self._sampler: Sampler | None = None
         self._env_seed = basis.seed
+        self._board = TrainingBoard.create(num_policies=basis.plan.num_policies, shaping=list(basis.spec.shaping))
+        stack.callback(self._board.close)
 
     def train(self, models: Sequence[ActorCritic]) -> StopReason:
         """Opens everything, resumes, trains, saves and tells the result."""
@@ -203,6 +206,10 @@ class _Run:
             reporter.finish(last, self._paths, outcome=outcome or "failed", reason=why, best=saver.best)
         return reason
 
+    def _collected(self, policy_id: int, steps: int) -> None:
+        self._ledger.collected(policy_id, steps)
+        self._board.set_env_steps(self._ledger.collected_frames)
+
     def _trained(self, batch: TrainedBatch) -> None:
         self._ledger.trained(batch)
         self._check_frames()
@@ -232,6 +239,7 @@ class _Run:
             self._env_seed = mix_seed(self._basis.seed, self._ledger.trained_frames)
         # Only now: flags that do not fit the checkpoint must not replace those that do.
         save_config(self._basis.config, self._paths.root)
+        self._board.set_env_steps(self._ledger.collected_frames)
         self._check_frames()
         return state
 
@@ -251,11 +259,12 @@ class _Run:
             basis=self._basis,
             learning=learning,
             maker=self._maker,
+            board=self._board,
             forked_copies=self._copies.workers,
             fork_server=self._copies.server,
             env_seed=self._env_seed,
             stop=self._stop,
-            on_collected=self._ledger.collected,
+            on_collected=self._collected,
             on_episodes=loop.on_episodes,
         )
         try:

@@ -87,6 +87,10 @@ class Ledger:
         return sum(account.trained_frames for account in self.policies)
 
     @property
+    def collected_frames(self) -> int:
+        return sum(account.collected_frames for account in self.policies)
+
+    @property
     def train_seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self._began
 

@@ -22,6 +22,7 @@ from sf_algo.learning.build import build_learner, build_model
 from sf_algo.model.actor import Actor
 from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.own.additions import NOTHING_ADDED, Additions
+from sf_algo.own.training_info import TrainingInfo
 from sf_algo.paths import ExperimentPaths
 from sf_algo.processes.stopping import StopCondition, stop_on_signals
 from sf_algo.watching.drawing import drawing, prepare_drawing
@@ -46,7 +47,7 @@ def run_evaluation(config: Config, additions: Additions = NOTHING_ADDED) -> int:
     results: list[EpisodeResult] = []
     with stop_on_signals(stop), ExitStack() as stack:
         stack.callback(remove_leftovers, config.run.env)
-        env = _make_env(config, additions)
+        env = _make_env(config, additions, TrainingInfo([loaded.checkpoint.env_steps]))
         stack.callback(env.close)
         actor, model = _make_actor(config, env.spec, loaded, seed)
         player = Player(env, actor, rnn_state_size=model.rnn_state_size, seed=seed)
@@ -81,7 +82,7 @@ def _load(config: Config, paths: ExperimentPaths) -> LoadedCheckpoint:
     return loaded
 
 
-def _make_env(config: Config, additions: Additions) -> Env:
+def _make_env(config: Config, additions: Additions, training: TrainingInfo) -> Env:
     evaluation = config.evaluation
     env_cfg = config.env
     if evaluation.render_action_repeat is not None:
@@ -93,7 +94,7 @@ def _make_env(config: Config, additions: Additions) -> Env:
         asynchronous=window and evaluation.fps == 0,
         record_to=evaluation.record_to,
     )
-    sections = EnvSections.of(replace(config, env=env_cfg), additions)
+    sections = EnvSections.of(replace(config, env=env_cfg), additions, training)
     if placement.render_mode is None:
         return make_env(config.run.env, sections, placement)
     with drawing(config.run.env):
