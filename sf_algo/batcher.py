@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays
+from sf_algo.buffers.layout import OBS_PREFIX, STEP_PREFIX, TrajectoryArrays
 from sf_algo.learner.batch import TrajectoryBatch
 
 
@@ -116,7 +116,8 @@ class Batcher:
 
 def batch_arrays(batch: TrajectoryBatch) -> TrajectoryArrays:
     """Views of a batch in host memory under the names of a slot's fields."""
-    fields = [field.name for field in dataclasses.fields(batch) if field.name != "obs"]
+    fields = [field.name for field in dataclasses.fields(batch) if field.name not in ("obs", "step_fields")]
     tensors: dict[str, Tensor] = {name: getattr(batch, name) for name in fields}
     tensors |= {OBS_PREFIX + name: tensor for name, tensor in batch.obs.items()}
+    tensors |= {STEP_PREFIX + name: tensor for name, tensor in batch.step_fields.items()}
     return {name: tensor.numpy() for name, tensor in tensors.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,9 +19,12 @@ from numpy.typing import NDArray
 from sf_algo.envs.spec import ActionSpec, ObsSpec
 
 OBS_PREFIX = "obs/"
+STEP_PREFIX = "step/"
 _NUMBERS = ("log_probs", "values", "rewards")
 _FLAGS = ("terminated", "truncated", "reset_after", "valid")
 _POLICY = ("policy_id", "policy_version")
+
+NO_FIELDS: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 TrajectoryArrays: TypeAlias = dict[str, NDArray[Any]]
 """Field name -> array [T or T+1, N, ...]: one slot, or a batch of several slots' trajectories side by
@@ -53,6 +57,7 @@ class TrajectoryLayout:
     | terminated, truncated | T | how the episode ended with this step; never both |
     | reset_after | T | the recurrent state of row t+1 is zero: row t+1 begins a new episode |
     | valid | T | False: filler row after a truncation, inactive agent, broken environment |
+    | step/<name> | T | numbers of the user's about the step, float32 (`EnvSpec.step_fields`) |
     | policy_id | T | int32: which policy acted |
     | policy_version | T | int32: which version of its weights |
     """
@@ -76,7 +81,12 @@ class TrajectoryLayout:
 
 
 def make_layout(
-    *, obs: Mapping[str, ObsSpec], actions: ActionSpec, rollout: int, rnn_state_width: int
+    *,
+    obs: Mapping[str, ObsSpec],
+    actions: ActionSpec,
+    rollout: int,
+    rnn_state_width: int,
+    step_fields: Mapping[str, tuple[int, ...]] = NO_FIELDS,
 ) -> TrajectoryLayout:
     """The layout for one environment and model; `rnn_state_width` is 0 for a feed-forward policy."""
     flag, number = np.dtype(np.bool_), np.dtype(np.float32)
@@ -87,6 +97,7 @@ def make_layout(
     fields.append(Field(name="rnn_states", shape=(rnn_state_width,), dtype=number, bootstrap_row=True))
     fields.append(Field(name="actions", shape=(actions.width,), dtype=number))
     fields += [Field(name=name, shape=(), dtype=number) for name in _NUMBERS]
+    fields += [Field(name=STEP_PREFIX + name, shape=shape, dtype=number) for name, shape in step_fields.items()]
     fields += [Field(name=name, shape=(), dtype=flag) for name in _FLAGS]
     fields += [Field(name=name, shape=(), dtype=np.dtype(np.int32)) for name in _POLICY]
     return TrajectoryLayout(rollout=rollout, fields=tuple(fields))

@@ -23,6 +23,11 @@ class EnvConfig:
     env_framestack: int = flag(
         1, "frames stacked along the channels of an image", at_least=1, why="1 means no stacking"
     )
+    step_fields: tuple[str, ...] = flag(
+        (),
+        "numbers that the environment's info has at every step and that losses of your own need (cost), or vectors "
+        "with their length (forces:3)",
+    )
     pixel_format: Literal["CHW", "HWC"] = flag(
         "CHW", "layout of images as the environment gives them; always stored as CHW"
     )
@@ -64,3 +69,15 @@ class DmlabConfig:
     dmlab_level_cache_path: str = flag("~/.dmlab_cache", "folder of the generated maps")
     dmlab_one_task_per_worker: bool = flag(False, "a worker plays one level only, with all its environments")
     dmlab_throughput_benchmark: bool = flag(False, "play for speed only: no reset for the sake of a new seed")
+
+
+def parse_step_field(text: str) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of one of `EnvConfig.step_fields`: `cost` is a number, `forces:3` a vector. Raises ValueError."""
+    name, has_size, size = text.partition(":")
+    if not name.isidentifier():
+        raise ValueError(f"{name!r} is no name of a field; write name, or name:length for a vector")
+    if not has_size:
+        return name, ()
+    if not size.isdecimal() or int(size) < 1:
+        raise ValueError("the length of a vector is a whole number of at least 1")
+    return name, (int(size),)

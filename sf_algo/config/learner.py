@@ -87,4 +87,7 @@ class LearnerConfig:
     )
     exploration_loss_coeff: float = flag(0.003, "weight of the exploration loss", at_least=0, why=_COEFF)
     value_loss_coeff: float = flag(0.5, "weight of the value loss", at_least=0, why=_COEFF)
+    extra_losses: tuple[str, ...] = flag(
+        (), "functions of your own whose losses are added, as package.module:loss, separated by blanks"
+    )
     kl_loss_coeff: float = flag(0.0, "weight of the KL divergence from the policy that acted", at_least=0, why=_COEFF)

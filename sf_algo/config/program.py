@@ -140,14 +140,21 @@ def _own_specs(program: Program, trainers: set[str]) -> list[FlagSpec]:
 
 
 def default_values(program: Program, env: str | None, flags: FlagSet) -> dict[FlagKey, FlagValue]:
-    """General defaults, those of the environment's family over them, and the program's own over these.
+    """General defaults, those of the environment's family over them, and the program's own over these. Raises
+    ConfigError, as `program_values`."""
+    values = {spec.key: spec.default for spec in flags.specs}
+    family = program_family(program, env)
+    values |= FAMILY_DEFAULTS[family] if family else {}
+    return values | program_values(program, env, flags)
+
+
+def program_values(program: Program, env: str | None, flags: FlagSet) -> dict[FlagKey, FlagValue]:
+    """The program's own defaults. They are somebody's choice: rules that fit flags to each other leave them alone.
 
     Raises:
         ConfigError: the program has a default for a flag that does not exist, or of another type.
     """
-    values = {spec.key: spec.default for spec in flags.specs}
-    family = program_family(program, env)
-    values |= FAMILY_DEFAULTS[family] if family else {}
+    values: dict[FlagKey, FlagValue] = {}
     faults = []
     for name, value in program.defaults_for(env).items():
         who = f"{program.path or 'this program'}: its default {name}={value!r} for --env={env}"

@@ -20,6 +20,7 @@ from sf_algo.config.program import (
     flag_set,
     hidden_parameters,
     program_family,
+    program_values,
 )
 from sf_algo.config.run import RunConfig
 from sf_algo.config.sections import Config
@@ -138,7 +139,7 @@ def _resolve(
     env = typed.env or str(before.get(("run", "env")) or "") or None
     chosen = {**before, **typed.values}
     values: dict[FlagKey, Any] = {**default_values(program, env, flags), **chosen}
-    derive_defaults(values, chosen)
+    derive_defaults(values, {**program_values(program, env, flags), **chosen})
     facts = ProgramFacts(sections=program.sections, path=program.path, names_env=program.has_env(env))
     config = make_config(values, facts)
     faults = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sf_algo.config.env import parse_step_field
 from sf_algo.config.env_family import EnvFamily
 from sf_algo.config.rounds import fills_rounds, nearest_fitting_batch
 from sf_algo.config.sections import Config
@@ -94,6 +95,14 @@ def _model(config: Config) -> Iterator[str]:
         path = getattr(model, name)
         if path is not None and ":" not in path and config.env_family is not EnvFamily.DMLAB:
             yield f"--{name}={path}: write package.module:{_EXAMPLES[name]}"
+    for path in config.rl.extra_losses:
+        if ":" not in path:
+            yield f"--extra_losses={path}: write package.module:loss"
+    for field in config.env.step_fields:
+        try:
+            parse_step_field(field)
+        except ValueError as error:
+            yield f"--step_fields={field}: {error}"
 
 
 _EXAMPLES = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sf_algo.envs.gym_api import episode_stats, is_active, reward_of
 from sf_algo.envs.leaves import PixelFormat
 from sf_algo.envs.spaces import ObsWriter, action_decoder
-from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsBlock, StepResult
+from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsBlock, ObsRow, StepResult
 from sf_algo.errors import EnvContractError
 
 
@@ -79,6 +79,14 @@ class AgentLists:
             raise EnvContractError(f"the environment returned {len(obs)} observations for {len(self._writers)} agents")
         for agent, (writer, one) in enumerate(zip(self._writers, obs, strict=True)):
             writer.write(one, {name: array[agent, ...] for name, array in out.items()}, first=bool(self._first[agent]))
+
+    def write_observation(self, obs: Any, row: ObsRow, *, first: bool = False) -> None:
+        """What the environment returned for one agent, as policies see it; `first` marks the first of an episode."""
+        self._writers[0].write(obs, row, first=first)
+
+    def action_of(self, row: NDArray[np.float32]) -> Any:
+        """One agent's action [width] in the form that the environment takes."""
+        return self._decode(row)
 
     def render(self) -> NDArray[np.uint8] | None:
         frame = self._env.render()

@@ -60,7 +60,7 @@ def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | 
         raise ConfigError("--env is missing; name an environment, for instance --env=CartPole-v1")
     placement = placement or EnvPlacement()
     if sections.additions.has_env(name) or is_import_path(name):
-        return _make_own(name, sections, placement)
+        return _recorded(_make_own(name, sections, placement), sections)
     family = family_of(name)
     if family is EnvFamily.DOOM:
         from sf_algo.envs.doom.make import make_doom
@@ -75,10 +75,19 @@ def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | 
     if family is EnvFamily.MUJOCO:
         from sf_algo.envs.mujoco import make_mujoco
 
-        return make_mujoco(name, sections.env, render_mode=placement.render_mode)
+        return _recorded(make_mujoco(name, sections.env, render_mode=placement.render_mode), sections)
     from sf_algo.envs.gymnasium_env import make_gymnasium
 
-    return make_gymnasium(name, sections.env, render_mode=placement.render_mode, told=sections.args)
+    env = make_gymnasium(name, sections.env, render_mode=placement.render_mode, told=sections.args)
+    return _recorded(env, sections)
+
+
+def _recorded(env: Env, sections: EnvSections) -> Env:
+    if not (sections.env.step_fields or sections.additions.observers):
+        return env
+    from sf_algo.envs.recording import record_infos
+
+    return record_infos(env, sections.env, extras=bool(sections.additions.observers))
 
 
 def _make_own(name: str, sections: EnvSections, placement: EnvPlacement) -> Env:

@@ -95,6 +95,14 @@ class GymnasiumEnv:
         stats = episode_stats(info) if ended else None
         return StepResult(self._rewards, self._terminated, self._truncated, self._active, stats)
 
+    def write_observation(self, obs: Any, row: ObsRow, *, first: bool = False) -> None:
+        """What the environment returned, as policies see it; `first` marks the first of an episode."""
+        self._writer.write(obs, row, first=first)
+
+    def action_of(self, row: NDArray[np.float32]) -> Any:
+        """An action [width] in the form that the environment takes."""
+        return self._decode(row)
+
     def render(self) -> NDArray[np.uint8] | None:
         frame = self._env.render()
         return frame if isinstance(frame, np.ndarray) else None

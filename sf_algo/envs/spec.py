@@ -159,6 +159,9 @@ class EnvSpec:
     shaping: Mapping[str, float] = field(default_factory=dict)
     """Numbers that shape rewards and may change while the training runs, with the values they begin with; see
     `SupportsShaping`."""
+    step_fields: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Numbers of every step of an agent beside its reward, for losses of the user's: name -> shape. The environment has
+    a `recorder` (`sf_algo.envs.recorder`)."""
 
     def __post_init__(self) -> None:
         mask = self.obs.get(ACTION_MASK)

@@ -6,7 +6,7 @@ Shape letters: T steps of a rollout, B trajectories, S numbers of recurrent stat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -46,6 +46,8 @@ class TrajectoryBatch:
     """[T, B] int32."""
     policy_version: Tensor
     """[T, B] int32 (versions count optimizer steps)."""
+    step_fields: Mapping[str, Tensor] = field(default_factory=dict)
+    """name -> [T, B, ...] float32: numbers of the user's about each step."""
 
     @property
     def rollout(self) -> int:
@@ -92,12 +94,20 @@ class TrajectoryBatch:
             valid=flags(),
             policy_id=zeros(T, B, dtype=torch.int32),
             policy_version=zeros(T, B, dtype=torch.int32),
+            step_fields={
+                name: zeros(T, B, *shape, dtype=torch.float32) for name, shape in env_spec.step_fields.items()
+            },
         )
 
     def to(self, device: torch.device) -> TrajectoryBatch:
         """The same batch on `device` (itself where it is there already); asynchronous from pinned memory."""
         if self.rewards.device == device:
             return self
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if f.name != "obs"}
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True)
+            for f in fields(self)
+            if f.name not in ("obs", "step_fields")
+        }
         obs = {name: value.to(device, non_blocking=True) for name, value in self.obs.items()}
-        return replace(self, obs=obs, **moved)
+        step_fields = {name: value.to(device, non_blocking=True) for name, value in self.step_fields.items()}
+        return replace(self, obs=obs, step_fields=step_fields, **moved)

@@ -15,6 +15,7 @@ from torch import Tensor
 from sf_algo.envs.spec import ACTION_MASK
 from sf_algo.errors import CheckpointMismatchError
 from sf_algo.learner.batch import TrajectoryBatch
+from sf_algo.learner.extra_losses import NO_LOSSES, ExtraLosses, Output
 from sf_algo.learner.forward import Forward, bootstrap_values, evaluate
 from sf_algo.learner.losses import LossWeights, Ratios, ppo_losses, standardized
 from sf_algo.learner.lr_schedule import LearningRate
@@ -42,6 +43,7 @@ class Learner:
         seed: int,
         train_for_env_steps: int | None = None,
         bf16: bool = False,
+        extra_losses: ExtraLosses = NO_LOSSES,
     ) -> None:
         """Moves `model` to `device`. `train_for_env_steps` is where `lr_schedule=linear_decay` reaches zero
         (None: nowhere). The seed decides how trajectories are shuffled into minibatches."""
@@ -51,6 +53,7 @@ class Learner:
         self.policy_version = 0
         """Optimizer steps done since the run began: the version that acting stamps on every step."""
         self._policy_id = policy_id
+        self._extra_losses = extra_losses
         self._cfg = rl_cfg
         self._device = device
         self._max_policy_lag = max_policy_lag
@@ -159,6 +162,7 @@ class Learner:
             valid=valid.float(),
             transitions=transitions.to(self._device),
             reset_after=reset_after,
+            step_fields=batch.step_fields,
         )
         T = samples.rollout
         model.obs_normalizer.update({n: x[:T].flatten(0, 1) for n, x in batch.obs.items()}, valid.flatten())
@@ -216,6 +220,17 @@ class Learner:
             valid=samples.valid,
             weights=_weights(cfg),
         )
+        if self._extra_losses:
+            output = Output(
+                action_params=forward.action_params,
+                values=forward.values,
+                distribution=distribution,
+                ratios=ratios.ratios,
+                advantages=advantages,
+                targets=targets,
+                valid=samples.valid,
+            )
+            losses = losses.with_extra(self._extra_losses.compute(model, samples, output))
         norm = self._optimizer.backward_and_step(losses.total, self._lr.value)
         self.policy_version += 1
         log.add(losses, norm)

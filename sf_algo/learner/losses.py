@@ -6,7 +6,8 @@ Shape letters: T steps, B trajectories.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -63,6 +64,13 @@ class Losses:
     kl: Tensor
     kl_divergence: Tensor
     """Unweighted estimate of KL(mu || pi), without gradient."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """Losses of the user's own, by name, without gradient."""
+
+    def with_extra(self, extra: Mapping[str, Tensor]) -> Losses:
+        """The same with further losses, scalars that are weighted already."""
+        total = self.total + torch.stack(list(extra.values())).sum() if extra else self.total
+        return replace(self, total=total, extra={name: loss.detach() for name, loss in extra.items()})
 
 
 def masked_mean(x: Tensor, valid: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -85,6 +85,8 @@ class Samples:
     transitions: Transitions
     reset_after: Tensor
     """[T, B] bool, in host memory, where sequences are cut."""
+    step_fields: Mapping[str, Tensor] = field(default_factory=dict)
+    """name -> [T, B, ...]: numbers of the user's about each step (--step_fields)."""
     returns: Returns | None = None
     """GAE: computed once for the whole batch. None for V-trace, which is computed for every minibatch."""
 
@@ -119,6 +121,7 @@ class Samples:
             self,
             **picked,
             obs={name: x.index_select(1, here) for name, x in self.obs.items()},
+            step_fields={name: x.index_select(1, here) for name, x in self.step_fields.items()},
             transitions=self.transitions.columns(here),
             reset_after=self.reset_after.index_select(1, which),
             returns=returns,

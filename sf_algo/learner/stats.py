@@ -53,10 +53,12 @@ class UpdateLog:
 
     def __init__(self) -> None:
         self._updates: list[Tensor] = []
+        self._extra: list[str] = []
 
     def add(self, losses: Losses, grad_norm: Tensor) -> None:
         parts = (losses.policy, losses.value, losses.exploration, losses.kl, losses.kl_divergence)
-        self._updates.append(torch.stack([losses.total.detach(), *parts, grad_norm]))
+        self._extra = list(losses.extra)
+        self._updates.append(torch.stack([losses.total.detach(), *parts, *losses.extra.values(), grad_norm]))
 
     def __len__(self) -> int:
         return len(self._updates)
@@ -66,7 +68,9 @@ class UpdateLog:
         table = torch.stack(self._updates).to("cpu", torch.float64)
         sound = table[torch.isfinite(table[:, -1])]
         means = (sound if len(sound) else table).mean(0).tolist()
-        return dict(zip(_PER_UPDATE, means, strict=True)), len(table) - len(sound)
+        *ours, norm = _PER_UPDATE
+        names = [*ours, *(f"loss_{name}" for name in self._extra), norm]
+        return dict(zip(names, means, strict=True)), len(table) - len(sound)
 
 
 _DETAILS = (

@@ -14,6 +14,7 @@ from sf_algo.config import Config
 from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import ConfigError
 from sf_algo.learner.batch import TrajectoryBatch
+from sf_algo.learner.extra_losses import ExtraLosses
 from sf_algo.learner.learner import Learner
 from sf_algo.model.actor_critic import ActorCritic, make_actor_critic
 from sf_algo.plan import SamplerPlan
@@ -51,7 +52,7 @@ def build_model(config: Config, spec: EnvSpec, device: torch.device, *, seed: in
 
 
 def build_learner(config: Config, model: ActorCritic, device: torch.device, *, policy_id: int, seed: int) -> Learner:
-    """The learner of one policy; it trains `model`."""
+    """The learner of one policy; it trains `model`. Raises ModelError where a loss of the user's cannot be imported."""
     return Learner(
         policy_id,
         config.rl,
@@ -60,6 +61,7 @@ def build_learner(config: Config, model: ActorCritic, device: torch.device, *, p
         max_policy_lag=config.sampling.max_policy_lag,
         seed=seed,
         train_for_env_steps=config.run.env_steps_limit,
+        extra_losses=ExtraLosses(config.rl.extra_losses, config.own),
     )
 
 
@@ -121,4 +123,10 @@ def batch_allocator(
 
 def layout_of(spec: EnvSpec, plan: SamplerPlan, model: ActorCritic) -> TrajectoryLayout:
     """What the slots of this run hold."""
-    return make_layout(obs=spec.obs, actions=spec.actions, rollout=plan.rollout, rnn_state_width=model.rnn_state_size)
+    return make_layout(
+        obs=spec.obs,
+        actions=spec.actions,
+        rollout=plan.rollout,
+        rnn_state_width=model.rnn_state_size,
+        step_fields=spec.step_fields,
+    )

@@ -82,6 +82,7 @@ class LearnerProcess:
             actions=spec.actions,
             rollout=config.rl.rollout,
             rnn_state_width=model.rnn_state_size,
+            step_fields=spec.step_fields,
         )
         trajectories = config.rl.batch_size * config.rl.num_batches_per_iteration // config.rl.rollout
         specs = batch_specs(layout, num_buffers=settings.num_buffers, trajectories=trajectories)

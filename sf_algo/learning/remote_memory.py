@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays, TrajectoryLayout
+from sf_algo.buffers.layout import OBS_PREFIX, STEP_PREFIX, TrajectoryArrays, TrajectoryLayout
 from sf_algo.buffers.shared import ArraySpec, SharedBlock, slot_views, trajectory_specs
 from sf_algo.ipc.weights import SharedWeights, WeightArrays
 from sf_algo.learner.batch import TrajectoryBatch
@@ -32,8 +32,9 @@ def batch_over(arrays: TrajectoryArrays) -> TrajectoryBatch:
     """A batch whose tensors are these arrays."""
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     obs = {n.removeprefix(OBS_PREFIX): x for n, x in tensors.items() if n.startswith(OBS_PREFIX)}
-    rest = {name: x for name, x in tensors.items() if not name.startswith(OBS_PREFIX)}
-    return TrajectoryBatch(obs=obs, **rest)
+    step_fields = {n.removeprefix(STEP_PREFIX): x for n, x in tensors.items() if n.startswith(STEP_PREFIX)}
+    rest = {name: x for name, x in tensors.items() if not name.startswith((OBS_PREFIX, STEP_PREFIX))}
+    return TrajectoryBatch(obs=obs, step_fields=step_fields, **rest)
 
 
 def batch_specs(layout: TrajectoryLayout, *, num_buffers: int, trajectories: int) -> list[ArraySpec]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from sf_algo.config.env_family import EnvFamily, family_of
@@ -12,6 +13,7 @@ from sf_algo.config.resolve import Invocation
 from sf_algo.config.store import ProgramFacts
 from sf_algo.errors import ConfigError
 from sf_algo.own.loading import load_maker, load_object
+from sf_algo.own.observers import Observer
 from sf_algo.own.parameters import OFFERED, maker_parameters, registered_parameters
 
 
@@ -42,13 +44,21 @@ class Additions:
     defaults: Callable[[str], Mapping[str, Any]] | Mapping[str, Any] = field(default_factory=dict)
     """Values for flags, by name, that lie under what the user says; a function gets the environment's name."""
     model: Model = Model()
+    losses: tuple[str, ...] = ()
+    """Functions, as import paths, whose losses are added: the default of --extra_losses."""
+    fields: tuple[str, ...] = ()
+    """Numbers of every step, beside the reward, that these losses need: the default of --step_fields."""
+    observers: tuple[Callable[[], Observer], ...] = ()
+    """Classes of `sf_algo.Observer`, or functions that make one."""
 
     def has_env(self, env: str | None) -> bool:
         return env in self.envs
 
     def defaults_for(self, env: str | None) -> Mapping[str, Any]:
-        parts = {f"{part.name}_custom": getattr(self.model, part.name) for part in fields(self.model)}
-        given = {name: path for name, path in parts.items() if path is not None}
+        parts = {f"{part.name}_custom": getattr(self.model, part.name) for part in dataclasses.fields(self.model)}
+        given: dict[str, Any] = {name: path for name, path in parts.items() if path is not None}
+        given |= {"extra_losses": self.losses} if self.losses else {}
+        given |= {"step_fields": self.fields} if self.fields else {}
         if not callable(self.defaults):
             return {**given, **self.defaults}
         return {**given, **(self.defaults(env) if env else {})}

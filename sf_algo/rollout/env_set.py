@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sf_algo.envs.recorder import HasRecorder, InfoRecorder
 from sf_algo.envs.spec import Env, EnvSpec, ObsTarget, StepResult, SupportsShaping, goes_on
 from sf_algo.errors import EnvContractError, WorkerError
 from sf_algo.own.shaping import nest
@@ -179,6 +180,11 @@ class EnvSet:
         except BREAKDOWNS as error:
             self.replace_broken(e, error)
             return None
+
+    def recorder(self, e: int) -> InfoRecorder | None:
+        """What records the infos of environment e, if anything does."""
+        env = self._envs[e]
+        return env.recorder if isinstance(env, HasRecorder) else None
 
     def set_shaping(self, e: int, agent: int, values: Mapping[str, float]) -> None:
         """Change the reward shaping of one agent of environment e. Raises WorkerError where that fails."""

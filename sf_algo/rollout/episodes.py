@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sf_algo.buffers.layout import TrajectoryArrays
 from sf_algo.envs.spec import EpisodeStats, agent_episode_stats
 
 _MASK = (1 << 64) - 1
@@ -24,6 +26,8 @@ class EpisodeReport:
     """Decisions taken; times the frame skip it is the length in frames."""
     stats: dict[str, float] = field(default_factory=dict)
     """The environment's own statistics, `true_reward` among them where shaping changes rewards."""
+    extras: Any = None
+    """What the environment says of the episode beside numbers, as JSON can say it."""
 
 
 def mix_seed(*parts: int) -> int:
@@ -71,13 +75,16 @@ class EpisodeTotals:
         self.rewards = np.zeros(num_agents, np.float64)
         self.steps = np.zeros(num_agents, np.int64)
 
-    def report(self, column: int, policy_id: int, stats: EpisodeStats | None, agent: int) -> EpisodeReport:
+    def report(
+        self, column: int, policy_id: int, stats: EpisodeStats | None, agent: int, extras: Any = None
+    ) -> EpisodeReport:
         """The finished episode of agent `column` of the split, which is `agent` of its environment."""
         return EpisodeReport(
             policy_id=policy_id,
             reward=float(self.rewards[column]),
             num_steps=int(self.steps[column]),
             stats=agent_episode_stats(stats, agent) if stats else {},
+            extras=extras,
         )
 
     def clear(self, columns: slice | NDArray[np.int64]) -> None:
@@ -94,6 +101,8 @@ class _Ended(NamedTuple):
     first: int
     """The environment's first column."""
     stats: EpisodeStats | None
+    extras: Sequence[Any] | None
+    """Of every agent of the environment."""
 
 
 class EpisodeEnds:
@@ -111,19 +120,42 @@ class EpisodeEnds:
         return bool(self._ended)
 
     def note(
-        self, columns: NDArray[np.int64], first: int, stats: EpisodeStats | None, policy_ids: NDArray[np.int32]
+        self,
+        columns: NDArray[np.int64],
+        first: int,
+        stats: EpisodeStats | None,
+        policy_ids: NDArray[np.int32],
+        extras: Sequence[Any] | None = None,
     ) -> None:
-        """The episodes of these columns end with this step; `policy_ids` are those of all columns."""
+        """The episodes of these columns end with this step; `policy_ids` are those of all columns, `extras` of all
+        agents of the environment."""
         counted = columns[self.counted[columns]]
         drawn = policy_ids[counted].tolist()
-        self._ended.append(_Ended(columns, list(zip(counted.tolist(), drawn, strict=True)), first, stats))
+        self._ended.append(_Ended(columns, list(zip(counted.tolist(), drawn, strict=True)), first, stats, extras))
+
+    def credit_late(self, slot: TrajectoryArrays, t: int, column: int) -> None:
+        """A reward that comes while an agent is out of the game is for what it did last, where that is in this slot:
+        nothing is learned from row t."""
+        reward = slot["rewards"][t, column]
+        if reward == 0.0 or not np.isfinite(reward):
+            return
+        for row in range(t - 1, -1, -1):
+            if slot["reset_after"][row, column]:
+                return
+            if slot["valid"][row, column]:
+                slot["rewards"][row, column] += reward
+                slot["rewards"][t, column] = 0.0
+                self.totals.rewards[column] += reward
+                return
 
     def take(self) -> list[EpisodeReport]:
         """Reports of what was noted, once the rewards of the step have been added."""
         reports = []
         for ended in self._ended:
             for column, policy_id in ended.to_report:
-                reports.append(self.totals.report(column, policy_id, ended.stats, column - ended.first))
+                agent = column - ended.first
+                extras = ended.extras[agent] if ended.extras else None
+                reports.append(self.totals.report(column, policy_id, ended.stats, agent, extras))
             self.totals.clear(ended.columns)
         self._ended.clear()
         return reports

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays
 from sf_algo.envs.spec import ACTION_MASK, ObsTarget, StepResult
@@ -75,6 +76,7 @@ class EnvSplit:
         for e, env_rows in enumerate(rows):
             self._begin_episode(e, env_rows)
             self._warm_up(e, steps[e], env_rows, warm_up)
+        self._extras.forget()
         self._look_at_row()
         self.slot["policy_id"][0] = self._policy_ids
 
@@ -128,9 +130,10 @@ class EnvSplit:
             rewards[e] = step_rewards[0]
             valid[e] = active[0]
             if not active[0]:
-                self._credit_late(t, e)
+                self._ends.credit_late(slot, t, e)
             if terminated[0] or truncated[0]:
                 ends.append((e, result, env_rows))
+        self._extras.write_fields(slot, t)
         if not all_finite(rewards):
             ends = self._without_unsound_rewards(t, ends)
         for e, result, final_rows in ends:
@@ -154,7 +157,7 @@ class EnvSplit:
         self.slot["valid"][t, columns] = result.active & ~out
         if not result.active.all():
             for column in np.flatnonzero(~result.active & ~out).tolist():
-                self._credit_late(t, columns.start + column)
+                self._ends.credit_late(self.slot, t, columns.start + column)
         return result.restarted is not None or bool((result.terminated | result.truncated).any())
 
     def _rows(self, t: int) -> Sequence[ObsTarget]:
@@ -271,11 +274,15 @@ class EnvSplit:
         self.slot["terminated"][t, columns] = result.terminated & news
         truncated[:] = result.truncated & ~result.terminated & news
         self._envs.finished_episode(e)
-        self._ends.note(np.arange(columns.start, columns.stop), columns.start, result.episode, self._policy_ids)
+        self._note(e, np.arange(columns.start, columns.stop), result)
         if truncated.any():
             self._awaiting_reset[e] = True
         else:
             self._new_episode_after(e, t, rows)
+
+    def _note(self, e: int, columns: NDArray[np.int64], result: StepResult) -> None:
+        first, extras = self._columns[e].start, self._extras.of_episode(e)
+        self._ends.note(columns, first, result.episode, self._policy_ids, extras)
 
     def _note_ends(self, e: int, t: int, result: StepResult, rows: ObsTarget) -> None:
         """Some agents of environment e ended. Unless they were the last, they wait for the others."""
@@ -293,22 +300,6 @@ class EnvSplit:
         self.slot["truncated"][t, columns] = result.truncated & ~result.terminated & news
         out |= ended
 
-    def _credit_late(self, t: int, column: int) -> None:
-        """A reward that comes while an agent is out of the game is for what it did last, where that is in this slot:
-        nothing is learned from row t."""
-        slot = self.slot
-        reward = slot["rewards"][t, column]
-        if reward == 0.0 or not np.isfinite(reward):
-            return
-        for row in range(t - 1, -1, -1):
-            if slot["reset_after"][row, column]:
-                return
-            if slot["valid"][row, column]:
-                slot["rewards"][row, column] += reward
-                slot["rewards"][t, column] = 0.0
-                self._ends.totals.rewards[column] += reward
-                return
-
     def _note_restarts(self, e: int, t: int, result: StepResult) -> None:
         """What became of the agents of environment e, which resets itself."""
         slot, columns = self.slot, self._columns[e]
@@ -318,7 +309,7 @@ class EnvSplit:
             slot["terminated"][t, columns] = terminated
             slot["truncated"][t, columns] = truncated & ~terminated
             self._envs.finished_episode(e, int(ended.sum()))
-            self._ends.note(columns.start + np.flatnonzero(ended), columns.start, result.episode, self._policy_ids)
+            self._note(e, columns.start + np.flatnonzero(ended), result)
         if restarted is None or not restarted.any():
             return
         slot["truncated"][t, columns] &= ~restarted  # without its final observation there is nothing to bootstrap from
@@ -385,6 +376,7 @@ class EnvSplit:
         self._ends.counted[:] = np.repeat(counted, self.num_columns // len(counted))
         self._policy_ids[:] = state.policy_ids
         self._extras.shape_all(self._policy_ids)
+        self._extras.forget()
         self._ends.totals.rewards[:] = state.total_rewards
         self._ends.totals.steps[:] = state.total_steps
         for name, array in state.slot.items():

@@ -168,6 +168,7 @@ class RolloutWorker:
             actions=spec.actions,
             rollout=settings.rollout,
             rnn_state_width=settings.rnn_state_size,
+            step_fields=spec.step_fields,
         )
         columns = settings.envs_per_split * spec.num_agents
         specs = trajectory_specs(layout, slots=settings.num_splits * settings.slots_per_split, trajectories=columns)
@@ -227,7 +228,7 @@ class RolloutWorker:
             began = now
 
     def _report_episodes(self, split: EnvSplit) -> None:
-        items = [[r.policy_id, r.reward, r.num_steps, r.stats] for r in split.finished]
+        items = [[r.policy_id, r.reward, r.num_steps, r.stats, r.extras] for r in split.finished]
         split.finished.clear()
         self._messages.send({"kind": "episodes", "items": items})
 

@@ -121,8 +121,8 @@ class WorkerPool:
         if kind == "episodes":
             self._on_episodes(
                 [
-                    EpisodeReport(policy_id=policy_id, reward=reward, num_steps=num_steps, stats=stats)
-                    for policy_id, reward, num_steps, stats in message["items"]
+                    EpisodeReport(policy_id=policy_id, reward=reward, num_steps=num_steps, stats=stats, extras=extras)
+                    for policy_id, reward, num_steps, stats, extras in message["items"]
                 ]
             )
         elif kind == "ready":

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 SHORT_WINDOW_S = 10.0
 LONG_WINDOW_S = 60.0
 
+MoreSummaries = Callable[[int, Mapping[str, float]], Mapping[str, float]]
 Outcome = Literal["finished", "stopped", "failed"]
 """The limit was reached; a signal or the user ended it; something broke."""
 
@@ -46,8 +47,11 @@ class Reporter:
         windows: Sequence[EpisodeWindow],
         progress: ProgressFile,
         clocks: ReporterClocks | None = None,
+        more_summaries: MoreSummaries | None = None,
     ) -> None:
-        """`windows` has one window per policy, filled from the checkpoint on resume."""
+        """`windows` has one window per policy, filled from the checkpoint on resume. `more_summaries`: tags and numbers
+        of the user's own for a policy with these averages."""
+        self._more_summaries = more_summaries
         self._run = run
         self._sinks = sinks
         self.windows = windows
@@ -134,6 +138,8 @@ class Reporter:
             extremes = window.extremes("reward")
             if extremes is not None:
                 values["policy_stats/min_reward"], values["policy_stats/max_reward"] = extremes
+            if self._more_summaries is not None:
+                values |= self._more_summaries(policy_id, window.means())
             values["stats/total_episodes"] = window.total_episodes
             values["stats/policy_version"] = policy.policy_version
             values = {tag: value for tag, value in (values | shared).items() if math.isfinite(value)}

@@ -18,6 +18,7 @@ from sf_algo.config.validate import check_batch_can_fill
 from sf_algo.errors import ConfigError, SfAlgoError
 from sf_algo.experiment import ExperimentLock, clear_experiment, make_experiment_dir
 from sf_algo.ipc.training_board import TrainingBoard
+from sf_algo.learner.extra_losses import ExtraLosses
 from sf_algo.learning.build import choose_device
 from sf_algo.learning.learners import TrainedBatch
 from sf_algo.learning.open_learners import OpenLearners, RunBasis, open_learners
@@ -26,7 +27,7 @@ from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.paths import ExperimentPaths
 from sf_algo.plain import to_plain
-from sf_algo.plan import make_plan
+from sf_algo.plan import Mode, make_plan
 from sf_algo.processes.stopping import StopCondition, StopReason, StopRequested, stop_on_signals
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.episodes import mix_seed
@@ -39,6 +40,7 @@ from sf_algo.summaries.progress import ProgressFile
 from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
 from sf_algo.training.forked_copies import ForkedCopies
 from sf_algo.training.ledger import Ledger
+from sf_algo.training.observing import Observers, ProgramState, TrainingHandle
 from sf_algo.training.saving import Saver, resume
 from sf_algo.training.training import TrainingLoop
 
@@ -70,9 +72,12 @@ def run_training(
         maker.clean_up()
         basis = make_basis(config, maker)
         models = basis.models()
+        ExtraLosses(config.rl.extra_losses, config.own)  # a learner elsewhere would tell later that there is none
+        observers = Observers(additions.observers, in_turn=basis.plan.mode is Mode.SERIAL)
         with _experiment(basis.config, paths), ExitStack() as stack:
             _log_start(basis)
-            return _Run(basis, paths, stop, maker, copies or ForkedCopies(), stack).train(models).exit_code
+            pieces = _Run(basis, paths, stop, maker, copies or ForkedCopies(), stack, observers)
+            return pieces.train(models).exit_code
 
 
 def make_basis(config: Config, maker: EnvMaker) -> RunBasis:
@@ -144,17 +149,20 @@ class _Run:
         maker: EnvMaker,
         copies: ForkedCopies,
         stack: ExitStack,
+        observers: Observers,
     ) -> None:
         """What is opened is closed by `stack`, the last first."""
         self._basis, self._paths, self._stop = basis, paths, stop
         self._maker, self._copies, self._stack = maker, copies, stack
         self._run = basis.config.run
+        self._observers = observers
         self._ledger = Ledger(num_policies=basis.plan.num_policies, frameskip=basis.spec.frameskip, began=stop.began)
         self._windows = [EpisodeWindow(self._run.stats_avg) for _ in range(basis.plan.num_policies)]
         self._sampler: Sampler | None = None
         self._env_seed = basis.seed
         self._board = TrainingBoard.create(num_policies=basis.plan.num_policies, shaping=list(basis.spec.shaping))
         stack.callback(self._board.close)
+        self._handle = TrainingHandle(self._board, basis.spec.shaping, basis.plan.num_policies)
 
     def train(self, models: Sequence[ActorCritic]) -> StopReason:
         """Opens everything, resumes, trains, saves and tells the result."""
@@ -175,16 +183,20 @@ class _Run:
             self._windows,
             learners=learning.learners,
             sampler_state=self._sampler_state,
+            programs=ProgramState(self._observers, self._handle),
         )
         sampler_state = {} if self._run.benchmark else self._resume(learning, saver)
         self._stop.set_time_left(self._run.train_for_seconds - self._ledger.seconds_before)
         reporter = self._open_reporter()
         self._stack.callback(reporter.close)
+        self._observers.on_start(self._handle)
+        self._stack.callback(self._observers.on_end)
         loop = TrainingLoop(
             stop=self._stop,
             ledger=self._ledger,
             reporter=reporter,
             frameskip=self._basis.spec.frameskip,
+            observers=self._observers,
             profile=self._basis.config.speed.profile,
         )
         outcome: Outcome | None = None
@@ -212,6 +224,9 @@ class _Run:
 
     def _trained(self, batch: TrainedBatch) -> None:
         self._ledger.trained(batch)
+        self._observers.note_iteration(batch.policy_id, batch.stats.summaries)
+        if self._basis.plan.mode is Mode.SERIAL:
+            self._observers.tell(between_iterations=True)
         self._check_frames()
 
     def _is_enough(self, steps_under_way: int) -> bool:
@@ -311,4 +326,10 @@ class _Run:
             flags=config_to_dict(self._basis.config),
             resume_env_steps=frames if any(frames) else None,
         )
-        return Reporter(run=self._run, sinks=sinks, windows=self._windows, progress=ProgressFile.from_environment())
+        return Reporter(
+            run=self._run,
+            sinks=sinks,
+            windows=self._windows,
+            progress=ProgressFile.from_environment(),
+            more_summaries=self._observers.summaries,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from sf_algo.plain import to_arrays, to_plain
 log = logging.getLogger(__name__)
 
 FULL_REPORTS = 3
+SHAPING, OBSERVERS = "shaping", "observers"
 
 
 class TrainingHandle:
@@ -39,6 +41,10 @@ class TrainingHandle:
         """As `shaping`, by full names."""
         return self._board.shaping(policy) or dict(self._initial)
 
+    def changed_shaping(self, policy: int) -> dict[str, float] | None:
+        """The shaping by full names; None where it is the environment's own."""
+        return self._board.shaping(policy)
+
     def set_shaping(self, policy: int, values: Mapping[str, Any]) -> None:
         changed = flatten(values)
         unknown = sorted(changed.keys() - self._initial.keys())
@@ -51,12 +57,19 @@ class TrainingHandle:
 
 
 class Observers:
-    """All observers of a training. All methods may be called from any one thread at a time."""
+    """All observers of a training. News is noted on any thread and told to them on the main thread, by `tell`."""
 
-    def __init__(self, makers: Sequence[Callable[[], Observer]]) -> None:
-        """Makes them. Raises EnvError with the traceback where one cannot be made, ConfigError where it is none."""
+    def __init__(self, makers: Sequence[Callable[[], Observer]], *, in_turn: bool) -> None:
+        """Makes them. `in_turn`: collecting and learning take turns in one thread, and what is told at other times than
+        between two iterations would make the training depend on the clock.
+
+        Raises:
+            EnvError: one cannot be made; its traceback is in the message.
+            ConfigError: one is no observer.
+        """
         self._observers: list[tuple[str, Observer]] = []
         self._faults = 0
+        self._in_turn = in_turn
         for name, maker in zip(observer_names(makers), makers, strict=True):
             try:
                 made = maker()
@@ -65,6 +78,7 @@ class Observers:
             if not isinstance(made, Observer):
                 raise ConfigError(f"observer {name} is a {type(made).__name__}; derive it from sf_algo.Observer")
             self._observers.append((name, made))
+        self._news: deque[Callable[[], None]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._observers)
@@ -73,15 +87,35 @@ class Observers:
         for name, observer in self._observers:
             self._guarded(name, lambda o=observer: o.on_start(training))  # type: ignore[misc]
 
-    def on_episode(self, policy: int, episode: Episode) -> None:
+    def note_episode(self, policy: int, episode: Episode) -> None:
+        """To be told: an episode ended."""
+        if self._observers:
+            self._news.append(lambda: self._on_episode(policy, episode))
+
+    def note_iteration(self, policy: int, stats: Mapping[str, float]) -> None:
+        """To be told: a policy was trained. Cheap, for it is called where policies act."""
+        if self._observers:
+            self._news.append(lambda: self._on_iteration(policy, stats))
+
+    def tell(self, *, between_iterations: bool = False) -> None:
+        """Tells what has been noted, if this is the moment for it."""
+        if not self._in_turn or between_iterations:
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        while self._news:
+            self._news.popleft()()
+
+    def _on_episode(self, policy: int, episode: Episode) -> None:
         for name, observer in self._observers:
             self._guarded(name, lambda o=observer: o.on_episode(policy, episode))  # type: ignore[misc]
 
-    def on_iteration(self, policy: int, stats: Mapping[str, float]) -> None:
+    def _on_iteration(self, policy: int, stats: Mapping[str, float]) -> None:
         for name, observer in self._observers:
             self._guarded(name, lambda o=observer: o.on_iteration(policy, stats))  # type: ignore[misc]
 
     def on_end(self) -> None:
+        self._tell_all()
         for name, observer in self._observers:
             self._guarded(name, observer.on_end)
 
@@ -94,7 +128,8 @@ class Observers:
         return found
 
     def state(self) -> dict[str, Any]:
-        """Name -> state, for a checkpoint."""
+        """Name -> state, for a checkpoint; the news so far is told before."""
+        self._tell_all()
         states = {}
         for name, observer in self._observers:
             states[name] = self._guarded(name, lambda o=observer: _storable(o.state()))  # type: ignore[misc]
@@ -114,6 +149,33 @@ class Observers:
             trace = f":\n{traceback.format_exc().strip()}" if self._faults <= FULL_REPORTS else f": {what}"
             log.warning("observer %s failed; the training goes on%s", name, trace)
             return None
+
+
+class ProgramState:
+    """What a user's program has in checkpoints: the state of its observers (with the first policy), and the reward
+    shaping of each policy."""
+
+    def __init__(self, observers: Observers, handle: TrainingHandle) -> None:
+        self._observers = observers
+        self._handle = handle
+
+    def of_policy(self, policy: int) -> dict[str, Any]:
+        """Empty where the program has nothing."""
+        state: dict[str, Any] = {}
+        shaping = self._handle.changed_shaping(policy)
+        if shaping is not None:
+            state[SHAPING] = shaping
+        if policy == 0 and self._observers:
+            state[OBSERVERS] = self._observers.state()
+        return state
+
+    def restore(self, policy: int, state: Mapping[str, Any]) -> None:
+        """What `of_policy` returned. Shaping that the environment does not have any more is left out."""
+        shaping = self._handle.flat_shaping(policy)
+        known = {name: value for name, value in state.get(SHAPING, {}).items() if name in shaping}
+        if known:
+            self._handle.set_shaping(policy, known)
+        self._observers.restore(state.get(OBSERVERS, {}))
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -19,10 +19,11 @@ from sf_algo.plain import cloned
 from sf_algo.save_schedule import SaveSchedule
 from sf_algo.summaries.episodes import EpisodeWindow
 from sf_algo.training.ledger import Ledger
+from sf_algo.training.observing import ProgramState
 
 log = logging.getLogger(__name__)
 
-WINDOW, ACTOR, SAMPLER = "episodes", "actor_generator", "sampler"
+WINDOW, ACTOR, SAMPLER, PROGRAM = "episodes", "actor_generator", "sampler", "program"
 """Keys of a checkpoint's `runtime` part."""
 
 
@@ -39,8 +40,11 @@ class Saver:
         *,
         learners: Learners,
         sampler_state: Callable[[], Mapping[str, Any]],
+        programs: ProgramState,
     ) -> None:
-        """`sampler_state` is what a serial training adds to the first policy's checkpoint, else empty."""
+        """`sampler_state` is what a serial training adds to the first policy's checkpoint, else empty. `programs`: what
+        the user's program adds."""
+        self.programs = programs
         self._run = run
         self._policies = policies
         self._ledger = ledger
@@ -147,6 +151,9 @@ class Saver:
             WINDOW: self._windows[policy.policy_id].state(),
             ACTOR: policy.inference.actor.generator_state(),
         }
+        own = self.programs.of_policy(policy.policy_id)
+        if own:
+            runtime[PROGRAM] = own
         if policy.policy_id == 0:
             runtime[SAMPLER] = self._sampler_state()
         return Checkpoint(
@@ -197,5 +204,6 @@ def resume(
         if isinstance(runtime.get(ACTOR), torch.Tensor):
             policy.inference.actor.set_generator_state(runtime[ACTOR])
         sampler_state = runtime.get(SAMPLER, sampler_state)
+        saver.programs.restore(policy.policy_id, runtime.get(PROGRAM, {}))
         log.info("policy %d goes on from %s", policy.policy_id, loaded.path)
     return sampler_state

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 
 from sf_algo.learning.learners import Learners
+from sf_algo.own.observers import Episode
 from sf_algo.processes.stopping import StopCondition, StopReason
 from sf_algo.rollout.episodes import EpisodeReport
 from sf_algo.sampling.samplers import Sampler
@@ -14,6 +15,7 @@ from sf_algo.summaries.reporter import Reporter
 from sf_algo.summaries.status_line import Snapshot
 from sf_algo.timing import Profiler
 from sf_algo.training.ledger import Ledger
+from sf_algo.training.observing import Observers
 from sf_algo.training.saving import Saver
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class TrainingLoop:
         ledger: Ledger,
         reporter: Reporter,
         frameskip: int,
+        observers: Observers,
         profile: bool = False,
     ) -> None:
         """`profile`: measure where the time goes once the first iteration has been trained."""
@@ -60,6 +63,7 @@ class TrainingLoop:
         self._ledger = ledger
         self._reporter = reporter
         self._frameskip = frameskip
+        self._observers = observers
         self._wants_profile = profile
         self._profiler: Profiler | None = None
         self._meter = StageMeter()
@@ -73,6 +77,16 @@ class TrainingLoop:
                 num_frames=episode.num_steps * self._frameskip,
                 stats=episode.stats,
             )
+            if self._observers:
+                self._observers.note_episode(episode.policy_id, self._told(episode))
+
+    def _told(self, episode: EpisodeReport) -> Episode:
+        return Episode(
+            reward=episode.reward,
+            num_frames=episode.num_steps * self._frameskip,
+            stats=episode.stats,
+            extras=episode.extras,
+        )
 
     def run(self, sampler: Sampler, learners: Learners, saver: Saver | None) -> StopReason:
         """`saver` is None where nothing is saved."""
@@ -81,6 +95,7 @@ class TrainingLoop:
         self._reporter.announce("train", self.snapshot())
         while (reason := self._stop.reason) is None:
             sampler.work(min(time.monotonic() + _TICK_S, self._stop.deadline))
+            self._observers.tell()
             if self._reporter.status_due:
                 seconds = {**sampler.stage_seconds(), "learner": learners.training_s}
                 self._shares = self._meter.shares(seconds)

@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 
-from sf_algo.checkpoints import CheckpointStore, LoadedCheckpoint
+from sf_algo.checkpoints import LoadedCheckpoint
 from sf_algo.config import Config
 from sf_algo.envs.factory import EnvSections, make_env, remove_leftovers
 from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
-from sf_algo.errors import CheckpointError
 from sf_algo.files import write_bytes_atomically
 from sf_algo.learning.build import build_learner, build_model
 from sf_algo.model.actor import Actor
@@ -25,6 +24,7 @@ from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.own.training_info import TrainingInfo
 from sf_algo.paths import ExperimentPaths
 from sf_algo.processes.stopping import StopCondition, stop_on_signals
+from sf_algo.watching.checkpoint import load_for_watching
 from sf_algo.watching.drawing import drawing, prepare_drawing
 from sf_algo.watching.evaluation import EpisodeResult, FrameSource, Player, PlayLimits, summarize, table
 from sf_algo.watching.video import mp4_writer, require_video
@@ -41,7 +41,9 @@ def run_evaluation(config: Config, additions: Additions = NOTHING_ADDED) -> int:
         require_video()
     prepare_drawing(config)
     paths = ExperimentPaths(config.run.experiment_dir)
-    loaded = _load(config, paths)
+    loaded = load_for_watching(config)
+    for note in loaded.notes:
+        print(f"note: {note}")
     seed = config.run.seed if config.run.seed is not None else secrets.randbelow(2**31)
     stop = StopCondition(time_left_s=math.inf)
     results: list[EpisodeResult] = []
@@ -65,21 +67,6 @@ def run_evaluation(config: Config, additions: Additions = NOTHING_ADDED) -> int:
         frames = player.frames
     _tell(config=config, paths=paths, loaded=loaded, seed=seed, results=results, frames=frames)
     return stop.reason.exit_code if stop.reason is not None else 0
-
-
-def _load(config: Config, paths: ExperimentPaths) -> LoadedCheckpoint:
-    store = CheckpointStore(paths.checkpoints(config.evaluation.policy_index), keep=1)
-    best = config.run.load_checkpoint_kind == "best"
-    loaded = store.load_best() if best else store.load_latest()
-    if loaded is None:
-        kind = "best checkpoint" if best else "checkpoint"
-        raise CheckpointError(
-            f"there is no {kind} in {store.folder} yet; train longer, or check --experiment, --policy_index "
-            "and --load_checkpoint_kind"
-        )
-    for note in loaded.notes:
-        print(f"note: {note}")
-    return loaded
 
 
 def _make_env(config: Config, additions: Additions, training: TrainingInfo) -> Env:

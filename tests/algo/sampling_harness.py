@@ -17,6 +17,7 @@ from sf_algo.batcher import Batcher, batch_arrays
 from sf_algo.buffers.layout import TrajectoryArrays, make_layout
 from sf_algo.config.resolve import parse_args
 from sf_algo.ipc.doorbell import Doorbell
+from sf_algo.ipc.training_board import TrainingBoard
 from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.learning.open_learners import RunBasis
 from sf_algo.plan import make_plan
@@ -86,10 +87,14 @@ class SamplingHarness:
         self.steps = [0] * self.plan.num_policies
         self.bell = Doorbell.create()
         self.transport = Transport(self.plan, layout, self.bell)
+        self.board = TrainingBoard.create(num_policies=self.plan.num_policies, shaping=[])
         basis = RunBasis(config=config, spec=spec, plan=self.plan, device=torch.device("cpu"), seed=5)
         self.pool = WorkerPool(
             self.transport,
-            [worker_settings(basis, layout, self.transport, w, env_seed=5) for w in range(self.plan.num_workers)],
+            [
+                worker_settings(basis, layout, self.transport, w, env_seed=5, training_fd=self.board.fd)
+                for w in range(self.plan.num_workers)
+            ],
             WorkerTimeouts(step_s=step_timeout_s, reset_s=reset_timeout_s),
             on_episodes=self.episodes.extend,
             clean_up=maker.clean_up,
@@ -115,6 +120,7 @@ class SamplingHarness:
     ) -> None:
         self.pool.stop()
         self.transport.close()
+        self.board.close()
         self.bell.close()
 
     def turn(self) -> None:

@@ -10,6 +10,7 @@ from sf_algo.buffers.layout import TrajectoryArrays, TrajectoryLayout, make_layo
 from sf_algo.envs.spec import Env
 from sf_algo.rollout.env_set import EnvFault, EnvSet
 from sf_algo.rollout.episodes import PolicyDraw
+from sf_algo.rollout.extras import ShapingOf
 from sf_algo.rollout.split import EnvSplit
 from sf_algo.rollout.split_state import WarmUp
 
@@ -42,10 +43,11 @@ class Harness:
         remember_actions: bool = False,
         seed_every_episode: bool = False,
         warm_up_steps: int = 0,
+        shaping: ShapingOf | None = None,
     ) -> None:
         spec = make_env(0).spec
         self.layout: TrajectoryLayout = make_layout(
-            obs=spec.obs, actions=spec.actions, rollout=rollout, rnn_state_width=S
+            obs=spec.obs, actions=spec.actions, rollout=rollout, rnn_state_width=S, step_fields=spec.step_fields
         )
         self.faults: list[EnvFault] = []
         self.envs = EnvSet(
@@ -63,6 +65,7 @@ class Harness:
             self.slots,
             policies=PolicyDraw(num_policies=num_policies, mix=True, seed=3),
             remember_actions=remember_actions,
+            shaping=shaping,
         )
         self.warm_up_steps = warm_up_steps
         self.position = 0

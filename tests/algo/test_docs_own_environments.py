@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sf_algo.config.flags import flags_by_spelling
+from tests.algo.test_summaries import tags
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "own_environments.md").read_text()
@@ -51,10 +52,20 @@ def test_the_program_trains_is_watched_and_measured(folder: Path) -> None:
     run(train, folder, "--train_for_env_steps=3000")
     document = json.loads((folder / "train_dir" / "long" / "cfg.json").read_text())
     assert document["app"] == "corridors.train:app"
-    assert document["config"]["corridors"] == {"length": 4, "step_cost": 0.02}
-    assert document["config"]["env_args"] == {"slippery": False}
+    assert document["config"]["corridors"] == {
+        "length": 4,
+        "step_cost": 0.02,
+        "anneal_steps": 10000,
+    }
+    assert document["config"]["env_args"] == {"doors": 1}
     assert document["config"]["model"]["encoder_custom"] == "corridors.networks:make_encoder"
+    assert document["config"]["rl"]["extra_losses"] == ["corridors.networks:forwards"]
+    assert "corridors/shortest_detour" in tags(folder / "train_dir" / "long" / ".summary" / "0")
     assert "10 episodes" in run(enjoy, folder)
+    use = "from sf_algo import load_policy; import numpy as np; policy = load_policy('train_dir/long')"
+    assert (
+        run("python -c", folder, f"{use}; print(policy.act(np.eye(9, dtype=np.float32)[0])[0] in (0, 1))") == "True\n"
+    )
     assert "2 episodes" in run(
         "python -m sf_algo.enjoy_appo --experiment=long", folder, "--no_render", "--max_num_episodes=2"
     )
@@ -62,7 +73,7 @@ def test_the_program_trains_is_watched_and_measured(folder: Path) -> None:
     shown = run(help_, folder)
     assert "usage: python -m corridors.train train" in shown
     assert "The corridors:\n  --length N\n      cells of the shorter corridor (default: 6)" in shown
-    assert "Parameters of long_corridor:\n  --slippery True|False" in shown
+    assert "Parameters of long_corridor:\n  --doors N" in shown
 
 
 def test_it_goes_on_with_what_was_stored(folder: Path) -> None:
@@ -73,7 +84,7 @@ def test_it_goes_on_with_what_was_stored(folder: Path) -> None:
 
 
 def test_flags_that_the_page_names_exist() -> None:
-    named = set(re.findall(r"--([a-z_0-9]+)", PAGE)) - {"help", "length"}
+    named = set(re.findall(r"--([a-z_0-9]+)", PAGE)) - {"help", "length", "doors"}
     named |= set(re.findall(r"`(\w+_custom)`", PAGE))
     assert named <= set(flags_by_spelling())
 

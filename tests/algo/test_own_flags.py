@@ -274,6 +274,9 @@ def test_defaults_of_a_program_lie_under_what_is_typed() -> None:
     )
     config = parsed("--env=maze", program=program)
     assert (config.model.hidden_size, config.rl.gamma, config.own["swarm"].anneal) == (32, 1.0, 5.0)
+    fitted = Additions(defaults={"rollout": 8, "batch_size": 48, "num_envs_per_worker": 6})
+    serial = parsed("--env=CartPole-v1", program=fitted)
+    assert (serial.rl.batch_size, serial.sampling.num_envs_per_worker) == (48, 6)
     assert parsed("--env=maze", "--hidden_size=8", program=program).model.hidden_size == 8
     assert parsed("--env=CartPole-v1", program=program).rl.gamma == 0.99
     wrong = Additions("my.app:app", defaults={"hiden_size": 32, "use_rnn": "no"})
