@@ -202,11 +202,14 @@ def misfit(state: SerialState, plan: SamplerPlan, layout: TrajectoryLayout) -> s
         return "another rollout than before"
     fields = layout.by_name
     for trajectories in (split.slot, *state.unfinished):
+        partly = trajectories is split.slot and split.row == 0
+        if trajectories and not partly and fields.keys() - trajectories.keys():
+            return "other numbers of every step than before"
         for name, array in trajectories.items():
             field = fields.get(name)
             if field is None or array.shape[2:] != field.shape or array.dtype != field.dtype:
                 return "other observations or another network than before"
-            if trajectories is split.slot and split.row == 0:
+            if partly:
                 continue  # one row of it
             if len(array) != layout.shape(field, 1)[0]:
                 return "another rollout than before"
