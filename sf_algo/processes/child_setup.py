@@ -32,10 +32,27 @@ def single_thread_environment() -> dict[str, str]:
     return dict.fromkeys(_SINGLE_THREAD_VARIABLES, "1")
 
 
+def leave_stopping_to_parent() -> None:
+    """Pass over Ctrl-C and TERM. The main process gets them too, saves with the help of its children, and ends them.
+
+    TERM reaches every process where a cluster or the runner ends a whole tree. What this process starts or forks is
+    ended by TERM as usual.
+    """
+    own = os.getpid()
+
+    def passed_over(number: int, frame: object) -> None:
+        if os.getpid() != own:  # a fork of an environment's
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, passed_over)
+
+
 def prepare_process(
     *, inherited_fds: Iterable[int], trace_fd: int, niceness: int = 0, cores: Sequence[int] = ()
 ) -> None:
-    """Give this process a group of its own, ignore Ctrl-C (the main process handles it), and set up stack traces.
+    """Give this process a group of its own, pass over signals that ask for an end, and set up stack traces.
 
     inherited_fds: descriptors that programs started from here must not inherit. trace_fd: where stack traces go.
     niceness: added to that of the parent. cores: CPUs to run on; empty: any.
@@ -44,7 +61,7 @@ def prepare_process(
         os.setpgid(0, 0)
     for fd in inherited_fds:
         os.set_inheritable(fd, False)  # an engine that held our pipes open would hide our death
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_stopping_to_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     faulthandler.enable(file=trace_fd)
     faulthandler.register(TRACE_SIGNAL, file=trace_fd, all_threads=True)

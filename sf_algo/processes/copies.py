@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import os
 import select
-import signal
 import socket
 import struct
 import sys
@@ -22,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn, Protocol
 
-from sf_algo.processes.child_setup import sigint_blocked
+from sf_algo.processes.child_setup import leave_stopping_to_parent, sigint_blocked
 
 _HEADER = struct.Struct("<QQ")
 _MOST_DESCRIPTORS = 253  # that Linux takes in one message
@@ -150,7 +149,7 @@ def live(main: Callable[[], int], not_mine: Sequence[socket.socket]) -> NoReturn
             other.close()
         with suppress(OSError):
             os.setpgid(0, 0)  # signals for the group of the command are the main process's business
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        leave_stopping_to_parent()
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,11 @@ def read_record(path: str, attempt: int) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and record.get("attempt") == attempt else None
+
+
+def was_termed(record: Mapping[str, Any]) -> bool:
+    """Whether it looks as if TERM had ended the attempt."""
+    return record.get("signal") == signal.SIGTERM or record.get("exit_code") == 128 + signal.SIGTERM
 
 
 def exit_record(

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sf_runner.basics.clock import since_boot_s, steady_s
-from sf_runner.linux.exit_record import exit_record, write_record
+from sf_runner.linux.ending import REAPED, Ending, member_of, read_stop, send_missed_term, stop_file, trees_of
+from sf_runner.linux.exit_record import exit_record, was_termed, write_record
 from sf_runner.linux.inheritance import PROGRESS_VARIABLE, find_jobs
 from sf_runner.linux.job_table import JobNote, JobTable
 from sf_runner.linux.kernel import (
@@ -37,6 +38,8 @@ from sf_runner.linux.kernel import (
 from sf_runner.linux.programs import ProgramPaths
 
 _TICK_S = 0.05
+_SLOW_TICK_S = 0.25
+_OFTEN_S = 2.0
 _RETRY_RECORD_S = 1.0
 _RESET = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2]
 
@@ -66,7 +69,7 @@ class JobEnd:
 class _Job:
     """One live attempt. After its main process ended it stays until everything it left behind is gone."""
 
-    __slots__ = ("group_left", "kill_at", "leftovers", "note", "pid", "record")
+    __slots__ = ("ended_at", "ending", "group_left", "leftovers", "note", "pid", "record")
 
     def __init__(self, note: JobNote, pid: int) -> None:
         self.note = note
@@ -74,7 +77,9 @@ class _Job:
         self.record: dict[str, Any] = {}
         self.leftovers: set[int] = set()
         self.group_left = False
-        self.kill_at = 0.0
+        self.ended_at = 0.0
+        self.ending: Ending | None = None
+        """How what is left is being ended; None until that is decided."""
 
     def end(self) -> JobEnd:
         return JobEnd(job=self.note.job, attempt=self.note.attempt, record=self.record)
@@ -88,6 +93,9 @@ class JobParent:
     table: where the process that our children go to will look for them if this process is killed.
     predecessors: tables of processes whose children come to this process when they are killed; may grow.
     takes_untagged: whether a child without a tag is something that a job left behind.
+    being_ended: tells of (job, attempt) how this process is ending it, if it does. What was sent TERM already gets no
+        second one, and has its whole grace period.
+    cause_wait_s: if TERM ended the main process, for how long `being_ended` is asked who has sent it.
     """
 
     def __init__(
@@ -98,8 +106,12 @@ class JobParent:
         predecessors: Sequence[JobTable] = (),
         spared: Collection[int] = frozenset(),
         takes_untagged: bool = True,
+        being_ended: Callable[[str, int], Ending | None] = lambda job, attempt: None,
+        cause_wait_s: float = 0.0,
     ) -> None:
         self._grace_s = leftover_grace_s
+        self._being_ended = being_ended
+        self._cause_wait_s = cause_wait_s
         self._table = table
         self._predecessors = predecessors
         self._spared = spared
@@ -126,7 +138,12 @@ class JobParent:
 
     def wait_s(self) -> float | None:
         """Seconds after which `poll` should be called even without a SIGCHLD; None: never."""
-        return _TICK_S if self._ending or self._undecided else _RETRY_RECORD_S if self._unwritten else None
+        if self._undecided:
+            return _TICK_S
+        if self._ending:  # they may save for minutes
+            young = steady_s() - max(job.ended_at for job in self._ending) < _OFTEN_S
+            return _TICK_S if young else _SLOW_TICK_S
+        return _RETRY_RECORD_S if self._unwritten else None
 
     def spawn(self, request: SpawnRequest) -> int:
         """Start it in a session and process group of its own; its pid. OSError when it cannot be started."""
@@ -267,21 +284,40 @@ class JobParent:
             return
         job.record["leftovers"] = len(job.leftovers) or 1
         self._write(job.note.exit_record, job.record)
-        job.kill_at = steady_s() + self._grace_s
-        self._signal_leftovers(job, signal.SIGTERM)
+        job.ended_at = steady_s()
         self._ending.append(job)
+        self._begin_ending(job, job.ended_at)
 
     def _end_leftovers(self, job: _Job, done: list[JobEnd]) -> None:
         self._find_leftovers(job)
+        now = steady_s()
         if not (job.group_left or job.leftovers):
             self._ending.remove(job)
             done.append(job.end())
-        elif steady_s() >= job.kill_at:
+        elif job.ending is None:
+            self._begin_ending(job, now)
+        elif now >= job.ending.kill_at:
             self._signal_leftovers(job, signal.SIGKILL)
+
+    def _begin_ending(self, job: _Job, now: float) -> None:
+        """TERM to what is left, but for what has had it: it is saving."""
+        attempt = job.note.attempt
+        ending = self._being_ended(job.note.job, attempt)
+        if ending is None and (elsewhere := read_stop(stop_file(job.note.exit_record), attempt)) is not None:
+            ending = elsewhere[0]
+        if ending is not None:
+            job.ending = ending
+            members = trees_of({job.pid: (job.note.tag, REAPED)})[job.pid]
+            members += [found for pid in job.leftovers if (found := member_of(pid)) is not None]
+            send_missed_term(ending, members, now)
+        elif now >= job.ended_at + self._cause_wait_s or not was_termed(job.record):
+            job.ending = Ending(kill_at=now + self._grace_s, grace_s=self._grace_s)
+            self._signal_leftovers(job, signal.SIGTERM)
 
     def _find_leftovers(self, job: _Job) -> None:
         """Processes that outlived the job's main one: its group, and orphans of it that became our children."""
-        job.group_left = group_alive(job.pid)
+        # A process of that number would be another one, which has it since all of the group are gone.
+        job.group_left = group_alive(job.pid) and process_stat(job.pid) is None
         found = self._children.since(job.pid, since_boot_s() - job.note.up)
         job.leftovers = {pid for pid in found if self._belongs_to(pid, job)}
 
@@ -350,6 +386,7 @@ def _make_directory(request: SpawnRequest) -> None:
         _quietly(os.unlink, request.exit_record)
         if progress := request.env.get(PROGRESS_VARIABLE):
             _quietly(os.unlink, progress)
+        _quietly(os.unlink, stop_file(request.exit_record))
 
 
 def _quietly(call: Callable[..., Any], *args: Any) -> None:

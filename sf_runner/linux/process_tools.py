@@ -106,6 +106,7 @@ def owner_of(pid: int, sessions: Mapping[int, str]) -> str | None:
 
 def signal_group(pgid: int, signum: int) -> bool:
     """Send to a whole process group; False when there is none."""
+    assert pgid > 1, "0 would be our own group, 1 everybody"
     try:
         os.killpg(pgid, signum)
     except ProcessLookupError:
@@ -119,6 +120,7 @@ def signal_group(pgid: int, signum: int) -> bool:
 
 def signal_process(pid: int, signum: int) -> None:
     """Signal one process; a stopped one is woken for TERM. One that is gone, or not ours, is passed over."""
+    assert pid > 1, "0 would be our own group, -1 everybody"
     try:
         os.kill(pid, signum)
         if signum == signal.SIGTERM:

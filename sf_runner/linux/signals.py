@@ -5,8 +5,11 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+from sf_runner.basics.clock import steady_s
 from sf_runner.linux.wake_pipe import WakePipe
 
+_ONE_TERM_S = 0.5
+"""Who ends a whole tree of processes signals the runner and its guardian, which passes it on."""
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -21,6 +24,7 @@ class SignalInbox:
         self._pending: list[int] = []
         self._rung = False
         self._old: dict[int, object] = {}
+        self._termed_at = float("-inf")
 
     def __enter__(self) -> SignalInbox:
         self._wake = WakePipe()
@@ -38,6 +42,11 @@ class SignalInbox:
         self._wake.close()
 
     def _arrived(self, signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGTERM:
+            now = steady_s()
+            if now < self._termed_at + _ONE_TERM_S:
+                return
+            self._termed_at = now
         self._pending.append(signum)
         self._rung = True
         self._wake.ring()

@@ -29,12 +29,13 @@ def run_with_guard(body: Callable[[int | None], int]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for signum in _PASSED_ON:
         signal.signal(signum, lambda number, _: _kill(pid, number))
-    while True:
-        try:
-            _, status = os.waitpid(pid, 0)
-            break
-        except ChildProcessError:
-            return 1
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie: nobody else has its number
+        for signum in _PASSED_ON:
+            signal.signal(signum, signal.SIG_IGN)  # nobody is left to pass them on to, and the terminal is given back
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:
+        return 1
     saved.give_back(guard)
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 

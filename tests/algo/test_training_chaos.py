@@ -91,6 +91,22 @@ def test_a_signal_saves_and_stops(tmp_path: Path, number: signal.Signals, flags:
     assert results(tmp_path)["outcome"] == "stopped"
 
 
+def test_term_to_all_of_its_processes_saves_and_stops(tmp_path: Path) -> None:
+    """As clusters do, and a runner that ends an experiment."""
+    with command(tmp_path, "--async_rl=True") as training:
+        training.wait_for(r"fps [1-9]")
+        pids = training.pids()
+        assert len(pids) > 2
+        for pid in sorted(pids, reverse=True):  # the main process last
+            os.kill(pid, signal.SIGTERM)
+        assert training.finish() == 128 + signal.SIGTERM
+        training.wait_until_nothing_is_left()
+    assert "Traceback" not in training.text
+    assert "killed by" not in training.text
+    assert list((tmp_path / "e" / "checkpoint_p0").glob("checkpoint_*.pth"))
+    assert results(tmp_path)["outcome"] == "stopped"
+
+
 @pytest.mark.parametrize("mode", ["--serial_mode=True", "--async_rl=True"])
 def test_a_training_that_was_suspended_goes_on(tmp_path: Path, mode: str) -> None:
     """As by Ctrl-Z, or by a cluster that needs the node for a while: for longer than an environment may be silent."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from sf_algo.envs.spec import ACTION_MASK, Env, ObsTarget
 from sf_algo.errors import EnvCrashedError, SfAlgoError
 from sf_algo.ipc.messages import MessageWriter
 from sf_algo.own.additions import Additions, additions_at
-from sf_algo.processes.child_setup import dying_with_parent, let_wakers_finish
+from sf_algo.processes.child_setup import dying_with_parent, leave_stopping_to_parent, let_wakers_finish
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.episodes import mix_seed
 from sf_algo.rollout.settings import read_all
@@ -139,7 +138,7 @@ def run_forked(text: str, fds: Mapping[int, int], additions: Additions) -> int:
 
 
 def _live(settings: DummyWorkerSettings, additions: Additions | None) -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
+    leave_stopping_to_parent()
     with dying_with_parent(settings.lifeline_fd, remove_own_leftovers):
         return _work(settings, additions)
 

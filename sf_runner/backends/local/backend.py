@@ -16,6 +16,7 @@ from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Report, St
 from sf_runner.backends.local.orphans import OrphanWatch
 from sf_runner.backends.stopping import Stopper
 from sf_runner.basics.clock import SYSTEM_CLOCK, boot_id, steady_s
+from sf_runner.linux.ending import stop_file
 from sf_runner.linux.job_parent import JobParent, SpawnRequest
 from sf_runner.linux.job_table import JobTable
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, uptime_s
@@ -52,9 +53,9 @@ class ProcessesBackend:
         self._pids: dict[str, int] = {}
         self._reports: list[Report] = []
         self._environ = dict(os.environ)
-        self._parent = JobParent(leftover_grace_s, table=table)
-        self._selector = selectors.DefaultSelector()
         self._stopper = Stopper(run_id)
+        self._parent = JobParent(leftover_grace_s, table=table, being_ended=self._stopper.being_ended)
+        self._selector = selectors.DefaultSelector()
         self._orphans = OrphanWatch(
             run_id, self._selector, self._stopper, leftover_grace_s, recorders=recorders, held=held or {}
         )
@@ -100,13 +101,15 @@ class ProcessesBackend:
     def stop(self, job: str, level: StopLevel, grace_s: float) -> None:
         launch = self._launches.get(job)
         if launch is not None:
-            self._stopper.add(job, launch.attempt, self._pids[job], level, grace_s)
+            file = stop_file(launch.exit_record)
+            self._stopper.add(job, launch.attempt, self._pids[job], level, grace_s, file=file)
         else:
             self._orphans.stop(job, level, grace_s)
 
     def poll(self, now: float) -> list[Report]:
         self._wake.drain()
         reports, self._reports = self._reports, []
+        self._stopper.send()
         for end in self._parent.poll():
             del self._launches[end.job]
             del self._pids[end.job]

@@ -17,8 +17,9 @@ from typing import Any
 from sf_runner.backends.base import Ended, Known, Report, Started, StopLevel
 from sf_runner.backends.stopping import Stopper
 from sf_runner.basics.clock import SYSTEM_CLOCK, boot_id, steady_s
+from sf_runner.linux.ending import Ending, is_number_of, member_of, read_stop, send_missed_term, stop_file
 from sf_runner.linux.exit_record import exit_record, read_record, write_record
-from sf_runner.linux.kernel import end_of_stranger, session_of, started_up_s
+from sf_runner.linux.kernel import end_of_stranger, process_stat, session_of, started_up_s
 from sf_runner.linux.process_tools import (
     handle_of,
     is_alive,
@@ -58,7 +59,10 @@ class _Orphan:
     """Leader of the attempt's session; None when only leftovers, or nothing, was found."""
     pidfd: int | None = None
     main_ended_at: float | None = None
-    kill_at: float | None = None
+    started_up_s: float | None = None
+    """When `pid` started; None when it was not seen alive."""
+    ending: Ending | None = None
+    """How what it left behind is being ended; None until that is decided."""
     record: dict[str, Any] | None = None
 
 
@@ -108,7 +112,15 @@ class OrphanWatch:
     def stop(self, job: str, level: StopLevel, grace_s: float) -> None:
         orphan = self._orphans.get(job)
         if orphan is not None and orphan.pid is not None:
-            self._stopper.add(job, orphan.known.attempt, orphan.pid, level, grace_s)
+            self._stopper.add(
+                job,
+                orphan.known.attempt,
+                orphan.pid,
+                level,
+                grace_s,
+                started_up_s=orphan.started_up_s,
+                file=stop_file(orphan.known.exit_record),
+            )
 
     def poll(self, now: float, reports: list[Report]) -> None:
         ended = [(job, orphan) for job, orphan in self._orphans.items() if self._has_ended(orphan, now)]
@@ -116,7 +128,7 @@ class OrphanWatch:
             return
         # One look at the processes for all of them: there may be thousands.
         by_tag = tagged_processes([orphan.tag for _, orphan in ended])
-        members = members_of({orphan.pid for _, orphan in ended if orphan.pid is not None})
+        members = members_of({orphan.pid for _, orphan in ended if orphan.pid is not None and _has_its_number(orphan)})
         for job, orphan in ended:
             tagged = by_tag.get(orphan.tag, [])
             left = [*{*tagged, *members.get(orphan.pid or 0, [])}]
@@ -165,6 +177,8 @@ class OrphanWatch:
     def _found(self, orphan: _Orphan, pid: int, reports: list[Report]) -> None:
         known = orphan.known
         orphan.pid = pid
+        stat = process_stat(pid)
+        orphan.started_up_s = stat.started_up_s if stat is not None else -1.0
         if known.handle is None:
             reports.append(Started(job=known.job, attempt=known.attempt, handle=handle_of(pid), t=SYSTEM_CLOCK.wall()))
         self._watch(orphan, pid)
@@ -184,7 +198,7 @@ class OrphanWatch:
 
     def _main_alive(self, orphan: _Orphan) -> bool:
         assert orphan.pid is not None
-        return is_alive({**(orphan.known.handle or {}), "pid": orphan.pid, "boot": self._boot}, self._boot)
+        return is_alive({"pid": orphan.pid, "up": orphan.started_up_s, "boot": self._boot}, self._boot)
 
     def _watch(self, orphan: _Orphan, pid: int) -> None:
         try:
@@ -237,15 +251,28 @@ class OrphanWatch:
         return record
 
     def _end_leftovers(self, orphan: _Orphan, left: Sequence[int], now: float) -> None:
-        if orphan.kill_at is None:
-            orphan.kill_at = now + self._grace_s
-            signum = signal.SIGTERM
-        elif now < orphan.kill_at:
-            return
-        else:
-            signum = signal.SIGKILL
-        for pid in left:
-            signal_process(pid, signum)
+        if orphan.ending is None:
+            self._begin_ending(orphan, left, now)
+        elif now >= orphan.ending.kill_at:
+            for pid in left:
+                signal_process(pid, signal.SIGKILL)
+
+    def _begin_ending(self, orphan: _Orphan, left: Sequence[int], now: float) -> None:
+        """TERM to what has not had it. A guardian that is the parent does that itself."""
+        known = orphan.known
+        ending = self._stopper.being_ended(known.job, known.attempt)
+        if ending is None and (elsewhere := read_stop(stop_file(known.exit_record), known.attempt)) is not None:
+            ending = elsewhere[0]
+        if ending is None:
+            ending = Ending(kill_at=now + self._grace_s, grace_s=self._grace_s)
+        orphan.ending = ending
+        if orphan.tag not in self._held:
+            send_missed_term(ending, [found for pid in left if (found := member_of(pid)) is not None], now)
+
+
+def _has_its_number(orphan: _Orphan) -> bool:
+    """Whether the number of its main process still is that of its session and group."""
+    return orphan.pid is not None and is_number_of(orphan.pid, orphan.started_up_s or -1.0)
 
 
 def _close(orphan: _Orphan) -> None:

@@ -41,9 +41,10 @@ from sf_runner.backends.slurm.node import ask_requeue, left_s, oom_kills, share_
 from sf_runner.backends.slurm.task_records import EndReason, JobHistory, RecordWriter, TaskHistory, read_history
 from sf_runner.backends.slurm.time_limit import Deadline
 from sf_runner.backends.stopping import Stopper
-from sf_runner.basics.clock import steady_s
+from sf_runner.basics.clock import since_boot_s, steady_s
 from sf_runner.basics.utf8 import restart_in_utf8
-from sf_runner.linux.exit_record import read_record
+from sf_runner.linux.ending import Ending
+from sf_runner.linux.exit_record import read_record, was_termed
 from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, reap
 from sf_runner.linux.process_tools import make_tag, start_error
@@ -71,8 +72,10 @@ class Wrapper:
         self._wake_r, self._wake_w = os.pipe()
         self._signals: list[int] = []
         self._canary = 0
-        self._parent = JobParent(_LEFTOVER_GRACE_S)
         self._stopper = Stopper(self._header.run_id)
+        self._parent = JobParent(_LEFTOVER_GRACE_S, being_ended=self._being_ended, cause_wait_s=_FORWARD_AFTER_S)
+        self._termed: Ending | None = None
+        """Slurm has sent TERM, to all processes unless the canary shows otherwise."""
         self._waiting: list[tuple[TaskJob, int]] = []
         self._jobs = {job.job: job for job in jobs}
         self._running: dict[str, tuple[int, int]] = {}
@@ -158,7 +161,9 @@ class Wrapper:
         if now >= self._forward_at:
             self._forward_at = float("inf")
             if not reap(self._canary):
+                self._termed = None  # only this process had it
                 self._stop_running(self._header.grace_s)
+        self._stopper.send()
         self._ends += [(end, now + _FORWARD_AFTER_S) for end in self._parent.poll()]
         self._take_signals(now)  # those that came while it was looked who has ended
         self._say_why(now)
@@ -201,8 +206,14 @@ class Wrapper:
             self._reasons.setdefault(job, why)
         if why == "term":
             self._forward_at = now + _FORWARD_AFTER_S
+            grace_s = self._header.grace_s
+            self._termed = self._termed or Ending(kill_at=now + grace_s, grace_s=grace_s, before=since_boot_s())
         else:
             self._stop_running(min(self._header.grace_s, 0.7 * self._deadline.ahead_s))
+
+    def _being_ended(self, job: str, attempt: int) -> Ending | None:
+        """How an experiment is being ended whose main process has ended and whose others have not."""
+        return self._stopper.being_ended(job, attempt) or self._termed
 
     def _stop_running(self, grace_s: float) -> None:
         pids = self._parent.live
@@ -292,7 +303,7 @@ class Wrapper:
         """Record ends. If TERM killed an experiment, wait a moment: the wrapper may be about to get TERM from Slurm."""
         ends, self._ends = self._ends, []
         for end, until in ends:
-            if self._ending or end.job in self._reasons or now >= until or not _was_termed(end):
+            if self._ending or end.job in self._reasons or now >= until or not was_termed(end.record):
                 self._ended(end)
             else:
                 self._ends.append((end, until))
@@ -365,11 +376,6 @@ def _start_canary() -> int:
     pid = os.posix_spawn("/bin/cat", ["cat"], {}, file_actions=actions, setsid=True)
     os.close(end)
     return pid
-
-
-def _was_termed(end: JobEnd) -> bool:
-    """Whether it looks as if TERM had ended it."""
-    return end.record.get("signal") == signal.SIGTERM or end.record.get("exit_code") == 128 + signal.SIGTERM
 
 
 def main() -> int:
