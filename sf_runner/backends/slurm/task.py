@@ -37,7 +37,7 @@ if __name__ == "__main__":  # started by its path: the package is found from the
 from sf_runner.backends.slurm.batches import BatchPaths, TaskJob, read_one_task
 from sf_runner.backends.slurm.belonging import own_array, own_id, why_foreign
 from sf_runner.backends.slurm.further import is_done, look_back
-from sf_runner.backends.slurm.node import ask_requeue, left_s, oom_kills, share_gpus, split_gpus
+from sf_runner.backends.slurm.node import ask_requeue, left_s, oom_kills, share_gpus, split_gpus, start_canary
 from sf_runner.backends.slurm.task_records import EndReason, JobHistory, RecordWriter, TaskHistory, read_history
 from sf_runner.backends.slurm.time_limit import Deadline
 from sf_runner.backends.stopping import Stopper
@@ -97,7 +97,7 @@ class Wrapper:
         """Until all experiments of the task have ended; 0 when all succeeded."""
         self._listen()
         make_subreaper()
-        self._canary = _start_canary()
+        self._canary = start_canary()
         self._parent.spare(self._canary)
         try:
             self._begin()
@@ -367,15 +367,6 @@ class Wrapper:
             except OSError:
                 return
             self._unwritten.pop(0)
-
-
-def _start_canary() -> int:
-    """Pid of a process that waits for TERM. It ends with the wrapper: it reads a pipe that only the wrapper holds."""
-    end, _held = os.pipe()
-    actions = [(os.POSIX_SPAWN_DUP2, end, 0), (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
-    pid = os.posix_spawn("/bin/cat", ["cat"], {}, file_actions=actions, setsid=True)
-    os.close(end)
-    return pid
 
 
 def main() -> int:
