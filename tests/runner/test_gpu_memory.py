@@ -230,6 +230,8 @@ class Machine:
             waited = self.now - job.ended_at
             if memory_is_back(occupant, snapshot, usage, waited_s=waited, policy=self.setup.policy):
                 occupants.remove(occupant)
+                if not self.told:  # it was not seen to be back, but waited for: by then it is
+                    job.taken_mb = 0
                 if not job.taken_mb:
                     self.jobs.remove(job)
         self.table = self.setup.table(snapshot, occupants, usage=usage)
