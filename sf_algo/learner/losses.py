@@ -142,8 +142,8 @@ def ppo_losses(
         divergence = masked_mean(kl_estimate(ratios), valid)
         kl = weights.kl_loss_coeff * divergence
     else:
-        with torch.no_grad():
-            divergence, kl = masked_mean(kl_estimate(ratios), valid), zero
+        with torch.no_grad():  # a figure for people and schedules: the cut ratios, which are there already, will do
+            divergence, kl = masked_mean(ratios.ratios - 1.0 - ratios.log_ratios, valid), zero
     return Losses(
         total=policy + value + exploration + kl,
         policy=policy.detach(),
