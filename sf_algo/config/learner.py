@@ -53,6 +53,11 @@ class LearnerConfig:
         at_most=1,
         why=_RATIO,
     )
+    vtrace_weighs_advantages: bool = flag(
+        True,
+        "advantages of V-trace carry its clipped weight rho beside the ratio of the PPO objective; False: the ratio "
+        "alone weighs them, as in the paper's policy gradient",
+    )
     value_bootstrap: bool = flag(
         True, "at a time limit, bootstrap from the value of the final observation instead of 0"
     )

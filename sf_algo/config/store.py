@@ -24,7 +24,7 @@ from sf_algo.errors import ConfigError
 from sf_algo.files import write_bytes_atomically
 
 CONFIG_FILE_NAME = "cfg.json"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 TRANSIENT_SECTIONS = frozenset({"speed", "evaluation", "dummy"})
 """Sections about one invocation, not about the experiment: never stored."""
 
@@ -36,6 +36,7 @@ ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {
         ("model", "actor_critic_custom"): None,
     },
     4: {("rl", "extra_losses"): (), ("env", "step_fields"): ()},
+    5: {("rl", "vtrace_weighs_advantages"): True},
 }
 """Flags added by each version after 1, with the value that means what older versions did."""
 

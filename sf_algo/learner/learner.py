@@ -199,6 +199,7 @@ class Learner:
             rho_clip=self._cfg.vtrace_rho,
             c_clip=self._cfg.vtrace_c,
             trace_lambda=self._cfg.vtrace_lambda,
+            weigh_advantages=self._cfg.vtrace_weighs_advantages,
         )
 
     def _update(self, samples: Samples, log: UpdateLog, *, want_details: bool) -> tuple[Tensor, Tensor | None]:

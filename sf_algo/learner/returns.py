@@ -135,6 +135,7 @@ def vtrace(
     rho_clip: float,
     c_clip: float,
     trace_lambda: float = 1.0,
+    weigh_advantages: bool = True,
 ) -> Returns:
     """Espeholt et al. 2018, "IMPALA", section 4.1 and remark 2. Targets are v_t, advantages
     rho_t (r_t + gamma (V_{t+1} + lambda (v_{t+1} - V_{t+1})) - V_t), which is the paper's with lambda = 1 and
@@ -142,16 +143,18 @@ def vtrace(
 
     v_t - V_t = rho_t delta_t + gamma lambda c_t (v_{t+1} - V_{t+1}), where rho_t = min(rho_clip, ratio_t) and
     c_t = min(c_clip, ratio_t); behind the last row v and V are both `bootstrap_values` [B]. ratios [T, B] are
-    pi(a_t) / mu(a_t) of the current policy and the one that acted.
+    pi(a_t) / mu(a_t) of the current policy and the one that acted. Without `weigh_advantages` they lack the factor
+    rho_t, for an objective that weighs them by the ratio itself.
     """
     rhos = ratios.clamp(max=rho_clip)
     traces = ratios.clamp(max=c_clip)
     next_values = transitions.next_values(values, bootstrap_values)
-    deltas = rhos * (rewards + gamma * transitions.bootstraps * next_values - values)
-    deltas = transitions.without_skipped(deltas)
+    errors = transitions.without_skipped(rewards + gamma * transitions.bootstraps * next_values - values)
+    deltas = rhos * errors
     corrections = reverse_scan(deltas, transitions.decays(gamma * trace_lambda, traces))
     next_corrections = torch.cat([corrections[1:], torch.zeros_like(corrections[:1])])
-    advantages = deltas + transitions.decays(gamma * trace_lambda) * rhos * next_corrections
+    following = transitions.decays(gamma * trace_lambda) * next_corrections
+    advantages = deltas + rhos * following if weigh_advantages else errors + following
     return Returns(advantages=advantages, targets=values + corrections)
 
 

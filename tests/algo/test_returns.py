@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sf_algo.learner.returns import Transitions, generalized_advantages, reverse_scan, vtrace
+from sf_algo.learner.returns import Returns, Transitions, generalized_advantages, reverse_scan, vtrace
 
 Array = NDArray[np.float64]
 T, B = 12, 40
@@ -192,6 +192,28 @@ def test_vtrace_against_the_sum_of_the_paper(rho_clip: float, c_clip: float, lam
     targets, advantages = vtrace_reference(data, rho_clip, c_clip, lam)
     np.testing.assert_allclose(out.targets, targets, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(out.advantages, advantages, rtol=1e-6, atol=1e-7)
+
+
+def test_advantages_without_the_weight_of_v_trace() -> None:
+    """For an objective that weighs them by the ratio itself: the targets stay, and rho times them are the others."""
+    data = random_trajectories(5)
+    ratios = torch.from_numpy(data.ratios)
+
+    def returns(weigh: bool) -> Returns:
+        return vtrace(
+            **tensors(data),
+            ratios=ratios,
+            transitions=data.transitions(),
+            gamma=GAMMA,
+            rho_clip=1.0,
+            c_clip=1.0,
+            trace_lambda=0.95,
+            weigh_advantages=weigh,
+        )
+
+    weighed, bare = returns(True), returns(False)
+    assert torch.equal(bare.targets, weighed.targets)
+    torch.testing.assert_close(ratios.clamp(max=1.0) * bare.advantages, weighed.advantages)
 
 
 @pytest.mark.parametrize("value_bootstrap", [True, False])
