@@ -29,6 +29,7 @@ from sf_algo.config.store import config_values
 from sf_algo.config.values import format_value
 from sf_algo.cpus import usable_cpus
 from sf_algo.errors import WorkerError
+from sf_algo.own.additions import additions_of, is_importable
 from sf_algo.summaries.progress import PROGRESS_VARIABLE
 
 Choice: TypeAlias = Mapping[str, FlagValue]
@@ -178,12 +179,14 @@ def _tell_best(ran: Sequence[tuple[float, Choice]], base: Choice, out: TextIO) -
 
 
 def _program(invocation: Invocation) -> Sequence[str]:
-    """What python runs for a trial: the command that was typed, without its flags, where it is the user's program."""
-    if invocation.program.path is None and not invocation.program.has_env(invocation.config.run.env):
+    """What python runs for a trial: the program that was started, without its flags, where the trainer's own command
+    would not find the environment or its flags."""
+    path = invocation.program.path
+    if path is None and is_importable(invocation.config.run.env, additions_of(invocation)):
         return _TRAINER
-    flags = len(sys.argv) - 1
-    typed = sys.orig_argv[1 : len(sys.orig_argv) - flags]
-    return [*typed, "train"] if typed else _TRAINER
+    if path is not None and Path(sys.argv[0]).parent.name == "sf_algo":
+        return ("-m", path.partition(":")[0])  # a training of the program's, gone on with by the trainer's command
+    return sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1] or _TRAINER
 
 
 def measure_command(

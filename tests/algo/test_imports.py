@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["sf_algo.rollout.worker", "sf_algo.train_appo", "sf_algo.enjoy_appo", "sf_algo.testing"]
+    "module", ["sf_algo.rollout.worker", "sf_algo.train_appo", "sf_algo.enjoy_appo", "sf_algo.testing", "sf_algo.app"]
 )
 def test_no_torch_before_it_is_needed(module: str) -> None:
     """A rollout worker never needs it; commands print help and faults of the command line without it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sf_algo.envs.factory import EnvSections, make_env
 from sf_algo.errors import ConfigError, EnvError, UnknownEnvError
 from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.speed.tune import trial_words
+from sf_runner.run_description import Experiment, ParamGrid, RunDescription
 
 MODULE = """
 from __future__ import annotations
@@ -284,3 +286,14 @@ def test_defaults_of_a_program_lie_under_what_is_typed() -> None:
         "my.app:app: its default hiden_size=32 for --env=CartPole-v1 names no flag; did you mean hidden_size?",
         "my.app:app: its default use_rnn='no' for --env=CartPole-v1 must be True or False",
     )
+
+
+def test_they_are_parameters_of_grids() -> None:
+    """The runner writes them as the trainer reads them."""
+    grid = ParamGrid([("env.is_slippery", [True, False]), ("env.map_name", ["8x8"])])
+    command = "python -m sf_algo.train_appo --env=FrozenLake-v1"
+    description = RunDescription("study", [Experiment("lake", command, grid.generate_params(randomize=False))])
+    found = [
+        parsed(*shlex.split(command)[3:]).env_args for command, *_ in description.generate_experiments("train_dir")
+    ]
+    assert [(args["is_slippery"], args["map_name"]) for args in found] == [(True, "8x8"), (False, "8x8")]

@@ -159,3 +159,15 @@ def test_agents_get_the_shaping_of_their_policy_with_every_episode() -> None:
     values[0] = {"delta/health": 2.0}
     harness.split.step()  # agent 1 begins anew
     assert users.shapings == [(1, {"delta": {"health": 2.0}})]
+
+
+def test_an_environment_that_skips_frames_itself_is_not_skipped_twice() -> None:
+    env = Costly()
+    assert made(env, skip=3, extras=False).spec.frameskip == 3
+    env.own_frameskip = 3  # type: ignore[attr-defined]
+    adapted = made(env, "cost", skip=3)
+    assert adapted.spec.frameskip == 3
+    out = [{"obs": np.zeros(1, np.float32)}]
+    adapted.reset(out)
+    adapted.step(np.ones((1, 1), np.float32), out)
+    assert env.steps == 1

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sf_algo.config import Config, RunConfig
 from sf_algo.config.resolve import Invocation, parse_args
 from sf_algo.errors import WorkerError
-from sf_algo.speed.tune import BUDGET_S, candidates, measure_command, run_tuning, speed, trial_words
+from sf_algo.own.additions import NOTHING_ADDED, Additions
+from sf_algo.speed.tune import BUDGET_S, _program, candidates, measure_command, run_tuning, speed, trial_words
 
 DOOM = ("--env=doom_basic", "--batch_size=2048")
 
@@ -115,3 +119,22 @@ def test_a_real_trial_is_measured_and_leaves_nothing(tmp_path: Path, monkeypatch
     assert found > 100
     assert list(tmp_path.iterdir()) == []
     assert measure_command(["--env=CartPole-v1", "--no_such_flag=1"], 512, seconds=1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("program", "env", "argv0", "expected"),
+    [
+        (NOTHING_ADDED, "CartPole-v1", "x.py", ("-m", "sf_algo.train_appo")),
+        (NOTHING_ADDED, "__main__:make", "x.py", ("x.py",)),
+        (Additions(envs={"mine": print}), "mine", "x.py", ("x.py",)),
+        (Additions("pkg.train:app"), "CartPole-v1", "pkg/train.py", ("x.py",)),
+        (Additions("pkg.train:app"), "CartPole-v1", "somewhere/sf_algo/train_appo.py", ("-m", "pkg.train")),
+    ],
+)
+def test_trials_of_a_program_are_started_as_it_was(
+    program: Additions, env: str, argv0: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [argv0, "--tune", "--seed=1"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "x.py", "--tune", "--seed=1"])
+    config = replace(Config(), run=RunConfig(env=env))
+    assert tuple(_program(Invocation(config=config, typed=frozenset(), program=program))) == expected
