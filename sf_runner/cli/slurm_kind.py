@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from sf_runner.backends.base import Launch
 from sf_runner.backends.slurm import task
@@ -171,11 +172,13 @@ def script_settings(options: RunOptions, plan: Plan) -> ScriptSettings:
     folder = None
     if slurm.workdir:
         folder = str(Path(slurm.workdir).absolute())
-        if not options.print_only:
+        if not options.print_only and not options.dry_run:
             try:
                 Path(folder).mkdir(parents=True, exist_ok=True)
+                with TemporaryFile(dir=folder):
+                    pass
             except OSError as exc:
-                raise UsageError(f"--slurm_workdir={slurm.workdir}: {exc.strerror}") from None
+                raise UsageError(f"--slurm_workdir={slurm.workdir} cannot be written: {exc.strerror}") from None
     template = read_template(slurm.sbatch_template) if slurm.sbatch_template else None
     return ScriptSettings(
         job_name=plan.run_name,

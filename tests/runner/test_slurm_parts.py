@@ -24,7 +24,7 @@ from sf_runner.backends.slurm.batches import (
 )
 from sf_runner.backends.slurm.environment import clean_environment
 from sf_runner.backends.slurm.node import share_gpus, split_gpus
-from sf_runner.backends.slurm.output import last_words
+from sf_runner.backends.slurm.output import last_words, output_path
 from sf_runner.backends.slurm.packing import SubmitSettings, make_drafts
 from sf_runner.backends.slurm.refusals import complaint
 from sf_runner.backends.slurm.script import JobShape, ScriptSettings
@@ -132,10 +132,28 @@ def test_what_slurm_says_when_it_queues_a_task_again_is_no_fault_of_the_script(t
     batch = BatchPaths(root=tmp_path)
     again = "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-28T09:00:00 DUE TO JOB REQUEUE ***\n"
     (tmp_path / "0.out").write_text(again)
-    assert last_words(batch, 0) == ""
+    assert last_words(output_path(batch, "7", 0)) == ""
     (tmp_path / "0.out").write_text(f"module: command not found\n\n{again}")
-    assert last_words(batch, 0) == "module: command not found"
-    assert last_words(batch, 1) == ""
+    assert last_words(output_path(batch, "7", 0)) == "module: command not found"
+    assert last_words(output_path(batch, "7", 1)) == ""
+
+
+def test_where_a_script_writes_is_read_from_it(tmp_path: Path) -> None:
+    batch = BatchPaths(root=tmp_path / "0001")
+    assert output_path(batch, "7", 3) == tmp_path / "0001" / "3.out", "of an old one nothing else is known"
+    folder = str(tmp_path / 'my "out" 5%')
+    script = ScriptSettings(job_name="my study", folder="/w", command=["x"], output_folder=folder)
+    settings = SubmitSettings(script=script, shape_of=lambda _: JobShape(), run_id="r")
+    (draft,) = make_drafts([launch("a")], settings, iter([batch]), tasks_per_array=1)
+    write_batch(draft.paths, draft.header, draft.tasks, draft.script)
+    assert output_path(batch, "7", 3) == Path(folder) / "my study-7_3.out"
+
+
+def test_what_could_not_be_launched_names_the_folders() -> None:
+    assert "--slurm_workdir" in meaning("FAILED", "JobLaunchFailure").words
+    assert "--slurm_workdir" in meaning("FAILED", "RaisedSignal:53(Real-time_signal_19)").words
+    assert meaning("FAILED", "NonZeroExitCode") == meaning("FAILED")
+    assert meaning("RUNNING", "JobLaunchFailure").phase == "running"
 
 
 def test_records_are_read_as_they_grow_and_survive_a_torn_line(tmp_path: Path) -> None:

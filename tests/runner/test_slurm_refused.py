@@ -137,3 +137,37 @@ def test_what_is_submitted_late_after_it_was_given_up_runs_nothing(tmp_path: Pat
         run.start()
         assert run.finish() == 0
         assert Counter((tmp_path / "done").read_text().split()) == {"a": 1, "b": 1}
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster, shell("a", "true")) as run:
+        run.start("--slurm_workdir=/proc/self/fdinfo")
+        assert run.finish() == 2
+        assert "--slurm_workdir=/proc/self/fdinfo cannot be written" in run.printed()
+        run.start("--slurm_workdir=new", "--dry_run")
+        assert run.finish() == 0
+        assert not (tmp_path / "new").exists(), "a dry run touches nothing"
+
+
+def test_an_output_folder_that_is_gone_when_the_job_starts_is_named(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster, shell("a", "true")) as run:
+        with drained(cluster):
+            run.start("--slurm_workdir=out")
+            wait_until("it to be submitted", lambda: [state for _, state in cluster.jobs()] == ["PENDING"])
+            (tmp_path / "out").rmdir()
+        assert run.finish() == 1
+        assert "its node could not start the job script (JobLaunchFailure)" in run.printed()
+        assert "--slurm_workdir" in run.printed()
+        assert "(no log: it was not started)" in run.printed()
+        assert "attempt_1.log" not in run.printed()
+
+
+def test_the_last_words_of_a_script_are_found_in_its_output_folder(tmp_path: Path, cluster: SlurmCluster) -> None:
+    template = tmp_path / "template.sh"
+    template.write_text("#!/bin/bash\nset -e\nmodule_that_is_missing load cuda\n$CMD\n")
+    with slurm_run(tmp_path, cluster, shell("a", "true")) as run:
+        run.start(f"--slurm_sbatch_template={template}", "--slurm_workdir=out")
+        assert run.finish() == 1
+        (output,) = (tmp_path / "out").iterdir()
+        assert "module_that_is_missing: command not found" in run.printed()
+        assert f"what its job script printed is in {output}" in run.printed()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sf_runner.state.jobs import CauseKind
@@ -52,7 +53,8 @@ STATES: dict[str, Meaning] = {
         phase="over",
         fate="failed",
         kind="timeout",
-        words="ended at Slurm's time limit (TIMEOUT) before it could be queued again; raise --slurm_signal_ahead",
+        words="ended at Slurm's time limit (TIMEOUT) before it had saved and was queued again; raise --slurm_time, or "
+        "--slurm_signal_ahead where the limit leaves room for more",
     ),
     "OUT_OF_MEMORY": Meaning(
         phase="over", fate="failed", kind="host_oom", words="out of memory (OUT_OF_MEMORY); raise --slurm_mem"
@@ -80,7 +82,17 @@ STUCK_REASONS: dict[str, str] = {
 """Why a job may wait for ever, and what to do; told once each."""
 
 
-def meaning(state: str) -> Meaning:
+_NOT_LAUNCHED = re.compile(r"JobLaunchFailure|RaisedSignal:53\b")
+_LAUNCH_WORDS = (
+    "its node could not start the job script ({}): the folder of the scripts' output (--slurm_workdir, else in "
+    "--train_dir) and the folder it runs in have to be there and writable on the nodes"
+)
+
+
+def meaning(state: str, reason: str = "") -> Meaning:
     """Of a state as squeue or sacct prints it (`CANCELLED by 0`, `PREEMPTED+`). Unknown ones count as running."""
     words = state.split()
-    return STATES.get(words[0].rstrip("+"), _RUNNING) if words else STATES["VANISHED"]
+    found = STATES.get(words[0].rstrip("+"), _RUNNING) if words else STATES["VANISHED"]
+    if found.phase == "over" and _NOT_LAUNCHED.match(reason):
+        return replace(found, words=_LAUNCH_WORDS.format(reason))
+    return found

@@ -16,7 +16,7 @@ from sf_runner.backends.slurm.client import SlurmClient, SlurmDownError, SlurmRe
 from sf_runner.backends.slurm.doubles import doubles
 from sf_runner.backends.slurm.finding import Finder
 from sf_runner.backends.slurm.fold import Observation, Unit, advance
-from sf_runner.backends.slurm.output import last_words
+from sf_runner.backends.slurm.output import last_words, output_path
 from sf_runner.backends.slurm.sharing import Load, Sharer, load_of
 from sf_runner.backends.slurm.states import STUCK_REASONS, meaning
 from sf_runner.backends.slurm.task_records import AttemptEnd, last_beat, read_history
@@ -230,7 +230,7 @@ class Watch:
     def _look(self, array: Array, task: Task, now: float) -> bool:
         """Read what the wrapper wrote and report what it means; whether the task runs."""
         state = task.entry.state if task.entry is not None else task.word
-        what = meaning(state) if state else None
+        what = meaning(state, task.entry.reason if task.entry is not None else "") if state else None
         runs = what is not None and what.phase == "running"
         if task.absence is not None:
             task.absence.heard(last_beat(array.paths.records(task.index)), now)
@@ -246,6 +246,7 @@ class Watch:
             if self._is_taken(array, task, unit):
                 continue
             job = task.jobs[unit.job]
+            output = output_path(array.paths, array.array_id, task.index) if settled and not unit.started else None
             # Nothing can have been written by what never ran.
             final = settled or (unit.stopping and task.history.begins == 0)
             while True:
@@ -256,10 +257,13 @@ class Watch:
                     now=SYSTEM_CLOCK.wall(),
                     handle={"slurm": array.task_id(task.index), "batch": array.paths.name},
                     record=read_record(job.exit_record, unit.attempt) if settled else None,
-                    words=last_words(array.paths, task.index) if settled and not unit.started else "",
+                    words=last_words(output) if output is not None else "",
                 )
                 reports, over = advance(unit, seen)
                 self._reports += reports
+                if over and seen.words and self._said.first("output"):
+                    text = f"what its job script printed is in {output}; those of others are beside it"
+                    self._reports.append(Remark(text=text, job=unit.job))
                 if over:
                     self._forget(task, unit)
                 if over or not reports:
