@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 from sf_algo.ipc.messages import Message, MessageReader
@@ -107,6 +108,8 @@ class ChildProcess:
         if self._process.poll() is None:
             with suppress(OSError):
                 os.kill(self.pid, signal.SIGKILL)
+        elif Path(f"/proc/{self.pid}").exists():
+            return  # another process has its number by now, so nothing is left of its group
         with suppress(OSError):  # it may have died before it led a group
             os.killpg(self.pid, signal.SIGKILL)
         self.wait(_KILL_WAIT_S)

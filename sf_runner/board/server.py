@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sf_runner.board.link_tree import Workspace
 _URL = re.compile(r"\bTensorBoard \S+ at (https?://\S+)")
 _PORT = re.compile(r":(\d+)/?\Z|:(\d+)/")
 _STOP_GRACE_S = 5.0
+_STOP_POLL_S = 0.01
 _LINES_KEPT = 30
 _NOISE = re.compile(
     r"TensorFlow installation not found|^NOTE: Using experimental fast data|TensorBoard caught SIGTERM|"
@@ -150,16 +152,26 @@ class Tensorboard:
         self._process = None
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            pass
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # the data server, or a tensorboard that hangs
-            os.killpg(process.pid, signal.SIGKILL)
+        # Not reaped before its group is ended: the number is nobody else's until then.
+        deadline = time.monotonic() + _STOP_GRACE_S
+        while process.returncode is None and not _has_ended(process.pid) and time.monotonic() < deadline:
+            time.sleep(_STOP_POLL_S)
+        # What is left is the data server, or a tensorboard that hangs.
+        if process.returncode is None or not Path(f"/proc/{process.pid}").exists():  # else it is another one's number
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child that was not waited for has ended."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def forwarding_hint(url: str, environment: Sequence[str] | None = None) -> str | None:

@@ -43,6 +43,26 @@ def descendants(pid: int) -> list[int]:
     return found[1:]
 
 
+_REAPED = """
+def reap(pid, real=task.reap):
+    import os
+    reaped = real(pid)
+    if reaped:
+        kill = os.kill
+        os.kill = lambda number, signum: open("killed", "a").close() if number == pid else kill(number, signum)
+    return reaped
+task.reap = reap
+"""
+
+
+def test_a_canary_that_was_reaped_is_not_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrapper, "PROGRAM", wrapper.PROGRAM.replace("sys.exit", f"{_REAPED}sys.exit"))
+    with saving_task(tmp_path, monkeypatch) as task:
+        for pid in (*descendants(task.process.pid), task.process.pid):
+            os.kill(pid, signal.SIGTERM)
+    assert not (tmp_path / "killed").exists()
+
+
 @pytest.mark.parametrize("wrapper_first", [True, False])
 def test_term_from_slurm_to_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrapper_first: bool) -> None:
     with saving_task(tmp_path, monkeypatch) as task:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sf_algo.buffers.shared import SharedBlock
 from sf_algo.config import Config
@@ -80,8 +81,9 @@ class _Worker:
         return f"sampling worker {self.index} {how}"
 
     def kill(self) -> None:
-        with suppress(OSError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.poll() is None or not Path(f"/proc/{self.process.pid}").exists():  # else another one's number
+            with suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 

@@ -107,9 +107,10 @@ class Wrapper:
                     os.read(self._wake_r, 4096)
             again = self._queue_again() if self._ending == "limit" else False
         finally:
-            with suppress(OSError):
-                os.kill(self._canary, signal.SIGKILL)
-                os.waitpid(self._canary, 0)
+            if self._canary:
+                with suppress(OSError):
+                    os.kill(self._canary, signal.SIGKILL)
+                    os.waitpid(self._canary, 0)
         if again:
             self._await_end()
         return 0 if not any(self._codes) else next(code for code in self._codes if code)
@@ -160,7 +161,9 @@ class Wrapper:
             self._end_all("limit", now)
         if now >= self._forward_at:
             self._forward_at = float("inf")
-            if not reap(self._canary):
+            if reap(self._canary):
+                self._canary = 0
+            else:
                 self._termed = None  # only this process had it
                 self._stop_running(self._header.grace_s)
         self._stopper.send()
