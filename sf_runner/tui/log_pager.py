@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,23 +33,31 @@ class LogText:
 
 
 class LogTail:
-    """The last lines of one log at a time; read again only when the file changed."""
+    """The last lines of one log at a time; read again only when the file changed.
+
+    A write that was seen counts from when it was seen. Only of earlier ones the file's time tells, by whatever clock.
+    """
 
     def __init__(self) -> None:
         self._key: object = None
+        self._seen: tuple[Path, int, int] | None = None
         self._text = LogText()
 
     def read(self, path: Path, lines: int) -> LogText:
         try:
             status = path.stat()
         except OSError:
-            self._key, self._text = None, LogText()
+            self._key, self._seen, self._text = None, None, LogText()
             return self._text
         key = (path, lines, status.st_size, status.st_mtime_ns)
         if key != self._key:
-            self._key = key
-            found = tail_lines(path, lines)
-            self._text = LogText(lines=tuple(found), size=status.st_size, written_at=status.st_mtime)
+            self._key, before = key, self._seen
+            self._seen = (path, status.st_size, status.st_mtime_ns)
+            if before is None or before[0] != path:
+                written_at = status.st_mtime
+            else:
+                written_at = self._text.written_at if before == self._seen else time.time()
+            self._text = LogText(lines=tuple(tail_lines(path, lines)), size=status.st_size, written_at=written_at)
         return self._text
 
 

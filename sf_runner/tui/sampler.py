@@ -7,8 +7,9 @@ changed is read, and of a history only as many lines as a sparkline has points.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sf_runner.basics.paths import RunPaths
@@ -132,10 +133,11 @@ class Sampler:
         except OSError:
             return
         if changed != sample.changed:
-            sample.changed = changed
+            sample.changed, before = changed, sample.changed
             progress = read_progress(path)
             if progress is not None and progress.is_of(record.attempts):
-                sample.progress = progress
+                # What is new was said just now, whatever the clock of its machine says.
+                sample.progress = progress if before < 0 else replace(progress, time_unix_s=time.time())
                 self.version += 1
                 if not progress.metrics.keys() <= self.metrics.keys():
                     self.metrics |= progress.metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,16 @@ def test_a_file_as_long_as_what_is_read_keeps_its_first_line(tmp_path: Path) -> 
         path.write_bytes(b"first\n" + b"x" * (size - 13) + b"\nthird\n")
         assert path.stat().st_size == size
         assert tail_lines(path, 8)[0] == "first"
+
+
+def test_how_long_ago_a_log_was_written_is_told_by_this_machines_clock(tmp_path: Path) -> None:
+    """The file server's is an hour behind: a log that grows would seem to be an hour old."""
+    path, tail = tmp_path / "log", LogTail()
+    path.write_text("one\n")
+    os.utime(path, (time.time() - 3600.0,) * 2)
+    assert tail.read(path, 5).written_at < time.time() - 3000.0  # all that is known
+    path.write_text("one\ntwo\n")
+    os.utime(path, (time.time() - 3600.0,) * 2)
+    grown = tail.read(path, 5)
+    assert grown.written_at > time.time() - 3000.0
+    assert tail.read(path, 7).written_at == grown.written_at, "another size of the window is no write"

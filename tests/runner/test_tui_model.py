@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -333,3 +334,15 @@ def test_a_clock_that_is_set_back_does_not_freeze_the_screen(tmp_path: Path) -> 
     after = replace(before, now=before.now - 600.0, steady=110.0)
     assert "a message" not in runs.screen_text(app, after, 120, 30)
     assert app._sampler.progress(name_of(5)).fraction == pytest.approx(0.9)  # type: ignore[union-attr]
+
+
+def test_what_a_job_says_is_left_does_not_depend_on_its_machines_clock(tmp_path: Path) -> None:
+    paths, state = runs.run_paths(tmp_path), view_of(middle()).state
+    sampler, record = Sampler(paths), state.jobs[name_of(5)]
+    for step, ago in ((0.5, 3600.0), (0.6, 3599.0)):  # by a clock that is an hour behind
+        runs.write_progress(paths, 5, step, ago=NOW - time.time() + ago)
+        sampler.look(state, [record], -10.0 * ago, metric="", courses=False)
+    progress = sampler.progress(record.job_id)
+    assert progress is not None
+    row = job_row(record, time.time(), progress, (), "", selected=False)
+    assert row.left_s == pytest.approx(progress.eta_s, abs=60.0)
