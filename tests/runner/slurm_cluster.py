@@ -27,12 +27,12 @@ from sf_runner.linux.kernel import process_stat
 _PATIENCE_S = 60.0
 
 _SLURM_CONF = """\
-ClusterName=test
+ClusterName={name}
 SlurmctldHost=localhost(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={munge}/munge.socket
 CredType=cred/munge
 SlurmctldPort={port}
 SlurmdPort={slurmd_port}
@@ -96,7 +96,9 @@ def why_not(*, accounting: bool = False) -> str:
 
 
 class SlurmCluster:
-    """Use as a context manager; `environ` is what clients need. `limits`: those of accounts and QOS are enforced."""
+    """Use as a context manager; `environ` is what clients need. `limits`: those of accounts and QOS are enforced.
+
+    beside: a cluster that keeps accounting, and on whose machines clients know this one, called `name`, as well."""
 
     def __init__(
         self,
@@ -109,23 +111,30 @@ class SlurmCluster:
         min_job_age_s: int = 300,
         accounting: bool = False,
         limits: bool = False,
+        name: str = "test",
+        beside: SlurmCluster | None = None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm_test_"))
         self.nodes = nodes
-        self._accounting = accounting or limits
+        self._name = name
+        self._beside = beside
+        self._accounting = accounting or limits or beside is not None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._claim, ports = _reserve_ports(nodes + 3)
-        self._dbd_port = ports[1]
+        self._dbd_port = ports[1] if beside is None else beside._dbd_port
+        self._munge = self.folder if beside is None else beside.folder
         accounting_lines = "AccountingStorageType=accounting_storage/none"
-        if accounting or limits:
+        if self._accounting:
             accounting_lines = (
                 "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=localhost\n"
-                f"AccountingStoragePort={self._dbd_port}\nAccountingStoragePass={self.folder}/munge.socket"
+                f"AccountingStoragePort={self._dbd_port}\nAccountingStoragePass={self._munge}/munge.socket"
             )
         if limits:
             accounting_lines += "\nAccountingStorageEnforce=associations,limits,qos"
         self._conf = _SLURM_CONF.format(
+            name=name,
             folder=self.folder,
+            munge=self._munge,
             port=ports[0],
             slurmd_port=ports[2],
             first_port=ports[3],
@@ -184,9 +193,12 @@ class SlurmCluster:
         gres = f"NodeName=n[1-{self.nodes}] Name=gpu File={devices}\n" if self._gpus else ""
         (folder / "gres.conf").write_text(gres)
         (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
-        self._start_munge()
-        if self._accounting:
-            self._start_accounting()
+        if self._beside is None:
+            self._start_munge()
+            if self._accounting:
+                self._start_accounting()
+        else:
+            self.run("sacctmgr", "-i", "add", "cluster", self._name)
         self.start_controller()
         for number in range(1, self.nodes + 1):
             self.start_node(number)
