@@ -16,7 +16,7 @@ from sf_runner.backends.slurm.answers import Entry, Listing, Queue
 from sf_runner.backends.slurm.array import Array, make_array
 from sf_runner.backends.slurm.batches import BatchHeader, BatchPaths, TaskJob
 from sf_runner.backends.slurm.client import Sighting, SlurmClient, SlurmDownError
-from sf_runner.backends.slurm.doubles import doubles
+from sf_runner.backends.slurm.doubles import doubles, leftovers
 from sf_runner.backends.slurm.fold import Unit
 from sf_runner.backends.slurm.task_records import RecordWriter
 from sf_runner.backends.slurm.watch import Watch
@@ -311,3 +311,21 @@ def test_the_controllers_answer_may_be_older_than_a_record_too(scene: Scene) -> 
     assert ended(scene.poll(1.0)) == []
     scene.answer("PENDING")
     assert ended(scene.poll(1.0)) == []
+
+
+def test_what_is_queued_again_although_its_experiments_are_over_is_ended(scene: Scene) -> None:
+    scene.look("RUNNING")
+    scene.write(begin(), start(), end())
+    assert ended(scene.poll()) == [(1, None)]
+    listing = Listing(tasks={0: Entry(state="PENDING"), 5: Entry(state="PENDING")})
+    assert leftovers(Queue(asked_at=0.0, took_s=0.0, arrays={("", "7"): listing}), [scene.array]) == {"": ["7_[0]"]}
+
+
+def test_the_hold_of_what_was_taken_back_before_its_wrapper_began_is_ended_too(scene: Scene) -> None:
+    for _ in range(2):
+        scene.look("PENDING", "BeginTime")
+    assert scene.client.released == [], "perhaps it is not to begin before"
+    scene.array.paths.output(0).write_text("slurmstepd: error: *** JOB 7 ON n1 CANCELLED ... DUE TO PREEMPTION ***")
+    for _ in range(3):
+        scene.look("PENDING", "BeginTime")
+    assert scene.client.released == ["7_0"]

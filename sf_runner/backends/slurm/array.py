@@ -54,8 +54,8 @@ class Task:
     orders: dict[str, StopOrder] = field(default_factory=dict)
     written_orders: dict[str, StopOrder] = field(default_factory=dict)
     enforced_at: float = 0.0
-    released_begin: int = -1
-    """How often it had begun when Slurm was last asked to end its hold."""
+    released: tuple[int, int] | None = None
+    """How often it had begun, and how much its script had printed, when Slurm was last asked to end its hold."""
     dirty: bool = False
     """Something new is known that may end an attempt."""
 
@@ -141,6 +141,13 @@ class Array:
     def has_printed(self, index: int) -> bool:
         """Whether the script of a task may have been started: it leaves a file, which only the wrapper removes."""
         return self.paths.output(index).exists() or not self.prints_here
+
+    def printed_bytes(self, index: int) -> int:
+        """How much there is in that file. Slurm itself writes there that it takes a job back."""
+        try:
+            return self.paths.output(index).stat().st_size
+        except OSError:
+            return 0
 
     @cached_property
     def prints_here(self) -> bool:

@@ -145,7 +145,7 @@ class SlurmBackend:
 
     def close(self, *, detach: bool) -> None:
         idle = self._submitter.close(hand_in=detach) if self._submitter is not None else self._calls.close(0.0)
-        if self._watch.close() and idle:
+        if self._watch.close(sweep=not detach) and idle:
             self._wake.close()
 
     def outlive_jobs(self) -> None:

@@ -1,11 +1,14 @@
-"""Arrays that Slurm has although nothing of them is to run: it took a submission twice, or later than it was given up.
-Pure. Their tasks would start nothing; they are ended so that they do not wait in the queue for that."""
+"""What Slurm has although nothing of it is to run: arrays that it took twice, or later than they were given up, and
+tasks that it has queued again although their experiments are over. Pure.
+
+They would start nothing. They are ended so that they do not wait in the queue for that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from sf_runner.backends.slurm.answers import Place, Queue
+from sf_runner.backends.slurm.answers import Place, Queue, compress
 from sf_runner.backends.slurm.array import Array
 from sf_runner.backends.slurm.client import marks_of
 from sf_runner.backends.slurm.states import meaning
@@ -25,4 +28,21 @@ def doubles(queue: Queue, arrays: Iterable[Array], given_up: Collection[str]) ->
         entries = [*listing.tasks.values(), *([listing.rest] if listing.rest is not None else [])]
         if any(meaning(entry.state).phase != "over" for entry in entries):
             ids.setdefault(cluster, []).append(array_id)
+    return ids
+
+
+def leftovers(queue: Queue, arrays: Iterable[Array]) -> dict[str, list[str]]:
+    """Cluster -> tasks in the queue of which no experiment is to run any more."""
+    ids: dict[str, list[str]] = {}
+    for array in arrays:
+        listing = queue.arrays.get((array.cluster, array.array_id))
+        if listing is None:
+            continue
+        over = [
+            index
+            for index, entry in listing.tasks.items()
+            if meaning(entry.state).phase == "queued" and index in array.tasks and not array.tasks[index].units
+        ]
+        if over:
+            ids.setdefault(array.cluster, []).extend(compress(array.array_id, over))
     return ids

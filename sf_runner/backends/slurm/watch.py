@@ -13,7 +13,7 @@ from sf_runner.backends.slurm.absence import Absence
 from sf_runner.backends.slurm.answers import Queue, compress
 from sf_runner.backends.slurm.array import Array, StopOrder, Task
 from sf_runner.backends.slurm.client import SlurmClient, SlurmDownError, SlurmRefusedError
-from sf_runner.backends.slurm.doubles import doubles
+from sf_runner.backends.slurm.doubles import doubles, leftovers
 from sf_runner.backends.slurm.finding import Finder
 from sf_runner.backends.slurm.fold import Observation, Unit, advance
 from sf_runner.backends.slurm.output import last_words, output_path
@@ -153,9 +153,20 @@ class Watch:
             for array, task in self._tasks()
         )
 
-    def close(self) -> bool:
-        """Whether nothing is being asked any more."""
+    def close(self, *, sweep: bool) -> bool:
+        """Whether nothing is being asked any more. sweep: all experiments are over: nothing stays in the queue."""
+        if sweep and self._arrays:
+            self._calls.ask(self._sweep, lambda _: None)
         return self._calls.close(_LAST_WORD_S)
+
+    def _sweep(self) -> None:
+        """In the thread, when the last of its answers was taken."""
+        arrays = list(self._arrays.values())
+        queue = self._client.queue({array.cluster for array in arrays})
+        for cluster, ids in doubles(queue, arrays, self._client.given_up).items():
+            self._client.cancel(cluster, ids)
+        for cluster, ids in leftovers(queue, arrays).items():
+            self._client.cancel(cluster, ids, queued_only=True)
 
     # ---- asking --------------------------------------------------------------------------------------------
 
@@ -217,6 +228,8 @@ class Watch:
         self._finder.look_up(self._tasks())
         for cluster, ids in doubles(queue, self._arrays.values(), self._client.given_up).items():
             self._calls.ask(_cancel(self._client, cluster, ids), self._ignore)
+        for cluster, ids in leftovers(queue, self._arrays.values()).items():
+            self._calls.ask(_cancel(self._client, cluster, ids, queued_only=True), self._ignore)
         return changed
 
     # ---- what it means -------------------------------------------------------------------------------------
@@ -332,10 +345,11 @@ class Watch:
         held: dict[str, dict[str, Task]] = {}
         for array, task in self._tasks():
             entry = task.entry
-            if entry is None or entry.reason != "BeginTime" or not task.history.begins:
+            if entry is None or entry.reason != "BeginTime":
                 continue
-            if task.released_begin != task.history.begins and task.is_told_since:
-                task.released_begin = task.history.begins
+            started = (task.history.begins, array.printed_bytes(task.index))
+            if any(started) and task.released != started and task.is_told_since:
+                task.released = started
                 held.setdefault(array.cluster, {})[array.task_id(task.index)] = task
         for cluster, tasks in held.items():
             self._calls.ask(_release(self._client, cluster, list(tasks)), self._released(list(tasks.values())))
@@ -344,7 +358,7 @@ class Watch:
         def released(answer: Any) -> None:
             if isinstance(answer, SlurmDownError):  # it was not heard; what is not permitted is not asked for again
                 for task in held:
-                    task.released_begin = -1
+                    task.released = None
             self._ignore(answer)
 
         return released

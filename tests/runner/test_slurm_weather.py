@@ -1,0 +1,83 @@
+"""A real Slurm in bad weather: limits, preemption, commands that fail, come late, are done twice or give an old answer,
+and a runner that is killed. Each experiment succeeds exactly once, and nothing is left in the queue."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.runner.harness import wait_until
+from tests.runner.slurm_cluster import SlurmCluster, why_not
+from tests.runner.slurm_front import put_up
+from tests.runner.slurm_runs import SlurmRun, slurm_run
+
+pytestmark = pytest.mark.slurm
+
+# An attempt that is ended on the way leaves nothing; whoever gets to its end says so. The lock shows any overlap.
+SCRIPT = """\
+exec 9> lock_$0; flock -n 9 || echo overlap $0 $SF_RUNNER_ATTEMPT >> overlaps
+trap 'exit 143' TERM
+for i in 1 2 3 4 5; do sleep 0.2; done
+test $SF_RUNNER_ATTEMPT = 1 && case $0 in *7) exit 3;; esac
+trap '' TERM
+echo $0 >> done
+"""
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))]
+
+
+@pytest.fixture(scope="module")
+def stormy() -> Iterator[SlurmCluster]:
+    """With accounting and limits; a user may have 30 jobs."""
+    if why := why_not(accounting=True):
+        pytest.skip(why)
+    with SlurmCluster(limits=True, cpus=6, max_array_size=25) as cluster:
+        cluster.run("sacctmgr", "-i", "modify", "user", "root", "set", "maxsubmitjobs=30")
+        yield cluster
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_each_of_forty_succeeds_once_and_nothing_is_left(tmp_path: Path, stormy: SlurmCluster, seed: int) -> None:
+    grid = f"Experiment('e', ['sh', '-c', {SCRIPT!r}], [{{'i': i}} for i in range(40)])"
+    with slurm_run(tmp_path, stormy, grid) as run:
+        put_up(tmp_path / "front", stormy.environ["PATH"], seed)
+        run.before_path = f"{tmp_path / 'front'}:"
+        flags = ["--max_parallel=8", "--max_retries=1", "--retry_delay=1", "--slurm_partition=main"]
+        run.start(*flags)
+        weather(run, stormy, random.Random(seed), flags)
+        (tmp_path / "front" / "seed").write_text("")  # the sun comes out
+        assert run.finish(timeout_s=300) == 0, run.printed()
+        done = Counter((tmp_path / "done").read_text().split())
+        assert sorted(done) == sorted(f"i={i}" for i in range(40))
+        assert set(done.values()) == {1}, done
+        assert not (tmp_path / "overlaps").exists(), (tmp_path / "overlaps").read_text()
+        wait_until("Slurm to be empty", lambda: not stormy.jobs())
+
+
+def weather(run: SlurmRun, cluster: SlurmCluster, rng: random.Random, flags: list[str]) -> None:
+    """Preempt, and kill the runner, until most has been done."""
+    deadline = time.monotonic() + 120
+    while run.read().count("Succeeded") < 25 and time.monotonic() < deadline:
+        assert run.process is not None
+        if run.process.poll() is not None and run.read().finished:
+            return
+        event = rng.random()
+        if event < 0.15:
+            urgent = ["sbatch", "--parsable", "-p", "urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1"]
+            cluster.run(*urgent, check=False)
+        elif event < 0.25:
+            with suppress(OSError, AssertionError, IndexError):
+                os.kill(run.guardian, signal.SIGKILL)
+            run.process.wait()
+            run.start(*flags)
+        elif event < 0.35:
+            for job in cluster.run("squeue", "-h", "-r", "-t", "RUNNING", "-p", "main", "-o", "%i").split()[:1]:
+                cluster.run("scontrol", "requeue", job, check=False)
+        time.sleep(rng.random() * 3)
