@@ -25,6 +25,7 @@ TITLES = {
     "speed": "Speed of the training",
     "evaluation": "Watching and evaluating",
     "dummy": "Speed test (--algo=DUMMY_SAMPLER)",
+    "accepted": "Accepted for old command lines",
 }
 _SUMMARIES = {
     Command.TRAIN: "Trains a policy with asynchronous PPO.",

@@ -47,8 +47,8 @@ class Command(Enum):
 
 COMMON_SECTIONS = ("run", "env", "doom", "dmlab")
 COMMAND_SECTIONS: Mapping[Command, tuple[str, ...]] = {
-    Command.TRAIN: (*COMMON_SECTIONS, "sampling", "rl", "model", "pbt", "wandb", "speed"),
-    Command.ENJOY: (*COMMON_SECTIONS, "evaluation"),
+    Command.TRAIN: (*COMMON_SECTIONS, "sampling", "rl", "model", "pbt", "wandb", "speed", "accepted"),
+    Command.ENJOY: (*COMMON_SECTIONS, "evaluation", "accepted"),
     Command.RUN_ALGORITHM: (*COMMON_SECTIONS, "sampling", "dummy"),
 }
 """Sections whose flags have an effect in each command, in the order of its help."""

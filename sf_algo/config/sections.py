@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sf_algo.config.accepted import AcceptedConfig
 from sf_algo.config.env import DmlabConfig, DoomConfig, EnvConfig
 from sf_algo.config.env_family import EnvFamily, family_of
 from sf_algo.config.extras import DummySamplerConfig, EvaluationConfig, PbtConfig, SpeedConfig, WandbConfig
@@ -31,6 +32,7 @@ class Config:
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dummy: DummySamplerConfig = field(default_factory=DummySamplerConfig)
+    accepted: AcceptedConfig = field(default_factory=AcceptedConfig)
 
     own: Mapping[str, Any] = field(default_factory=dict)
     """Sections of the user's program: name -> its dataclass."""

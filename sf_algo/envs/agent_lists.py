@@ -34,7 +34,7 @@ class AgentLists:
         Raises EnvError for spaces without an array form.
         """
         self._env = env
-        agents = int(env.num_agents)
+        agents = int(_attribute(env, "num_agents"))
         self._writers = [
             ObsWriter(env.observation_space, pixel_format=pixel_format, framestack=framestack) for _ in range(agents)
         ]
@@ -105,7 +105,16 @@ def agents(env: Any, *, frameskip: int = 1) -> AgentLists:
 
 def is_agent_lists(env: Any) -> bool:
     """Whether it says of itself that it has several agents, as environments of this kind do."""
-    return bool(getattr(env, "is_multiagent", False)) and hasattr(env, "num_agents")
+    return bool(_attribute(env, "is_multiagent")) and _attribute(env, "num_agents") is not None
+
+
+def _attribute(env: Any, name: str) -> Any:
+    """An attribute of an environment or of what its wrappers are around; gymnasium's wrappers do not pass them on."""
+    while not hasattr(env, name):
+        env = getattr(env, "__dict__", {}).get("env")
+        if env is None:
+            return None
+    return getattr(env, name)
 
 
 def agents_stats(infos: Sequence[Mapping[str, Any]], ended: NDArray[np.bool_]) -> EpisodeStats:

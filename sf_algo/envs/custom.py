@@ -44,11 +44,11 @@ def make_custom(
         raise
     except (Exception, SystemExit) as error:
         raise failed(f"--env={name}", error) from error
-    if isinstance(env, gymnasium.Env):
-        return with_shaping(_wrap(env, env_cfg), env)
     if isinstance(env, Env) and isinstance(env.spec, EnvSpec):
         return with_shaping(env, env)
     adapted = _adapt_several(env, env_cfg)
+    if adapted is None and isinstance(env, gymnasium.Env):
+        adapted = _wrap(env, env_cfg)
     if adapted is not None:
         return with_shaping(adapted, env)
     if hasattr(env, "observation_space") and hasattr(env, "step"):

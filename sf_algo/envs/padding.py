@@ -66,7 +66,7 @@ class PaddedAgent:
 
 
 def padded(
-    parts: Sequence[tuple[ObsWriter, ActionSpec, Decoder]], *, frameskip: int
+    parts: Sequence[tuple[ObsWriter, ActionSpec, Decoder]], *, frameskip: int, roles: tuple[int, ...] = ()
 ) -> tuple[EnvSpec, list[PaddedAgent]]:
     """The common spec of agents, each given by its writer, its actions and their decoder.
 
@@ -81,7 +81,7 @@ def padded(
     differ = any(own.num_choices != actions.num_choices for _, own, _ in parts)
     if differ or any(ACTION_MASK in writer.specs for writer, _, _ in parts):
         obs[ACTION_MASK] = ObsSpec(shape=(actions.num_choices,), dtype=np.dtype(np.int8))
-    spec = EnvSpec(obs=obs, actions=actions, num_agents=len(parts), frameskip=frameskip)
+    spec = EnvSpec(obs=obs, actions=actions, num_agents=len(parts), frameskip=frameskip, roles=roles)
     return spec, [PaddedAgent(*part, spec) for part in parts]
 
 

@@ -31,7 +31,7 @@ class _Agents:
         for name in self.names:
             actions, decode = action_decoder(env.action_space(name))
             parts.append((ObsWriter(env.observation_space(name), pixel_format=pixel_format), actions, decode))
-        self.spec, self._padded = padded(parts, frameskip=frameskip)
+        self.spec, self._padded = padded(parts, frameskip=frameskip, roles=roles_of(self.names))
         self._index = {name: index for index, name in enumerate(self.names)}
         self._stats: dict[str, NDArray[np.float64]] = {}
         self._seen = np.zeros(len(self.names), np.bool_)
@@ -186,6 +186,14 @@ def _nothing_yet(count: int) -> StepResult:
     """The result of a step of so many agents, to be filled."""
     terminated, truncated, active = (np.zeros(count, np.bool_) for _ in range(3))
     return StepResult(np.zeros(count, np.float32), terminated, truncated, active, None)
+
+
+def roles_of(names: Sequence[str]) -> tuple[int, ...]:
+    """Number of each agent's role: agents whose names differ only in the number at their end have the same. Empty where
+    all have."""
+    kinds = [name.rstrip("0123456789").rstrip("_") for name in names]
+    order = list(dict.fromkeys(kinds))
+    return tuple(order.index(kind) for kind in kinds) if len(order) > 1 else ()
 
 
 def parallel(env: Any, *, frameskip: int = 1) -> ParallelAgents | TurnAgents:

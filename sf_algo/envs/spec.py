@@ -153,6 +153,9 @@ class EnvSpec:
     actions: ActionSpec
     num_agents: int = 1
     frameskip: int = 1
+    roles: tuple[int, ...] = ()
+    """Number of each agent's role, from 0: with as many policies as roles or more, each role has policies of its own.
+    Empty: all have the same role."""
     autoreset: bool = False
     """Agents begin their next episodes by themselves, each in its own time, and observations are written as one
     `ObsBlock`. The caller resets such an environment once, at the start."""

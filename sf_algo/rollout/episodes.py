@@ -44,28 +44,39 @@ def mix_seed(*parts: int) -> int:
 class PolicyDraw:
     """Draws the policy of every agent of an environment for one episode, uniformly.
 
-    With `mix` every agent draws for itself, otherwise all agents of the environment follow the same policy.
-    The draw depends on the seed, the environment and the episode only, never on the order of calls.
+    With `mix` every agent draws for itself, otherwise all agents of a role follow the same policy. Where there are as
+    many policies as roles or more, each role has policies of its own: policy p serves role p modulo roles. The draw
+    depends on the seed, the environment and the episode only, never on the order of calls.
     """
 
-    def __init__(self, *, num_policies: int, mix: bool, seed: int) -> None:
+    def __init__(self, *, num_policies: int, mix: bool, seed: int, roles: Sequence[int] = ()) -> None:
+        """`roles`: number of each agent's role, from 0; empty: all have the same."""
         self.num_policies = num_policies
         self._mix = mix
         self._seed = seed
+        num_roles = max(roles, default=0) + 1
+        self._separate = 1 < num_roles <= num_policies
+        by_role = [range(role, num_policies, num_roles) for role in range(num_roles)]
+        self._choices = [by_role[role] for role in roles] if self._separate else []
 
     def draw(self, *, env_index: int, episode: int, num_agents: int) -> NDArray[np.int32]:
         """Policy ids [num_agents] for episode number `episode` of environment `env_index`."""
         if self.num_policies == 1:
             return np.zeros(num_agents, np.int32)
-        first = mix_seed(self._seed, env_index, episode) % self.num_policies
-        if not self._mix:
-            return np.full(num_agents, first, np.int32)
-        draws = [mix_seed(self._seed, env_index, episode, a) % self.num_policies for a in range(num_agents)]
-        return np.asarray(draws, np.int32)
+        seeds = [mix_seed(self._seed, env_index, episode)] * num_agents
+        if self._mix:
+            seeds = [mix_seed(self._seed, env_index, episode, agent) for agent in range(num_agents)]
+        return np.asarray([self._pick(agent, seed) for agent, seed in enumerate(seeds)], np.int32)
 
     def draw_one(self, *, env_index: int, agent: int, episode: int) -> int:
         """The policy of an agent that begins episodes on its own, for its episode number `episode`."""
-        return mix_seed(self._seed, env_index, agent, episode) % self.num_policies
+        return self._pick(agent, mix_seed(self._seed, env_index, agent, episode))
+
+    def _pick(self, agent: int, seed: int) -> int:
+        if not self._separate:
+            return seed % self.num_policies
+        choices = self._choices[agent]
+        return choices[seed % len(choices)]
 
 
 class EpisodeTotals:

@@ -163,7 +163,7 @@ class EnvSplit:
     def _rows(self, t: int) -> Sequence[ObsTarget]:
         """Of each environment: what it writes the observations of row t into."""
         arrays = [(name, self.slot[key][t]) for name, key in self._obs_fields]
-        if len(arrays) == 1 and arrays[0][1].ndim > 1 and self.num_agents == 1:
+        if len(arrays) == 1 and arrays[0][1].ndim > 1 and self.num_agents == 1 and not self._autoreset:
             name, array = arrays[0]
             return [[{name: view}] for view in array]
         spec = self._envs.spec

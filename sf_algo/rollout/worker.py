@@ -173,7 +173,9 @@ class RolloutWorker:
         columns = settings.envs_per_split * spec.num_agents
         specs = trajectory_specs(layout, slots=settings.num_splits * settings.slots_per_split, trajectories=columns)
         slots = slot_views(SharedBlock(settings.trajectories_fd, specs).arrays)
-        policies = PolicyDraw(num_policies=settings.num_policies, mix=settings.mix_policies, seed=settings.seed)
+        policies = PolicyDraw(
+            num_policies=settings.num_policies, mix=settings.mix_policies, seed=settings.seed, roles=spec.roles
+        )
         warm_up = self._warm_up()
         runners = []
         for index in range(settings.num_splits):

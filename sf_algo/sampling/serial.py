@@ -105,7 +105,7 @@ class SerialSampler:
             watch=self.watch,
             on_fault=on_fault,
         )
-        draw = PolicyDraw(num_policies=plan.num_policies, mix=mix_policies, seed=seed)
+        draw = PolicyDraw(num_policies=plan.num_policies, mix=mix_policies, seed=seed, roles=spec.roles)
         slot = layout.allocate(plan.slot_trajectories)
         self._split = EnvSplit(envs, [slot], policies=draw, remember_actions=self.reproducible, shaping=shaping)
         self._warm_up = WarmUp(

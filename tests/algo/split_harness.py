@@ -63,7 +63,7 @@ class Harness:
         self.split = EnvSplit(
             self.envs,
             self.slots,
-            policies=PolicyDraw(num_policies=num_policies, mix=True, seed=3),
+            policies=PolicyDraw(num_policies=num_policies, mix=True, seed=3, roles=spec.roles),
             remember_actions=remember_actions,
             shaping=shaping,
         )

@@ -52,7 +52,7 @@ def test_other_commands_exist() -> None:
 
 
 def test_flags_that_the_text_names_exist() -> None:
-    named = set(re.findall(r"--([a-z_0-9]+)", GUIDE)) - {"help", "logdir", "name", "env", "length"}
+    named = set(re.findall(r"--([a-z_0-9]+)", GUIDE)) - {"help", "logdir", "name", "env", "length", "copies"}
     table = GUIDE[GUIDE.index("| group | flags |") : GUIDE.index("Command lines of Sample Factory")]
     named |= set(re.findall(r"`([a-z_0-9]+)`", table))
     assert named <= set(flags_by_spelling())
@@ -79,7 +79,7 @@ def examples(folder: Path) -> list[str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the guide's example files."""
-    assert examples(tmp_path) == ["corridor", "my_model"]
+    assert examples(tmp_path) == ["corridor", "my_model", "vectors"]
     return tmp_path
 
 
@@ -102,6 +102,16 @@ def test_ones_own_environment_trains_and_ones_own_network_too(folder: Path) -> N
     assert (folder / "train_dir" / "corridor" / "results.json").is_file()
     run(the_command("my_model:make_encoder"), folder, "--train_for_env_steps=2000")
     assert list((folder / "train_dir" / "mine" / "checkpoint_p0").glob("checkpoint_*.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("rps", "pettingzoo"), ("grid", "minigrid"), ("poles", "gymnasium"), ("pongs", "ale_py")],
+)
+def test_several_agents_and_vectors_train(name: str, package: str, folder: Path) -> None:
+    pytest.importorskip(package)
+    run(the_command(f"--experiment={name}"), folder, "--train_for_env_steps=3000")
+    assert (folder / "train_dir" / name / "results.json").is_file()
 
 
 def test_the_first_two_commands(folder: Path) -> None:

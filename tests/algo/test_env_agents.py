@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from sf_algo.envs.agent_lists import AgentLists, agents
 from sf_algo.envs.factory import EnvSections, make_env
-from sf_algo.envs.parallel import ParallelAgents, TurnAgents, parallel
+from sf_algo.envs.parallel import ParallelAgents, TurnAgents, parallel, roles_of
 from sf_algo.envs.spec import Discrete, Env
 from sf_algo.errors import EnvError
+from sf_algo.rollout.episodes import PolicyDraw
 from tests.algo.split_harness import Harness
 
 
@@ -233,6 +234,10 @@ class Nim:
     def close(self) -> None: ...
 
 
+def make_nim() -> Nim:
+    return Nim()
+
+
 def test_turns_leave_everybody_else_waiting_and_a_late_reward_is_for_the_last_move() -> None:
     harness = Harness(lambda e: parallel(Nim()), num_envs=1, rollout=3)
     harness.open()
@@ -247,6 +252,22 @@ def test_turns_leave_everybody_else_waiting_and_a_late_reward_is_for_the_last_mo
     # Who waits may do anything: nothing comes of it.
     assert slot["obs/action_mask"][1].tolist() == [[1, 1], [1, 1]]
     assert [(r.reward, r.num_steps) for r in harness.split.finished] == [(1.0, 1), (-1.0, 1)]
+
+
+def test_roles_are_told_by_names_and_have_policies_of_their_own() -> None:
+    assert roles_of(["adversary_0", "agent_0", "agent_1"]) == (0, 1, 1)
+    assert roles_of(["player_1", "player_2"]) == ()
+    harness = Harness(lambda e: parallel(Hunt()), num_envs=1, rollout=60, num_policies=4)
+    harness.open()
+    slot = harness.split.slot
+    for row in range(60):
+        slot["actions"][row] = row % 2
+        harness.split.step()
+    assert set(slot["policy_id"][:, 0].tolist()) == {0, 2}
+    assert set(slot["policy_id"][:, 1].tolist()) == {1, 3}
+    # Fewer policies than roles: everybody may follow each.
+    draw = PolicyDraw(num_policies=2, mix=True, seed=1, roles=(0, 1, 2))
+    assert set(np.concatenate([draw.draw(env_index=e, episode=0, num_agents=3) for e in range(20)]).tolist()) == {0, 1}
 
 
 def test_doubles_pass_pettingzoo_s_own_test() -> None:

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import sys
+
+from sf_algo.compat.sample_factory.algo.utils.context import global_model_factory
+from sf_algo.compat.sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
+from sf_algo.compat.sample_factory.envs.env_utils import register_env
+from sf_algo.compat.sample_factory.train import run_rl
+from sf_algo.compat.sample_factory.utils.utils import str2bool
+from tests.algo.moved_project.envs import make_flock
+from tests.algo.moved_project.models import make_encoder
+
+
+def register():
+    register_env("flock", make_flock)
+    global_model_factory().register_encoder_factory(make_encoder)
+
+
+def add_args(env, parser):
+    parser.add_argument("--flock_num_agents", default=2, type=int, help="birds")
+    parser.add_argument("--flock_speed", default=1, type=float, help="100%% is 1")
+    parser.add_argument("--flock_wind", default=False, type=str2bool)
+    parser.add_argument("--flock_mode", default="calm", choices=["calm", "wild"], type=str)
+    parser.add_argument("--flock_sizes", default=[3, 4], nargs="+", type=int)
+    parser.add_argument("--flock_anneal_steps", default=0.0, type=float)
+    parser.add_argument("--flock_verbose", action="store_true")
+    parser.add_argument("--flock_table", default="{}", type=eval)
+
+
+def override_defaults(env, parser):
+    parser.set_defaults(rnn_size=32, encoder_subtype="mlp_flock", env_frameskip=2, use_rnn=False, no_such_flag=7)
+
+
+def parse(argv=None, evaluation=False):
+    parser, partial_cfg = parse_sf_args(argv=argv, evaluation=evaluation)
+    add_args(partial_cfg.env, parser)
+    override_defaults(partial_cfg.env, parser)
+    return parse_full_cfg(parser, argv)
+
+
+def main():
+    register()
+    return run_rl(parse())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
