@@ -18,7 +18,7 @@ from sf_runner.state.events import Event, RunOpened
 from sf_runner.state.fold import RunState
 from sf_runner.store.journal import Journal
 
-_ANSWER_S = 60.0
+_ANSWER_S = 150.0
 """Within it a backend knows what became of its experiments, unless its cluster does not answer."""
 
 

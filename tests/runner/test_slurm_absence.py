@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sf_runner.backends.slurm.absence import PATIENCE_S, Absence, find_out
+from sf_runner.backends.slurm.absence import PATIENCE_S, Absence, find_out, unasked
 from sf_runner.backends.slurm.answers import SEPARATOR, Entry, Listing, Place, parse_accounting, parse_jobs, parse_queue
 from sf_runner.backends.slurm.client import Sighting
 from sf_runner.backends.slurm.task_records import TaskHistory
@@ -114,3 +114,17 @@ def test_the_same_in_accountings_words() -> None:
     listing = parse_accounting("1_0|NODE_FAIL\n1_0|COMPLETED\n1|CANCELLED by 0\n1_[2-3]|PENDING\n")
     states = [listing.find(index).state for index in range(4)]  # type: ignore[union-attr]
     assert states == ["COMPLETED", "CANCELLED by 0", "PENDING", "PENDING"]
+
+
+def test_where_scontrol_cannot_be_asked_squeue_is_believed_in_the_end() -> None:
+    absence, history = Absence(since=0.0, squeue=Entry(state="NODE_FAIL")), begun()
+    absence.heard(1, 10.0)
+    assert unasked(absence, history, 60.0) is None
+    assert unasked(absence, history, 130.0) == Entry(state="NODE_FAIL")
+    absence.heard(2, 130.0)
+    assert unasked(absence, history, 140.0) is None, "its wrapper lives"
+    assert unasked(Absence(since=0.0), history, 1e6) is None
+
+
+def test_what_is_to_end_and_never_began_need_not_be_waited_for() -> None:
+    assert ask(Absence(since=0.0, denials=1), GONE, NEVER, 1.0, stopping=True) == "VANISHED"

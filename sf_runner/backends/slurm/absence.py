@@ -18,6 +18,8 @@ PATIENCE_S = 30.0
 """For so long, and twice at least, the controller has to say that it knows no such job."""
 _UNSURE_S = 600.0
 """The same where accounting cannot be asked now: it may know that somebody cancelled it."""
+_MUTE_S = 120.0
+"""After that squeue is believed, where the controller itself cannot be asked."""
 _STALE_BEATS = 6
 """So many signs of life of its wrapper have to be missing."""
 
@@ -27,8 +29,8 @@ class Absence:
     """What is known of it since squeue no longer showed it."""
 
     since: float
-    hidden: bool = True
-    """Whether squeue shows nothing at all."""
+    squeue: Entry | None = None
+    """What squeue shows in spite of its records; None: nothing."""
     denials: int = 0
     """How often the controller said that it does not know it."""
     beat: int | None = None
@@ -53,6 +55,12 @@ class Absence:
         return now - self.beat_at >= _STALE_BEATS * history.beat_s
 
 
+def unasked(absence: Absence, history: TaskHistory, now: float) -> Entry | None:
+    """What to believe where the controller cannot be asked: squeue, in the end; None: wait."""
+    waited = now - absence.since >= _MUTE_S
+    return absence.squeue if waited and absence.is_quiet(history, now) else None
+
+
 def find_out(
     absence: Absence, index: int, sighting: Sighting, history: TaskHistory, *, printed: bool, stopping: bool, now: float
 ) -> Entry | str:
@@ -73,6 +81,8 @@ def find_out(
     if sighting.listing is not None and not history.begins and not printed:
         return "CANCELLED"  # its array is there without it: it was taken out while it was queued
     patience_s = PATIENCE_S if sighting.sure or stopping else _UNSURE_S
+    if stopping and not history.begins:
+        patience_s = 0.0  # it is to be closed, whether it is there or not
     if now - absence.since < patience_s:
         return ""
     quiet = absence.is_quiet(history, now) or (stopping and not history.beat_s)

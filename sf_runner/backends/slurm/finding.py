@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sf_runner.backends.background_calls import BackgroundCalls
-from sf_runner.backends.slurm.absence import PATIENCE_S, find_out
+from sf_runner.backends.slurm.absence import PATIENCE_S, find_out, unasked
 from sf_runner.backends.slurm.answers import Entry
 from sf_runner.backends.slurm.array import Array, StopOrder, Task
 from sf_runner.backends.slurm.batches import BatchPaths
@@ -55,9 +55,12 @@ class Finder:
 
     def _looked_up(self, array: Array, tasks: Sequence[Task], asked: int, answer: Any) -> None:
         array.looking_up = False
-        if not isinstance(answer, Sighting):
-            return  # nobody can tell now
         now = self._clock()
+        if not isinstance(answer, Sighting):  # nobody can tell now
+            for task in tasks:
+                if task.absence is not None and (entry := unasked(task.absence, task.history, now)) is not None:
+                    task.shows(entry, now, asked)
+            return
         gone: dict[int, tuple[Task, str]] = {}
         for task in tasks:
             if task.absence is None or not task.units or asked <= task.read_after:
@@ -73,7 +76,7 @@ class Finder:
             )
             if isinstance(found, Entry):
                 name = array.task_id(task.index)
-                if task.absence.hidden and self._said.first("hidden"):
+                if task.absence.squeue is None and self._said.first("hidden"):
                     self._tell(f"squeue does not show job {name}, which Slurm has; scontrol is asked about such jobs")
                 task.shows(found, now, asked)
             elif found:

@@ -224,7 +224,7 @@ class Watch:
                 if task.absence is None:
                     task.absence = Absence(since=now)
                     changed = True
-                task.absence.hidden = entry is None
+                task.absence.squeue = entry
         self._finder.look_up(self._tasks())
         for cluster, ids in doubles(queue, self._arrays.values(), self._client.given_up).items():
             self._calls.ask(_cancel(self._client, cluster, ids), self._ignore)
