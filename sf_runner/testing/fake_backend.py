@@ -8,7 +8,7 @@
     backend.poll(clock())      # [Started(...), Ended(...)]
 
 The machine outlives the backend, as real jobs outlive their runner: a second backend on it can adopt them. With
-`basics.clock.steady_s` as its clock it drives a real run loop.
+`clock.steady` and `clock.wall` of one clock (`basics/clock.py`, `SettableClock`) it drives a real run loop.
 """
 
 from __future__ import annotations
@@ -47,14 +47,18 @@ class _FakeJob:
 
 
 class FakeMachine:
-    """Where the fake jobs run. `programs` says what each launch does."""
+    """Where the fake jobs run. `programs` says what each launch does. `wall`: unix time, for reports; without it
+    `clock` tells that."""
 
     def __init__(
         self,
         clock: Callable[[], float],
         programs: Callable[[Launch], FakeProgram] = lambda launch: FakeProgram(),
+        *,
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self.clock = clock
+        self._wall = wall or clock
         self.launches: list[Launch] = []
         """Everything that was submitted, in order."""
         self._programs = programs
@@ -101,6 +105,10 @@ class FakeMachine:
             return
         kill_at = now + (0.0 if level == "kill" else grace_s)
         fake.kill_at = kill_at if fake.kill_at is None else min(fake.kill_at, kill_at)
+
+    def unix(self, when: float) -> float:
+        """Unix time of a moment of `clock`."""
+        return self._wall() - (self.clock() - when)
 
     def advance(self) -> None:
         """Let happen what is due."""
@@ -173,10 +181,17 @@ class FakeBackend:
         for attempt in known:
             fake = self._machine.find(attempt)
             if fake is None:
-                reports.append(Ended(job=attempt.job, attempt=attempt.attempt, t=self._machine.clock(), record=None))
+                reports.append(
+                    Ended(
+                        job=attempt.job,
+                        attempt=attempt.attempt,
+                        t=self._machine.unix(self._machine.clock()),
+                        record=None,
+                    )
+                )
                 continue
             if attempt.handle is None:
-                reports.append(_started(fake))
+                reports.append(self._started(fake))
             self._watched[attempt.job] = fake
         return [*reports, *self._endings()]
 
@@ -186,14 +201,14 @@ class FakeBackend:
             report = NotStarted(
                 job=launch.job,
                 attempt=launch.attempt,
-                t=self._machine.clock(),
+                t=self._machine.unix(self._machine.clock()),
                 error=started.cannot_start,
                 permanent=not started.may_start_later,
             )
             self._reports.append(report)
         else:
             self._watched[launch.job] = started
-            self._reports.append(_started(started))
+            self._reports.append(self._started(started))
 
     def stop(self, job: str, level: StopLevel, grace_s: float) -> None:
         if job in self._watched:
@@ -213,7 +228,7 @@ class FakeBackend:
         """The runner itself starts no more than that."""
 
     def settled(self) -> bool:
-        return True
+        return not self._reports
 
     def certain(self) -> bool:
         return True
@@ -242,9 +257,11 @@ class FakeBackend:
             if fake.ended is not None:
                 del self._watched[job]
                 attempt = fake.launch.attempt
-                reports.append(Ended(job=job, attempt=attempt, t=fake.ended["ended"], record=fake.ended))
+                reports.append(
+                    Ended(job=job, attempt=attempt, t=self._machine.unix(fake.ended["ended"]), record=fake.ended)
+                )
         return reports
 
-
-def _started(fake: _FakeJob) -> Started:
-    return Started(job=fake.launch.job, attempt=fake.launch.attempt, handle={"number": fake.number}, t=fake.started_at)
+    def _started(self, fake: _FakeJob) -> Started:
+        t = self._machine.unix(fake.started_at)
+        return Started(job=fake.launch.job, attempt=fake.launch.attempt, handle={"number": fake.number}, t=t)

@@ -19,41 +19,17 @@ from sf_runner.state import events as ev
 from sf_runner.state.compact import columns_of, state_of
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import Running, Stopping, Waiting
+from sf_runner.testing.fake_clock import SettableClock
 from tests.runner.builders import end, opened, start, started_fresh, submit
 
 START = Reading(wall=1e9, steady=100.0, boot=150.0)
-
-
-class HandClock(Clock):
-    """Goes as it is told."""
-
-    def __init__(self) -> None:
-        self.reading = START
-        super().__init__()
-
-    def read(self) -> Reading:
-        return self.reading
-
-    def _goes_on(self) -> bool:
-        return False
-
-    def steady(self) -> float:
-        return self.reading.steady
-
-    def pass_time(self, seconds: float, *, set_s: float = 0.0, slept_s: float = 0.0) -> None:
-        at = self.reading
-        self.reading = Reading(
-            wall=at.wall + seconds + slept_s + set_s,
-            steady=at.steady + seconds,
-            boot=at.boot + seconds + slept_s,
-        )
 
 
 @pytest.mark.parametrize(
     ("set_s", "slept_s"), [(0.0, 0.0), (0.3, 0.0), (-600.0, 0.0), (28_800.0, 0.0), (0.0, 28_800.0), (-3.0, 60.0)]
 )
 def test_a_clock_notices_when_it_was_set_and_when_the_machine_slept(set_s: float, slept_s: float) -> None:
-    clock = HandClock()
+    clock = SettableClock(START)
     clock.pass_time(10.0, set_s=set_s, slept_s=slept_s)
     jump = clock.look()
     assert bool(jump) == (abs(set_s) >= 0.5 or slept_s > 0)
@@ -70,7 +46,7 @@ def test_the_quick_look_sees_what_the_whole_one_does(monkeypatch: pytest.MonkeyP
 
 
 def test_steps_too_small_to_notice_add_up() -> None:
-    clock = HandClock()
+    clock = SettableClock(START)
     seen = 0.0
     for _ in range(10):
         clock.pass_time(1.0, set_s=0.2)
@@ -161,7 +137,7 @@ def test_experiments_elsewhere_do_not_sleep_with_the_runners_machine(state: RunS
     ],
 )
 def test_what_people_are_told(set_s: float, slept_s: float, local: bool, text: str) -> None:
-    clock = HandClock()
+    clock = SettableClock(START)
     assert look_at_clock(clock, local=local)[1] == []
     clock.pass_time(1.0, set_s=set_s, slept_s=slept_s)
     _, news = look_at_clock(clock, local=local)
