@@ -54,7 +54,7 @@ def _sound_trajectories(batch: TrajectoryBatch) -> Tensor:
     weight. Environments are looked at where they are stepped; a network can overflow, too."""
     parts = [batch.rewards, batch.values, batch.log_probs, batch.actions]
     parts += [batch.rnn_states[:1], batch.rnn_states[-1:]]
-    parts += [x for x in batch.obs.values() if x.is_floating_point()]
+    parts += [x for x in (*batch.obs.values(), *batch.step_fields.values()) if x.is_floating_point()]
     sound = torch.ones(batch.num_trajectories, dtype=torch.bool)
     for part in parts:
         if not math.isfinite(float(part.sum())):  # cheap, and nearly always finite

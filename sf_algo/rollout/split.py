@@ -188,8 +188,8 @@ class EnvSplit:
         """Sees to it that the observations of the current row are finite, and tells of masks that forbid everything."""
         slot, row = self.slot, self.row
         t = row - 1
-        while columns := self._check.unsound_columns(slot, row):
-            column = columns[0]
+        while not self._check.is_sound(slot, row):
+            column = self._check.unsound_columns(slot, row)[0]
             e = column // self.num_agents
             what = self._check.what_is_wrong(slot, row, column)
             if self._out[column] or (t >= 0 and not slot["valid"][t, column] and not self._begins(t, column)):

@@ -65,7 +65,7 @@ class HangGuard:
         limit = self._reset_timeout_s if is_resetting else self._step_timeout_s
         if env_index < 0 or time.monotonic() - max(since, back) <= limit:
             return None
-        doing, flag = ("reset", "--reset_timeout_seconds") if is_resetting else ("step", "--heartbeat_interval")
+        doing, flag = ("start", "--reset_timeout_seconds") if is_resetting else ("step", "--heartbeat_interval")
         frame = sys._current_frames().get(self._main_thread)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
         what = f"environment {env_index} has not come back from its {doing} for {limit:g} s (see {flag})"

@@ -15,7 +15,7 @@ from sf_algo.timing import ProcessTimes, Stage
 _MODULE = "sf_algo.rollout.worker"
 _DOING = {
     WorkerPhase.STARTING: "while it started",
-    WorkerPhase.RESETTING: "while it made or reset environment {}",
+    WorkerPhase.RESETTING: "while it started environment {}",
     WorkerPhase.STEPPING: "while it stepped environment {}",
     WorkerPhase.WAITING: "while it waited for actions",
     WorkerPhase.DONE: "while it ended",

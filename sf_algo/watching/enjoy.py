@@ -6,7 +6,7 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +50,7 @@ def run_evaluation(config: Config, additions: Additions = NOTHING_ADDED) -> int:
     with stop_on_signals(stop), ExitStack() as stack:
         stack.callback(remove_leftovers, config.run.env)
         env = _make_env(config, additions, TrainingInfo([loaded.checkpoint.env_steps]))
-        stack.callback(env.close)
+        stack.callback(_close, env)
         actor, model = _make_actor(config, env.spec, loaded, seed)
         player = Player(env, actor, rnn_state_size=model.rnn_state_size, seed=seed)
         show = stack.enter_context(_video(config, paths, env.spec)) if evaluation.save_video else _nothing
@@ -67,6 +67,11 @@ def run_evaluation(config: Config, additions: Additions = NOTHING_ADDED) -> int:
         frames = player.frames
     _tell(config=config, paths=paths, loaded=loaded, seed=seed, results=results, frames=frames)
     return stop.reason.exit_code if stop.reason is not None else 0
+
+
+def _close(env: Env) -> None:
+    with suppress(Exception, SystemExit):  # what it does to itself must not cost the results
+        env.close()
 
 
 def _make_env(config: Config, additions: Additions, training: TrainingInfo) -> Env:

@@ -15,6 +15,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from sf_algo.envs.spec import EnvPlacement
+
 LENGTH = 10
 RARELY = 151
 """Steps from one spoiled one to the next."""
@@ -160,6 +162,23 @@ class Growing(Tame):
 
     def observe(self) -> Any:
         return np.zeros(4 if self.episodes < 3 else 1, np.float32)
+
+
+class PoleWithHoles(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Every 1000 steps an observation of one environment is none."""
+
+    def __init__(self, chosen: bool) -> None:
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self._chosen, self._steps = chosen, 0
+
+    def step(self, action: Any) -> Any:
+        obs, *rest = self.env.step(action)
+        self._steps += 1
+        return (np.full_like(obs, np.nan) if self._chosen and self._steps % 1000 == 500 else obs, *rest)
+
+
+def make_pole(placement: EnvPlacement) -> gymnasium.Env[Any, Any]:
+    return PoleWithHoles(placement.env_index == 3)
 
 
 make_tame = Tame

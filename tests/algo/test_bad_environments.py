@@ -141,6 +141,21 @@ def test_what_cannot_ends_in_one_line(
     check_saved(tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mode", [("--serial_mode=True",), ("--serial_mode=False", "--async_rl=True", "--num_workers=2")]
+)
+def test_one_observation_that_is_none_does_not_keep_a_training_from_learning(
+    tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    """Before, the running mean of the observations was none from then on, and no weight changed any more."""
+    learning = ("--hidden_size=64", "--num_envs_per_worker=16", "--rollout=32", "--batch_size=1024", "--ppo_epochs=4")
+    more = (*mode, *learning, "--learning_rate=0.002", "--train_for_env_steps=60000", "--num_batches_per_iteration=1")
+    assert main(flags("pole", tmp_path, *more)) == 0
+    assert "its observation 'obs' is nan" in ExperimentPaths(tmp_path / "e").log.read_text()
+    assert json.loads((tmp_path / "e" / "results.json").read_text())["metrics"]["reward"] > 80
+
+
 def test_updates_that_are_skipped_are_counted_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = ("--normalize_input=False", "--normalize_returns=False", "--status_interval=0.001")
     assert main(flags("overflowing", tmp_path, *plain)) == 1

@@ -174,6 +174,19 @@ class TestRunningMeanStd:
         running.update(torch.zeros(0, 2))
         assert all(torch.equal(before[name], value) for name, value in running.state_dict().items())
 
+    @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+    @pytest.mark.parametrize("shape", [(), (3,), (2, 4, 5)])
+    def test_numbers_that_are_none_change_nothing(self, shape: tuple[int, ...], number: float) -> None:
+        running = RunningMeanStd(shape)
+        running.update(torch.ones(20, *shape))
+        before = {name: value.clone() for name, value in running.state_dict().items()}
+        rows = torch.ones(7, *shape)
+        rows.view(-1)[3] = number
+        running.update(rows)
+        assert all(torch.equal(before[name], value) for name, value in running.state_dict().items())
+        running.update(torch.full((50, *shape), 3.0))
+        assert (running.mean > 2.0).all()
+
     def test_outliers_are_clipped(self) -> None:
         running = RunningMeanStd(())
         assert running.normalize(torch.tensor([-1e9, 1e9])).tolist() == [-CLIP, CLIP]
