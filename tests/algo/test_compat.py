@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,11 @@ def test_a_moved_project_trains_resumes_and_is_watched(tmp_path: Path) -> None:
     assert "steps_seen" in json.dumps(results)
     out = run("--experiment=moved", "--no_render", "--max_num_episodes=6", "--device=cpu", module="enjoy")
     assert "reward" in out
+
+
+def test_observers_of_a_moved_project_follow_it(tmp_path: Path) -> None:
+    out = run(*TRAIN, "--train_for_env_steps=4000", "--flock_verbose", "--experiment_summaries_interval=0.5")
+    assert "observer: start" in out
+    assert re.search(r"observer: [1-9]\d* iterations, [34]\d\d\d frames", out)
+    (events,) = (tmp_path / "train_dir/moved/.summary/0").glob("events*")
+    assert b"flock/steps_seen" in events.read_bytes()

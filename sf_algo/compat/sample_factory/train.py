@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from sf_algo.compat.sample_factory.cfg.arguments import ProjectConfig
+from sf_algo.compat.sample_factory.runner import make_runner
+
+__all__ = ["make_runner", "run_rl"]
 
 
 def run_rl(cfg: ProjectConfig) -> int:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import sys
 
+from sf_algo.compat.sample_factory.algo.runners.runner import AlgoObserver
 from sf_algo.compat.sample_factory.algo.utils.context import global_model_factory
+from sf_algo.compat.sample_factory.algo.utils.misc import ExperimentStatus
 from sf_algo.compat.sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
 from sf_algo.compat.sample_factory.envs.env_utils import register_env
-from sf_algo.compat.sample_factory.train import run_rl
+from sf_algo.compat.sample_factory.train import make_runner, run_rl
 from sf_algo.compat.sample_factory.utils.utils import str2bool
 from tests.algo.moved_project.envs import make_flock
 from tests.algo.moved_project.models import make_encoder
@@ -38,9 +40,29 @@ def parse(argv=None, evaluation=False):
     return parse_full_cfg(parser, argv)
 
 
+class CountingObserver(AlgoObserver):
+    def on_start(self, runner):
+        print("observer: start")
+
+    def on_training_step(self, runner, training_iteration_since_resume):
+        self.iterations = training_iteration_since_resume
+
+    def extra_summaries(self, runner, policy_id, env_steps, summary_writer):
+        summary_writer.add_scalar("flock/steps_seen", max(runner.policy_avg_stats["steps_seen"][policy_id]), env_steps)
+
+    def on_stop(self, runner):
+        print(f"observer: {self.iterations} iterations, {runner.env_steps[0]} frames")
+
+
 def main():
     register()
-    return run_rl(parse())
+    if "--flock_verbose" not in sys.argv:
+        return run_rl(parse())
+    _, runner = make_runner(parse())
+    runner.register_observer(CountingObserver())
+    runner.register_episodic_stats_handler(lambda runner, message, policy: message["episodic"]["episode_extra_stats"])
+    status = runner.init()
+    return runner.run() if status == ExperimentStatus.SUCCESS else status
 
 
 if __name__ == "__main__":
