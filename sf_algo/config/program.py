@@ -83,6 +83,16 @@ class NoProgram:
 NO_PROGRAM = NoProgram()
 
 
+_TAKEN = frozenset(
+    {
+        ENV_ARGS,
+        *("config", "name", "env_cfg", "placement", "render_mode", "training"),
+        *("model_cfg", "obs_specs", "in_size", "num_action_params", "batch", "output"),
+    }
+)
+"""Makers of environments and parts of networks get something else under these names."""
+
+
 def program_family(program: Program, env: str | None) -> EnvFamily | None:
     """The family of an environment, given that a program may have named it."""
     return EnvFamily.CUSTOM if program.has_env(env) else family_of(env)
@@ -116,7 +126,7 @@ def _own_specs(program: Program, trainers: set[str]) -> list[FlagSpec]:
     who = program.path or "this program"
     seen: dict[str, str] = {}
     for section, kind in program.sections.items():
-        if section in section_types() or section in (ENV_ARGS, "env", "config") or not section.isidentifier():
+        if section in section_types() or section in _TAKEN or not section.isidentifier():
             faults.append(
                 f"{who}: its section {section!r} needs another name: it is no identifier, or the trainer's own"
             )

@@ -206,7 +206,10 @@ def _faults(found: Mapping[FlagKey, object], flags: FlagSet) -> list[str]:
     for key in found.keys() - set(known):
         if flags.spec(key) is None or key[0] in TRANSIENT_SECTIONS:
             hint = nearest(key[1], [name for _, name in known])
-            faults.append(f"unknown entry {key[0]}.{key[1]}" + (f"; did you mean {hint}?" if hint else ""))
+            known_section = key[0] in section_types() or key[0] == ENV_ARGS
+            lost = "; it is of a program of your own: start that instead"
+            remedy = (f"; did you mean {hint}?" if hint else "") if known_section else lost
+            faults.append(f"unknown entry {key[0]}.{key[1]}{remedy}")
     faults += [f"entry {section}.{name} is missing" for section, name in stored_keys() if (section, name) not in found]
     for key, value in found.items():
         spec = flags.spec(key)

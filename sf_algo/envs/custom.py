@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -47,10 +46,10 @@ def make_custom(
     if isinstance(env, Env) and isinstance(env.spec, EnvSpec):
         return with_shaping(env, env)
     adapted = _adapt_several(env, env_cfg)
-    if adapted is None and isinstance(env, gymnasium.Env):
-        adapted = _wrap(env, env_cfg)
     if adapted is not None:
         return with_shaping(adapted, env)
+    if isinstance(env, gymnasium.Env):
+        return wrap_gymnasium(env, env_cfg)
     if hasattr(env, "observation_space") and hasattr(env, "step"):
         raise EnvError(
             f"--env={name} returned a {type(env).__module__}.{type(env).__name__}, which is no gymnasium.Env; derive "
@@ -60,17 +59,6 @@ def make_custom(
         f"--env={name} returned a {type(env).__name__}; return a gymnasium.Env, a vector environment, a PettingZoo "
         "environment or an object with spec, reset, step and close as sf_algo.envs.spec.Env says"
     )
-
-
-def _wrap(env: gymnasium.Env[Any, Any], env_cfg: EnvConfig) -> Env:
-    """An environment of one agent. One that skips frames itself says how many in `own_frameskip`: it is not skipped
-    once more, and its frames are counted."""
-    own: int | None = getattr(env.unwrapped, "own_frameskip", None)
-    if own is None:
-        return wrap_gymnasium(env, env_cfg)
-    adapted = wrap_gymnasium(env, replace(env_cfg, env_frameskip=None))
-    adapted.spec = replace(adapted.spec, frameskip=int(own))
-    return adapted
 
 
 def _adapt_several(env: Any, env_cfg: EnvConfig) -> Env | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from sf_algo.config import EnvConfig
 from sf_algo.envs.gym_api import episode_stats, is_active, observation_of, reset_fault, reward_of, step_fault
 from sf_algo.envs.spaces import ObsWriter, action_decoder
-from sf_algo.envs.spec import EnvSpec, ObsRow, StepResult
+from sf_algo.envs.spec import EnvSpec, ObsRow, StepResult, with_shaping
 from sf_algo.errors import EnvError, MissingDependencyError, UnknownEnvError
 from sf_algo.own.loading import failed
 from sf_algo.own.names import did_you_mean
@@ -114,13 +115,23 @@ class GymnasiumEnv:
 
 
 def wrap_gymnasium(env: GymEnv, env_cfg: EnvConfig) -> GymnasiumEnv:
-    """Puts a ready gymnasium environment behind the `Env` protocol, with the flags' frame skip and stack."""
-    return GymnasiumEnv(
+    """Puts a ready gymnasium environment behind the `Env` protocol, with the flags' frame skip and stack, and with the
+    reward shaping that it has.
+
+    One that skips frames itself says how many in `own_frameskip`: it is not skipped once more, and its frames are
+    counted.
+    """
+    own_frameskip: int | None = getattr(env.unwrapped, "own_frameskip", None)
+    adapted = GymnasiumEnv(
         env,
-        frameskip=env_cfg.env_frameskip or 1,
+        frameskip=(env_cfg.env_frameskip or 1) if own_frameskip is None else 1,
         framestack=env_cfg.env_framestack,
         pixel_format=env_cfg.pixel_format,
     )
+    if own_frameskip is not None:
+        adapted.spec = replace(adapted.spec, frameskip=int(own_frameskip))
+    with_shaping(adapted, env)
+    return adapted
 
 
 NOT_TOLD: Mapping[str, Any] = {}

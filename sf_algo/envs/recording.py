@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import gymnasium
-
 from sf_algo.config import EnvConfig
 from sf_algo.config.env import parse_step_field
 from sf_algo.envs.recorder import HasRecorder, InfoRecorder
@@ -61,19 +59,19 @@ def record_infos(env: Env, env_cfg: EnvConfig, *, extras: bool) -> Env:
 
 def _seer(users: Any, num_agents: int) -> Callable[[InfoRecorder, Any], None] | None:
     """How to read the infos of such an environment; None where there are none."""
-    if isinstance(users, gymnasium.Env):
-        return lambda recorder, info: recorder.see(0, info)
     if hasattr(users, "single_observation_space"):
         return lambda recorder, info: recorder.see_block(info)
     if hasattr(users, "agent_selection") or not hasattr(users, "step"):
         return None  # agents in turns return nothing from a step
-    names: Sequence[Any] = list(getattr(users, "possible_agents", ())) or range(num_agents)
+    names: Sequence[Any] = list(getattr(users, "possible_agents", ()))
 
     def see(recorder: InfoRecorder, infos: Any) -> None:
-        for agent, name in enumerate(names):
-            if not isinstance(infos, Mapping):
-                recorder.see(agent, infos[agent])
-            elif name in infos:
-                recorder.see(agent, infos[name])
+        if not isinstance(infos, Mapping):
+            for agent, info in zip(range(num_agents), infos, strict=False):
+                recorder.see(agent, info)
+        elif not names:
+            recorder.see(0, infos)
+        for agent, name in enumerate(names if isinstance(infos, Mapping) else ()):
+            recorder.see(agent, infos.get(name))
 
     return see

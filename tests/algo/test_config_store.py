@@ -110,7 +110,7 @@ def test_an_environment_of_another_family_is_refused(tmp_path: Path) -> None:
         ({"model": {"use_rnn": 1}}, "model.use_rnn is 1, but must be True or False"),
         ({"model": {"rnn_type": "rnn"}}, 'model.rnn_type is "rnn", but must be one of gru, lstm'),
         ({"wandb": {"wandb_tags": "a"}}, 'wandb.wandb_tags is "a", but must be a list (a text each)'),
-        ({"other": {"x": 1}}, "unknown entry other.x"),
+        ({"other": {"x": 1}}, "unknown entry other.x; it is of a program of your own: start that instead"),
     ],
 )
 def test_a_file_that_is_not_quite_right(tmp_path: Path, change: dict[str, Any], message: str) -> None:

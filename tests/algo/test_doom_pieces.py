@@ -20,6 +20,7 @@ from sf_algo.envs.doom.screen import plane_sampler
 from sf_algo.envs.doom.shaping import BATTLE_SCHEME, BOTS_SCHEME, DEATHMATCH_SCHEME, RewardScheme, Shaper
 from sf_algo.envs.spec import Box, Discrete
 from sf_algo.errors import EnvError
+from sf_algo.own.shaping import flatten, nest
 
 
 def pressed(groups: tuple[OneOf | TurnAngles | TurnContinuous, ...], *row: float) -> list[float]:
@@ -200,3 +201,16 @@ def test_measurements_are_scaled_bounded_and_in_order() -> None:
     assert out.min() == 0.0
     Measurements(("PLAYER_COUNT",)).write(np.array([8.0]), out)
     assert out[6] == pytest.approx(1.6)
+
+
+def test_shaping_can_be_changed() -> None:
+    variables = ("HEALTH", "SELECTED_WEAPON", "SELECTED_WEAPON_AMMO", "POSITION_X")
+    shaper = Shaper(BATTLE_SCHEME, variables)
+    assert shaper.values()["delta"] == {"HEALTH": {"gain": 0.005, "loss": -0.003}}
+    flat = flatten(shaper.values())
+    assert flat["held_weapon/3"] == pytest.approx(0.001)
+    shaper.reset()
+    shaper.step(np.array([50.0, 0.0, 0.0, 0.0]), ended=False)
+    shaper.set_values(nest({**flat, "delta/HEALTH/gain": 1.0}))
+    assert shaper.step(np.array([53.0, 0.0, 0.0, 0.0]), ended=False) == 3.0
+    assert flatten(shaper.values()) == {**flat, "delta/HEALTH/gain": 1.0}

@@ -260,8 +260,9 @@ def test_own_sections_that_cannot_be() -> None:
         "my.app:app: --gamma of its section 'c' is a flag of the trainer already; choose another name",
         "my.app:app: --ppo_epochs of its section 'c' is a flag of the trainer already; choose another name",
     )
-    (fault,) = faults("--env=CartPole-v1", program=Additions(sections={"rl": Swarm}))
-    assert "section 'rl' needs another name" in fault
+    for name in ("rl", "training", "no name"):
+        (fault,) = faults("--env=CartPole-v1", program=Additions(sections={name: Swarm}))
+        assert f"section '{name}' needs another name" in fault
     (fault,) = faults("--env=CartPole-v1", program=Additions(sections={"u": Unsayable}))
     assert "Unsayable.what: a flag is a truth value, a number" in fault
     (fault, *_) = faults("--env=CartPole-v1", program=Additions(sections={"a": Swarm, "b": Swarm}))

@@ -95,8 +95,13 @@ def test_numbers_of_skipped_frames_are_added_up() -> None:
     assert into["cost"].tolist() == [0.0]
 
 
-def test_agents_of_lists_have_their_own() -> None:
-    users = Lists()
+class GymnasiumLists(Lists, gymnasium.Env[Any, Any]):
+    """As projects have them that were written for Sample Factory."""
+
+
+@pytest.mark.parametrize("kind", [Lists, GymnasiumLists])
+def test_agents_of_lists_have_their_own(kind: type[Lists]) -> None:
+    users = kind()
     harness = Harness(lambda index: made(users, "cost"), num_envs=1, rollout=4)
     harness.open()
     slot = harness.fill_slot()

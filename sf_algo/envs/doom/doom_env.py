@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from sf_algo.envs.doom.screen import plane_sampler
 from sf_algo.envs.doom.shaping import Shaper
 from sf_algo.envs.spec import PLAIN_OBS, EnvSpec, ObsRow, ObsSpec, StepResult
 from sf_algo.errors import EnvError
+from sf_algo.own.shaping import flatten
 
 _CARRIED_OVER = ("DEATHCOUNT", "HITCOUNT", "DAMAGECOUNT")
 """The engine does not set these back to 0 when an episode begins."""
@@ -60,6 +62,7 @@ class DoomEnv:
             },
             actions=action_spec(groups),
             frameskip=frameskip,
+            shaping=flatten(self.shaping()),
         )
         limits = [limit for limit in (engine.frame_limit, scenario.frame_limit) if limit]
         self._frame_limit = min(limits, default=1 << 62)
@@ -95,6 +98,15 @@ class DoomEnv:
         if self._shaper:
             self._shaper.reset()
         self._write(out[0])
+
+    def shaping(self) -> Mapping[str, Any]:
+        """As `SupportsShaping`: what is added to the scenario's own rewards, per unit of change."""
+        return self._shaper.values() if self._shaper else {}
+
+    def set_shaping(self, agent: int, values: Mapping[str, Any]) -> None:
+        """As `SupportsShaping`."""
+        if self._shaper:
+            self._shaper.set_values(values)
 
     def step(self, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
         tics = min(self._frameskip, self._frames_left)

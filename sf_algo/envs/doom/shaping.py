@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,7 @@ class Shaper:
         """`variables` names the entries of the arrays to come; rewards of variables not among them lapse."""
         index = {name: i for i, name in enumerate(variables)}
         present = [name for name in scheme.delta if name in index]
+        self._present = present
         self._columns_D = np.array([index[name] for name in present], np.intp)
         self._gain_D = np.array([scheme.delta[name][0] for name in present])
         self._loss_D = np.array([scheme.delta[name][1] for name in present])
@@ -94,6 +96,20 @@ class Shaper:
         self._recent_weapons: deque[int] = deque(maxlen=_HELD_STEPS)
         self._previous_D = np.zeros(len(present))
         self._was_dead = True
+
+    def values(self) -> dict[str, dict[str, Any]]:
+        """The numbers that it computes with: per unit gained and lost of each variable, and for held weapons."""
+        gains = zip(self._present, self._gain_D.tolist(), self._loss_D.tolist(), strict=True)
+        found: dict[str, dict[str, Any]] = {"delta": {name: {"gain": gain, "loss": loss} for name, gain, loss in gains}}
+        if self._weapon is not None and self._ammo is not None:
+            found["held_weapon"] = {str(slot): value for slot, value in self._held_weapon.items()}
+        return found
+
+    def set_values(self, values: Mapping[str, Mapping[str, Any]]) -> None:
+        """Computes with others from now on; all of them, as in `values`."""
+        self._gain_D = np.array([values["delta"][name]["gain"] for name in self._present])
+        self._loss_D = np.array([values["delta"][name]["loss"] for name in self._present])
+        self._held_weapon = {int(slot): value for slot, value in values.get("held_weapon", {}).items()}
 
     def reset(self) -> None:
         """Begin an episode: its first step counts as one just after a respawn."""
