@@ -22,9 +22,10 @@ from tests.runner.harness import ROOT, wait_gone, wait_until
 # The program as it is, but for how long it waits for signals: for ever, or not at all.
 PROGRAM = """\
 import sys
-from sf_runner.backends.slurm import task
+from sf_runner.backends.slurm import beats, task
 
 task._FORWARD_AFTER_S = {wait_s}
+beats.BEAT_S = {beat_s}
 sys.exit(task.main())
 """
 HEADER = BatchHeader(run_id="r", num_tasks=1)
@@ -33,16 +34,15 @@ HEADER = BatchHeader(run_id="r", num_tasks=1)
 class TaskUnderTest:
     """One start of one task with one experiment, a shell script."""
 
-    def __init__(self, folder: Path, wait_s: float) -> None:
+    def __init__(self, folder: Path, wait_s: float, beat_s: float) -> None:
         """Programs in `folder` come before those on PATH."""
         self.folder = folder
         self.batch = BatchPaths(root=folder / "0001")
         slurm = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}
         path = f"{folder}:{os.environ['PATH']}"
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, **slurm}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(wait_s=wait_s), str(self.batch.root)], env=environ, cwd=folder
-        )
+        program = PROGRAM.format(wait_s=wait_s, beat_s=beat_s)
+        self.process = subprocess.Popen([sys.executable, "-c", program, str(self.batch.root)], env=environ, cwd=folder)
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         path = self.batch.records(0)
@@ -52,11 +52,11 @@ class TaskUnderTest:
 
 @contextmanager
 def task_under_test(
-    folder: Path, script: str, *, wait_s: float = 1.0, header: BatchHeader = HEADER
+    folder: Path, script: str, *, wait_s: float = 1.0, header: BatchHeader = HEADER, beat_s: float = 15.0
 ) -> Iterator[TaskUnderTest]:
     job = TaskJob(job="a", attempt=1, argv=["sh", "-c", script], env={}, folder=str(folder / "a" / "job"))
     write_batch(BatchPaths(root=folder / "0001"), header, [[job]], "")
-    task = TaskUnderTest(folder, wait_s)
+    task = TaskUnderTest(folder, wait_s, beat_s)
     try:
         yield task
     finally:
@@ -112,3 +112,15 @@ def test_what_it_keeps_to_hear_of_signals_ends_with_it_however_it_ends(tmp_path:
         task.process.wait(60)
         (tmp_path / "finish").touch()
         wait_gone(children)
+
+
+def test_a_wrapper_that_was_replaced_ends_its_experiment_and_says_nothing(tmp_path: Path) -> None:
+    """Slurm had lost sight of the node, and has started the task elsewhere."""
+    with task_under_test(tmp_path, "trap '' TERM; until test -e finish; do sleep 0.05; done", beat_s=0.05) as task:
+        wait_until("the experiment", lambda: task.records("start"))
+        pid = task.records("start")[0]["pid"]
+        with task.batch.records(0).open("a") as file:
+            file.write('{"e":"begin","t":1.0,"n":2,"array":"7","node":"n2"}\n')
+        assert task.process.wait(60) != 0
+        wait_gone([pid])
+        assert task.records("end") == []

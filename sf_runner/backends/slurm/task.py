@@ -34,7 +34,9 @@ from typing import Any
 if __name__ == "__main__":  # started by its path: the package is found from there, whatever the environment says
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
+from sf_runner.backends.base import StopLevel
 from sf_runner.backends.slurm.batches import BatchPaths, TaskJob, read_one_task
+from sf_runner.backends.slurm.beats import BEAT_S, Beats, NoRecords
 from sf_runner.backends.slurm.belonging import own_array, own_id, why_foreign
 from sf_runner.backends.slurm.further import is_done, look_back
 from sf_runner.backends.slurm.node import ask_requeue, left_s, oom_kills, share_gpus, split_gpus, start_canary
@@ -54,7 +56,6 @@ _LEFTOVER_GRACE_S = 5.0
 _FORWARD_AFTER_S = 1.0
 """Slurm signals everything at once; after that much it is known whom it left out."""
 _WAIT_FOR_KILL_S = 120.0
-_BEAT_S = 15.0
 _NOT_OURS = 75
 _AGAIN: tuple[EndReason, ...] = ("limit", "term", "lost")
 
@@ -91,7 +92,7 @@ class Wrapper:
         self._given = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._codes: list[int] = []
         self._oom_kills = oom_kills()
-        self._beaten_at = 0.0
+        self._beats = Beats(batch.records(index), self._records, self._history.begins + 1)
 
     def run(self) -> int:
         """Until all experiments of the task have ended; 0 when all succeeded."""
@@ -126,7 +127,7 @@ class Wrapper:
     def _begin(self) -> None:
         node = os.environ.get("SLURMD_NODENAME", os.uname().nodename)
         begun = time.time()
-        self._say(e="begin", t=begun, n=self._history.begins + 1, array=own_array(), node=node, beat_s=_BEAT_S)
+        self._say(e="begin", t=begun, n=self._history.begins + 1, array=own_array(), node=node, beat_s=BEAT_S)
         for job in self._jobs.values():
             self._resume(job)
         self._deadline.begin(steady_s())  # not `begun`: the disk may have been slow
@@ -154,7 +155,8 @@ class Wrapper:
         """Whether the task is over."""
         now = steady_s()
         self._write_again()
-        self._beat()
+        if self._beats.is_replaced():
+            self._fall_silent()
         self._take_signals(now)
         self._take_orders()
         if not self._ending and self._deadline.is_over(now):
@@ -175,11 +177,10 @@ class Wrapper:
         more = bool(self._waiting) and not self._ending
         return not (self._running or more or self._parent.busy or self._unwritten)
 
-    def _beat(self) -> None:
-        """The runner may have to tell a wrapper that Slurm has lost sight of from one that is gone."""
-        if not 0 <= time.monotonic() - self._beaten_at < _BEAT_S:
-            self._beaten_at = time.monotonic()
-            self._records.beat()
+    def _fall_silent(self) -> None:
+        """Another start of the task runs its experiments."""
+        self._records, self._waiting, self._ending = NoRecords(), [], "lost"
+        self._stop_running(0.0, "kill")
 
     def _timeout(self) -> float:
         now = steady_s()
@@ -218,11 +219,11 @@ class Wrapper:
         """How an experiment is being ended whose main process has ended and whose others have not."""
         return self._stopper.being_ended(job, attempt) or self._termed
 
-    def _stop_running(self, grace_s: float) -> None:
+    def _stop_running(self, grace_s: float, level: StopLevel = "terminate") -> None:
         pids = self._parent.live
         for job, (attempt, _) in self._running.items():
             if pid := pids.get(make_tag(self._header.run_id, job, attempt)):
-                self._stopper.add(job, attempt, pid, "terminate", grace_s)
+                self._stopper.add(job, attempt, pid, level, grace_s)
 
     def _take_orders(self) -> None:
         path = self._paths.orders(self._index)
