@@ -44,6 +44,7 @@ from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
 from sf_runner.state.history import History, load_history, save_history
 from sf_runner.state.summary import detached_lines, exit_code, summary_lines
+from sf_runner.store.claim import Claim
 from sf_runner.store.journal import Journal
 from sf_runner.store.lock import run_lock
 from sf_runner.tui.choose import make_screen
@@ -128,9 +129,10 @@ def _run(prepared: Prepared, command: list[str], lifeline: Lifeline | None) -> O
     printed, and the outcome tells of it."""
     try:
         with ExitStack() as stack:
-            stack.enter_context(run_lock(prepared.plan.paths, lifeline.guardian if lifeline is not None else None))
+            guardian = lifeline.guardian if lifeline is not None else None
+            claim = stack.enter_context(run_lock(prepared.plan.paths, guardian))
             opened = _open(prepared, command, lifeline, stack)
-            return _run_loop(prepared, opened, lifeline)
+            return _run_loop(prepared, opened, lifeline, claim)
     except SfRunnerError:
         raise
     except Exception:
@@ -183,11 +185,12 @@ def _open(prepared: Prepared, command: list[str], lifeline: Lifeline | None, sta
         settle_elsewhere(state, journal, plan.paths)
     history = load_history(plan.paths.train_dir)
     events = _opening_events(prepared, state, history.durations_s, command, guardians)
-    notes = [*([journal.torn] if journal.torn else []), *_write(journal, state, events)]
+    told = [note for note in (journal.mended, journal.torn) if note is not None]
+    notes = [*told, *_write(journal, state, events)]
     return _Opened(journal=journal, state=state, signals=signals, history=history, notes=notes)
 
 
-def _run_loop(prepared: Prepared, opened: _Opened, lifeline: Lifeline | None) -> Outcome:
+def _run_loop(prepared: Prepared, opened: _Opened, lifeline: Lifeline | None, claim: Claim) -> Outcome:
     plan, state, choice = prepared.plan, opened.state, prepared.slots
     context = BackendContext(options=prepared.options, plan=plan, state=state, lifeline=lifeline)
     backend = prepared.kind.make(context)
@@ -208,6 +211,7 @@ def _run_loop(prepared: Prepared, opened: _Opened, lifeline: Lifeline | None) ->
         lifeline=lifeline,
         notifier=notifier,
         leave_when_submitted=prepared.options.detach,
+        is_lost=lambda: claim.lost,
     )
     end: LoopEnd | None = None
     failure = ""
@@ -231,7 +235,8 @@ def _run_loop(prepared: Prepared, opened: _Opened, lifeline: Lifeline | None) ->
     left = prepared.options.detach and end.ending == "detached"
     code = 0 if left else exit_code(state, end.interrupted_by)
     _write(opened.journal, state, [ev.RunClosed(t=SYSTEM_CLOCK.wall(), exit_code=code)])
-    answer_all(plan.paths.requests_dir, "nothing is done any more: the run has ended")
+    if not opened.journal.given_up:
+        answer_all(plan.paths.requests_dir, "nothing is done any more: the run has ended")
     return Outcome(exit_code=code, ending=end.ending, state=state, backend=backend, notifier=notifier)
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import selectors
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sf_runner.backends.base import Backend, Bounded, Report, StopLevel
+from sf_runner.backends.base import Backend, Bounded, Report
 from sf_runner.basics.clock import SYSTEM_CLOCK, Clock
-from sf_runner.basics.requests import Request, answer, take
+from sf_runner.basics.requests import Request, take
 from sf_runner.describe.plan import Job
 from sf_runner.engine.asked import Refusal, cancel, change_pace, retry
 from sf_runner.engine.clock_news import look_at_clock
 from sf_runner.engine.launching import LaunchBuilder
 from sf_runner.engine.notify import Notifier
+from sf_runner.engine.outbox import Outbox
 from sf_runner.engine.outcomes import record_reports
-from sf_runner.engine.scheduler import Hold, Policy, Start, StartMemory, breaker_tripped, decide, overdue
+from sf_runner.engine.scheduler import Hold, Policy, StartMemory, breaker_tripped, decide, overdue
 from sf_runner.engine.screen import RunView, Screen
 from sf_runner.engine.silence import Silence
 from sf_runner.engine.slot_manager import SlotManager
@@ -65,7 +66,9 @@ class RunLoop:
         notifier: Notifier | None = None,
         leave_when_submitted: bool = False,
         clock: Clock = SYSTEM_CLOCK,
+        is_lost: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`is_lost`: whether another runner holds the run now."""
         self._jobs = jobs
         self._state = state
         self._journal = journal
@@ -81,11 +84,10 @@ class RunLoop:
         self._notifier = notifier
         self._leave_when_submitted = leave_when_submitted
         self._clock = clock
+        self._is_lost = is_lost
         self._memory = StartMemory()
         self._news: list[ev.Event] = []
-        self._unsent: list[Start] = []
-        self._unsent_stops: dict[str, StopLevel] = {}
-        self._unsent_answers: list[tuple[Request, str]] = []
+        self._outbox = Outbox(backend, policy.grace_s)
         self._hold = Hold(why="nothing_ready")
         # Of the steady clock, as all intervals of this process; `now` is unix time, the scale of the journal.
         self._synced_at = self._supervised_at = self._ticked_at = float("-inf")
@@ -113,7 +115,7 @@ class RunLoop:
                 self._step()
                 if self._detach:
                     return LoopEnd(ending="detached", interrupted_by=self._interrupted_by)
-                if not self._state.active and not self._unsent and not self._journal.trouble:
+                if not self._state.active and not self._outbox.starts and not self._journal.trouble:
                     if self._state.finished:
                         return LoopEnd(ending="finished", interrupted_by=self._interrupted_by)
                     if self._state.draining is not None:
@@ -218,10 +220,10 @@ class RunLoop:
         for request in self._screen.requests():
             if isinstance(text := self._obey(request, now), Refusal):
                 self._note(text)
-        if steady - self._ticked_at >= _TICK_S:
+        if steady - self._ticked_at >= _TICK_S and not self._journal.given_up:
             self._ticked_at = steady
             for request in take(self._launches.run_paths.requests_dir):
-                self._unsent_answers.append((request, self._obey(request, now)))
+                self._outbox.answer(request, self._obey(request, now))
 
     def _look_at_slots(self, now: float, steady: float) -> None:
         warnings, lost = self._slots.refresh(steady)
@@ -269,6 +271,8 @@ class RunLoop:
         if steady - self._supervised_at < _SUPERVISE_S:
             return
         self._supervised_at = steady
+        if self._is_lost() and not self._journal.given_up:
+            self._give_way(now)
         records = list(self._state.active.values())
         silent_s: Mapping[str, float] = {}
         if self._policy.stall_timeout_s:
@@ -279,12 +283,17 @@ class RunLoop:
             if reason is not None:
                 self._stop(record, reason, now)
 
+    def _give_way(self, now: float) -> None:
+        """Another runner starts again what runs here, so that has to end. The journal is that one's."""
+        self._journal.give_up()
+        self._note("another runner has taken over this run; this one ends, and so do its experiments", level="error")
+        self._wind_down(now, 2)
+
     def _stop(self, record: JobRecord, reason: StopReason, now: float, *, kill: bool = False) -> None:
         state = record.state
         if not isinstance(state, Stopping):
             self._emit(ev.StopRequested(t=now, job=record.job_id, attempt=record.attempts, reason=reason))
-        if kill or record.job_id not in self._unsent_stops:
-            self._unsent_stops[record.job_id] = "kill" if kill else "terminate"
+        self._outbox.stop(record.job_id, kill=kill)
 
     def _check_breaker(self, now: float) -> None:
         if self._state.draining is None and (why := breaker_tripped(self._state, self._policy)):
@@ -305,9 +314,9 @@ class RunLoop:
             return
         self._state.release_delayed(now)
         room = self._bounded.room() if self._bounded is not None and self._state.draining is None else None
-        begun = len(self._unsent)
+        begun = len(self._outbox.starts)
         while not self._journal.trouble:
-            if room is not None and len(self._unsent) - begun >= room.number and self._state.ready():
+            if room is not None and len(self._outbox.starts) - begun >= room.number and self._state.ready():
                 self._hold = Hold(why="full", until=now + room.wait_s, words=room.why)
                 break
             decision = decide(self._state, self._slots.table, self._requests, self._policy, self._memory, now)
@@ -316,7 +325,7 @@ class RunLoop:
                 break
             record = decision.job
             self._slots.taken(record, decision.placement, decision.table)
-            self._unsent.append(decision)
+            self._outbox.starts.append(decision)
             self._emit(
                 ev.AttemptSubmitted(
                     t=now,
@@ -341,35 +350,20 @@ class RunLoop:
     def _commit(self, steady: float) -> None:
         """Write the events; only then let the backend do what they say, and tell who asked for it."""
         written = self._journal.flush()
-        self._send_stops()
-        self._send_answers()
+        self._outbox.send(self._state, self._journal.trouble)
         if not written:
             return
-        for start in self._unsent:
+        for start in self._outbox.starts:
             self._backend.submit(self._launches.launch(self._jobs[start.job.job_id], start.job, start.placement))
-        self._unsent.clear()
+        self._outbox.starts.clear()
         if steady - self._synced_at >= _SYNC_S:
             self._synced_at = steady
             self._journal.sync_soon()
             self._journal.cache(self._state)
 
-    def _send_stops(self) -> None:
-        """An attempt that is told to end before that is written would count as failed if the runner were killed in
-        between. With a full disk it is told all the same: nobody could end the run otherwise."""
-        for job, level in self._unsent_stops.items():
-            if isinstance(self._state.jobs[job].state, Stopping):
-                self._backend.stop(job, level, self._policy.grace_s)
-        self._unsent_stops.clear()
-
-    def _send_answers(self) -> None:
-        trouble = self._journal.trouble
-        for request, text in self._unsent_answers:
-            answer(request, f"{text} (not written down yet: {trouble})" if trouble else text)
-        self._unsent_answers.clear()
-
     def _leave(self, now: float) -> None:
         """Submit and leave: everything that could be submitted has been."""
-        if not self._leave_when_submitted or self._unsent:
+        if not self._leave_when_submitted or self._outbox.starts:
             return
         waiting = self._state.ready() or self._state.next_delayed_at() is not None
         nothing_more = self._state.draining is not None or not waiting or self._hold.why == "full"

@@ -25,6 +25,10 @@ class JournalError(StorageError):
     """A journal, or a line of it, that this version cannot read."""
 
 
+class NewerEventError(JournalError):
+    """A line that only a newer version can read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """`t`: unix seconds at which it happened."""
@@ -285,7 +289,7 @@ def decode(line: str) -> Event:
         raise JournalError(f"not a journal line: {line[:80]!r}")
     cls = _BY_KIND.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        raise JournalError(f"unknown event {kind!r}; it was written by a newer sf_runner: upgrade to read it")
+        raise NewerEventError(f"unknown event {kind!r}; it was written by a newer sf_runner: upgrade to read it")
     if not body.keys() <= _FIELDS[cls]:
         body = {name: value for name, value in body.items() if name in _FIELDS[cls]}
     if not body.keys() >= _REQUIRED[cls]:

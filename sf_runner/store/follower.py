@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sf_runner.basics.errors import StorageError
-from sf_runner.state.events import Event
+from sf_runner.state.events import Event, JournalError, Note
 from sf_runner.state.fold import RunState, replay
+from sf_runner.state.mend import Mender
 from sf_runner.store.reader import JournalReader, collection_paused
 from sf_runner.store.state_cache import StateCache, state_cache_of
 
@@ -29,6 +30,8 @@ class JournalFollower:
         self.state = RunState()
         self.cached_at = 0
         """Up to which byte the state is kept beside the journal."""
+        self.mended: Note | None = None
+        """What is to be told of a journal that two runners wrote at the same time."""
         self.trouble = ""
         """Why the journal cannot be read; empty when it can."""
 
@@ -63,19 +66,19 @@ class JournalFollower:
         events: list[Event] = []
         before = self.state
         try:
-            replaced = self._advance(events)
+            self._advance(events)
         except OSError as exc:
             self.trouble = self._why(exc)
-            return [], self.state is not before
-        self.trouble = ""
-        return events, replaced
+            events = []
+        else:
+            self.trouble = ""
+        return events, self.state is not before
 
     def _advance(self, events: list[Event] | None) -> bool:
         """Read on; the new events are kept in `events`, if given."""
         status = self._path.stat()
-        position = self.reader.position
-        replaced = position.offset > 0 and self._is_another(status.st_ino, status.st_size)
-        if replaced:
+        position, before = self.reader.position, self.state
+        if position.offset > 0 and self._is_another(status.st_ino, status.st_size):
             self.reader, self.state, self.cached_at = JournalReader(self._path), RunState(), 0
         elif status.st_size == position.offset:
             return False
@@ -83,7 +86,7 @@ class JournalFollower:
         self._head = self._head or self.reader.head()
         with collection_paused():
             self._read_on(events)
-        return replaced
+        return position.offset > 0 and self.state is not before
 
     def _is_another(self, inode: int, size: int) -> bool:
         """An inode may have been given to the file that took the place of the old one."""
@@ -101,9 +104,29 @@ class JournalFollower:
             cached = StateCache(state_cache_of(self._path)).load(self.reader)
             if cached is not None:
                 self.state, self.cached_at = cached, self.reader.position.offset
-        replay(self._new(events), self._path, self.state, lines_before=self.reader.position.lines)
+        try:
+            replay(self._new(events), self._path, self.state, lines_before=self.reader.position.lines)
+        except JournalError as exc:
+            self._mend(exc)
+            if events is not None:
+                events.clear()
         if events is None and self.reader.position.offset - self.cached_at >= WORTH_A_CACHE:
             self._leave_state()
+
+    def _mend(self, fault: JournalError) -> None:
+        """Begin anew with what makes sense of a journal that two runners wrote; `fault` where it is none."""
+        reader, mender = JournalReader(self._path), Mender()
+        # Whatever else is wrong with it: the fault that was met first is told.
+        try:
+            for event in reader.events(mender.damaged):
+                mender.apply(event, reader.position.lines)
+        except (JournalError, AssertionError, LookupError, TypeError, AttributeError, ValueError):
+            raise fault from None
+        if not mender.of_two_writers:
+            raise fault
+        self.reader, self.state, self.cached_at = reader, mender.state, 0
+        self.mended = mender.note(self._path)
+        self.state.apply(self.mended)
 
     def _new(self, events: list[Event] | None) -> Iterator[Event]:
         for event in self.reader.events():

@@ -55,8 +55,11 @@ class Journal:
         self._syncing: threading.Thread | None = None
         self._cached_at = read.cached_at
         self._caching: threading.Thread | None = None
+        self.given_up = False
         self.torn: Note | None = None
         """What was done about a torn last line when it was opened."""
+        self.mended = read.mended
+        """What is to be told of a journal that two runners wrote at the same time."""
         self.trouble = ""
         """Why the last flush could not write everything; empty when it could."""
 
@@ -95,7 +98,14 @@ class Journal:
         state.apply(header)
 
     def append(self, events: Iterable[Event]) -> None:
-        self._lines.extend(map(encode, events))
+        if not self.given_up:
+            self._lines.extend(map(encode, events))
+
+    def give_up(self) -> None:
+        """Write nothing any more: the run is another runner's now."""
+        self.given_up = True
+        self._lines.clear()
+        self._unwritten = b""
 
     def located(self, event: Described) -> Described:
         """The event, which is appended next, with the place where it will stand. Flushes what was appended before."""

@@ -1,22 +1,22 @@
-"""One live runner per run: a file lock that the operating system releases when its holder dies."""
+"""One live runner per run: a file lock that the operating system releases when its holder dies, and a file that names
+the holder (`claim.py`).
+
+Either is enough to keep a second runner out, and on some file systems one of them does not work.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import socket
-import time
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sf_runner.basics.clock import boot_id
 from sf_runner.basics.errors import SfRunnerError, StorageError
 from sf_runner.basics.paths import RunPaths
-from sf_runner.linux.process_tools import handle_of, is_alive
+from sf_runner.store.claim import Claim, ClaimedError, Holder, is_claimed, read_holder
 
 _HANDOVER_S = 20.0
 _GLANCE_S = 0.3
@@ -30,7 +30,7 @@ class RunBusyError(SfRunnerError):
 
 
 @contextlib.contextmanager
-def run_lock(paths: RunPaths, guardian: int | None = None) -> Iterator[None]:
+def run_lock(paths: RunPaths, guardian: int | None = None) -> Iterator[Claim]:
     """Hold the run. RunBusyError naming the holder when somebody else does; StorageError when it cannot be had.
 
     `guardian`: pid of the process without which this one hands the run back; people know it as the runner. If the
@@ -41,26 +41,35 @@ def run_lock(paths: RunPaths, guardian: int | None = None) -> Iterator[None]:
     except OSError as exc:
         raise StorageError(f"cannot create {paths.runner_dir}: {exc.strerror}; choose another --train_dir") from exc
     lock = FileLock(paths.lock)
+    holder = read_holder(paths.lock_holder)
     try:
-        wait_s = _HANDOVER_S if _is_handing_over(paths.lock_holder) else _GLANCE_S
-        lock.acquire(timeout=wait_s, poll_interval=0.02)
+        handing_over = holder is not None and holder.unguarded
+        lock.acquire(timeout=_HANDOVER_S if handing_over else _GLANCE_S, poll_interval=0.02)
     except Timeout:
-        raise RunBusyError(
-            f"run '{paths.run_name}' is already being run{_holder(paths.lock_holder)}; "
-            f"look at it with: python -m sf_runner.status {paths.run_name} --train_dir={paths.train_dir}"
-        ) from None
+        raise _busy(paths, read_holder(paths.lock_holder)) from None
     except (OSError, NotImplementedError) as exc:
         why = getattr(exc, "strerror", None) or exc
         raise StorageError(f"cannot lock {paths.lock}: {why}; choose another --train_dir") from exc
     try:
-        _write_holder(paths.lock_holder, guardian or os.getpid())
-        yield
+        claim = Claim(paths.lock_holder, guardian or os.getpid())
+        try:
+            claim.take(_HANDOVER_S, lambda text: print(text, file=sys.stderr, flush=True))
+        except ClaimedError as exc:
+            raise _busy(paths, exc.holder) from None
+        try:
+            yield claim
+        finally:
+            claim.give_back()
     finally:
         lock.release()
 
 
 def is_held(paths: RunPaths) -> bool:
     """Whether a runner is at work on the run."""
+    return _is_locked(paths) or is_claimed(paths.lock_holder)
+
+
+def _is_locked(paths: RunPaths) -> bool:
     try:
         fd = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -77,32 +86,8 @@ def is_held(paths: RunPaths) -> bool:
     return False
 
 
-def _is_handing_over(holder: Path) -> bool:
-    """Whether the guardian of the last holder is gone."""
-    try:
-        body = json.loads(holder.read_text(encoding="utf-8"))
-        if body["host"] != socket.gethostname():
-            return False
-        boot = boot_id()
-        return not all(is_alive(handle, boot) for handle in body["guardians"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _write_holder(path: Path, guardian: int) -> None:
-    holder = {
-        "pid": guardian,
-        "host": socket.gethostname(),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "guardians": [handle_of(guardian)],
-    }
-    with contextlib.suppress(OSError):  # for people, and for the next one
-        path.write_text(json.dumps(holder), encoding="utf-8")
-
-
-def _holder(path: Path) -> str:
-    try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        return f" by pid {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+def _busy(paths: RunPaths, holder: Holder | None) -> RunBusyError:
+    return RunBusyError(
+        f"run '{paths.run_name}' is already being run{holder.text if holder is not None else ''}; "
+        f"look at it with: python -m sf_runner.status {paths.run_name} --train_dir={paths.train_dir}"
+    )

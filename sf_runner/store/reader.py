@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from sf_runner.state.events import FORMAT_VERSION, Event, JobsChanged, JobsPlanned, JournalError, decode
+from sf_runner.state.events import (
+    FORMAT_VERSION,
+    Event,
+    JobsChanged,
+    JobsPlanned,
+    JournalError,
+    NewerEventError,
+    decode,
+)
 from sf_runner.state.jobs import JournalLine
 
 _CHUNK = 1 << 18
@@ -35,8 +43,9 @@ class JournalReader:
         self.position = Position()
         self._entries: tuple[int, Sequence[Mapping[str, Any]]] = (-1, ())
 
-    def events(self) -> Iterator[Event]:
-        """Complete events; a torn last line is left alone.
+    def events(self, damaged: Callable[[int], None] | None = None) -> Iterator[Event]:
+        """Complete events; a torn last line is left alone. `damaged` is called with the number of a line that is no
+        event; without it, that is an error.
 
         Raises:
             OSError: the file cannot be read.
@@ -51,11 +60,11 @@ class JournalReader:
                     rest += data
                     continue
                 lines, rest = rest + data[:end], data[end:]
-                yield from self._decode(lines)
+                yield from self._decode(lines, damaged)
                 self.position.crc = crc32(lines, self.position.crc)
                 self.position.offset += len(lines)
 
-    def _decode(self, data: bytes) -> Iterator[Event]:
+    def _decode(self, data: bytes, damaged: Callable[[int], None] | None) -> Iterator[Event]:
         lines = data.decode("utf-8", "surrogateescape").split("\n")[:-1]
         offset = self.position.offset
         if not offset:
@@ -65,6 +74,10 @@ class JournalReader:
             try:
                 event = decode(line)
             except JournalError as exc:
+                if damaged is not None and not isinstance(exc, NewerEventError):
+                    damaged(self.position.lines)
+                    offset += len(line) + 1
+                    continue
                 raise JournalError(
                     f"{self.path}: line {self.position.lines} is damaged ({exc}); remove that line, or give the run a "
                     "new name"
