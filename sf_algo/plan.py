@@ -25,7 +25,8 @@ class Mode(Enum):
     PIPELINED = "pipelined"
     """One process steps all environments and acts, while the learner trains beside it."""
     SYNC = "synchronous"
-    """Workers step environments; inference and learning take turns in the main process. No policy lag."""
+    """Workers step environments; inference and learning take turns in the main process. One policy has no policy
+    lag."""
     ASYNC = "asynchronous"
     """Workers step environments, the main process acts, the learner trains beside it."""
 

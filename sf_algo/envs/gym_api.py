@@ -69,6 +69,8 @@ def reward_of(value: Any) -> float:
     Raises:
         EnvContractError: a text, several numbers or something else.
     """
+    if isinstance(value, (float, int)):
+        return float(value)
     if value is None:
         return float("nan")
     number = as_number(value)

@@ -16,7 +16,7 @@ from sf_algo.envs.gym_api import EXTRA_STATS
 from sf_algo.envs.leaves import PixelFormat
 from sf_algo.envs.space_blocks import BlockWriter, batch_decoder
 from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsBlock, StepResult
-from sf_algo.errors import EnvError
+from sf_algo.errors import EnvContractError, EnvError
 
 
 class AutoresetMode(Enum):
@@ -66,9 +66,10 @@ class VectorLanes:
 
     def step(self, actions: NDArray[np.float32], out: ObsBlock) -> StepResult:
         obs, rewards, terminated, truncated, info = self._env.step(self._decode(actions))
-        self._rewards[:] = rewards
+        self._rewards[:] = self._per_lane("rewards", rewards)
         self._writer.write(obs, out)
-        terminated, truncated = np.asarray(terminated, np.bool_), np.asarray(truncated, np.bool_)
+        terminated = self._per_lane("terminated", terminated).astype(np.bool_)
+        truncated = self._per_lane("truncated", truncated).astype(np.bool_)
         restarted = self._pending
         active = ~restarted
         ended = terminated | truncated
@@ -87,6 +88,16 @@ class VectorLanes:
             self._pending = shown
         stats = lane_stats(ends, self.spec.num_agents)
         return StepResult(self._rewards, terminated, truncated, active, stats, restarted)
+
+    def _per_lane(self, name: str, value: Any) -> NDArray[Any]:
+        """Assignment would broadcast one number to all lanes in silence."""
+        array = np.asarray(value)
+        if array.shape != (self.spec.num_agents,):
+            raise EnvContractError(
+                f"the vector environment's {name} have shape {array.shape}; one for each of its {self.spec.num_agents} "
+                "environments is expected"
+            )
+        return array
 
     def _reset_by_mask(
         self, ended: NDArray[np.bool_], terminated: NDArray[np.bool_], out: ObsBlock

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_algo.envs.gym_api import episode_stats
+from sf_algo.envs.gym_api import episode_stats, reward_of
 from sf_algo.envs.leaves import PixelFormat
 from sf_algo.envs.padding import PaddedAgent, padded
 from sf_algo.envs.spaces import ObsWriter, action_decoder
 from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsRow, StepResult
-from sf_algo.errors import EnvError
+from sf_algo.errors import EnvContractError, EnvError
 
 
 class _Agents:
@@ -42,7 +42,7 @@ class _Agents:
         try:
             return self._index[name]
         except KeyError:
-            raise EnvError(f"agent {name!r} is not in the environment's possible_agents") from None
+            raise EnvContractError(f"agent {name!r} is not in the environment's possible_agents") from None
 
     def agent(self, name: str) -> PaddedAgent:
         return self._padded[self.of(name)]
@@ -103,7 +103,7 @@ class ParallelAgents:
         result = _nothing_yet(count)
         for name in {*rewards, *acting}:
             index = self._agents.of(name)
-            result.rewards[index] = rewards.get(name, 0.0)
+            result.rewards[index] = reward_of(rewards.get(name, 0.0))
             result.active[index] = name in chosen
             result.terminated[index] = terminations.get(name, False)
             result.truncated[index] = truncations.get(name, False)
@@ -151,7 +151,7 @@ class TurnAgents:
         env.step(agents.agent(name).decode(actions[index]))
         result.active[index] = True
         for other, reward in env.rewards.items():
-            result.rewards[agents.of(other)] += reward
+            result.rewards[agents.of(other)] += reward_of(reward)
         self._bury(result)
         self._write(out)
         if env.agents:

@@ -16,7 +16,7 @@ from sf_algo.envs.lanes import VectorLanes, lanes
 from sf_algo.envs.space_blocks import BlockWriter, batch_decoder
 from sf_algo.envs.spaces import ObsWriter, action_decoder
 from sf_algo.envs.spec import Env, EnvPlacement, StepResult
-from sf_algo.errors import EnvError
+from sf_algo.errors import EnvContractError, EnvError
 from tests.algo.split_harness import Harness
 
 
@@ -183,6 +183,24 @@ def test_an_unknown_mode_and_a_wrong_shape_are_told() -> None:
     env = lanes(counters(AutoresetMode.NEXT_STEP))
     with pytest.raises(EnvError, match=r"has shape \(3,\), but the observation_space says \(2, 3\)"):
         env._writer.write(np.zeros(3), {"obs": np.zeros((2, 3), np.float32)})
+
+
+@pytest.mark.parametrize(("field", "value"), [(1, 1.0), (1, np.ones(3)), (2, False), (3, np.zeros((2, 1), bool))])
+def test_one_number_for_all_lanes_is_told(field: int, value: Any) -> None:
+    vector = counters(AutoresetMode.NEXT_STEP)
+    env = lanes(vector)
+    block = {name: spec.zeros(2) for name, spec in env.spec.obs.items()}
+    env.reset(block)
+    step = vector.step
+
+    def spoiled(actions: Any) -> Any:
+        answer = list(step(actions))
+        answer[field] = value
+        return tuple(answer)
+
+    vector.step = spoiled
+    with pytest.raises(EnvContractError, match="one for each of its 2 environments is expected"):
+        env.step(np.zeros((2, env.spec.actions.width), np.float32), block)
 
 
 def test_atari_s_own_vector_environment() -> None:
