@@ -69,6 +69,8 @@ class Parser(argparse.ArgumentParser):
         self._faults.clear()
         namespace, unknown = self.parse_known_args(argv)
         names = [text.split("=")[0] for text in unknown if text.startswith("-")]
+        if unknown and not names:  # flags may stand between RUN and JOB
+            namespace, unknown = self.parse_known_intermixed_args(argv)
         flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
         self._faults.extend(f"unknown flag '{name}'.{did_you_mean(name, flags)}" for name in dict.fromkeys(names))
         if unknown and not names:

@@ -116,3 +116,11 @@ def test_a_mistaken_name_is_one_line(tmp_path: Path) -> None:
         answer = run.tool("cancel", "00_good_nam")
         assert (answer.returncode, answer.stdout) == (2, "")
         assert answer.stderr == "error: no job '00_good_nam'. Did you mean '00_good_name'?\n"
+
+
+def test_flags_may_stand_between_the_run_and_its_experiments(tmp_path: Path) -> None:
+    with run_under_test(tmp_path, shell("a", "exit 0"), shell("b", "echo this is b")) as run:
+        assert run.start().wait(60) == 0
+        command = [sys.executable, "-m", "sf_runner.logs", RUN_NAME, f"--train_dir={run.paths.train_dir}", "b_/*"]
+        done = subprocess.run(command, cwd=tmp_path, env=run.environ(), capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (0, "this is b\n")
