@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sf_runner.backends.base import Report
+from sf_runner.backends.base import Remark, Report
 from sf_runner.basics.clock import SYSTEM_CLOCK, boot_id, steady_s
 from sf_runner.basics.errors import BackendError, StorageError
 from sf_runner.basics.paths import RunPaths
@@ -44,6 +44,8 @@ class _Canceller:
     def __init__(self, paths: RunPaths, now: Callable[[], float]) -> None:
         self._paths = paths
         self._now = now
+        self._told = ""
+        """What the backend said last."""
         self._launches = LaunchBuilder(paths)
         self._journal, self._state = Journal.open(paths.journal, paths.run_name)
         if self._state.opened is not None:  # else nothing was ever started, and there is nothing to cancel
@@ -98,12 +100,16 @@ class _Canceller:
             select.select(backend.fds(), (), (), 0.1)
             self._take(backend.poll(steady_s()), left)
             if left and steady_s() > deadline:
-                raise BackendError(f"'{min(left)}' is still there after KILL (stuck in the kernel, state D in ps?)")
+                why = self._told or "stuck in the kernel, state D in ps?"
+                raise BackendError(f"'{min(left)}' is still there after KILL ({why}); try again later")
         backend.close(detach=False)
         return running
 
     def _take(self, reports: Sequence[Report], left: set[str]) -> None:
         policy = Policy(max_retries=self._state.max_retries)
+        for report in reports:
+            if isinstance(report, Remark):
+                self._told = report.text
 
         def emit(event: ev.Event) -> None:
             self._emit(event)

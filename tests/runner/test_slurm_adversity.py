@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sf_runner.state import events as ev
-from sf_runner.state.jobs import Cancelled, Failed, Running, Submitted, Succeeded
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import Cancelled, Failed, Running, Submitted, Succeeded, Waiting
 from tests.runner.harness import shell, wait_until
 from tests.runner.slurm_cluster import SlurmCluster
 from tests.runner.slurm_runs import SlurmRun, slurm_run
@@ -133,6 +136,35 @@ def test_the_controller_goes_down_and_comes_back(tmp_path: Path, cluster: SlurmC
         assert any("Slurm answers again" in note.text for note in run.state.notes)
 
 
+@pytest.mark.slow  # squeue tries long to reach a controller that is gone
+def test_three_ctrl_c_end_a_run_whose_controller_is_gone(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster, shell("b", "echo b >> done")) as run:
+        run.describe(run.waiting("a"), shell("b", "echo b >> done"))
+        process = run.start("--max_parallel=1", "--grace=2")
+        run.wait_for("a", Running)
+        cluster.stop_controller()
+        try:
+            run.wait("a word about it", lambda state: any("does not answer" in note.text for note in state.notes))
+            for reason in ("interrupted", "terminated", "killed"):
+                process.send_signal(signal.SIGINT)
+                run.wait("it to be heard", partial(is_draining, reason))
+            assert run.finish() == 130
+        finally:
+            cluster.start_controller()
+        assert all(isinstance(record.state, Waiting) for record in run.read().jobs.values())
+        assert "what still queues there is not taken out, but will run nothing" in run.printed()
+        wait_until("Slurm to be empty", lambda: not cluster.jobs())
+        assert not (tmp_path / "done").exists()
+        run.finish_waiting("a")
+        run.start()
+        assert run.finish() == 0
+        assert (tmp_path / "done").read_text() == "b\n"
+
+
+def is_draining(reason: str, state: RunState) -> bool:
+    return state.draining is not None and state.draining.reason == reason
+
+
 def test_cancelled_in_slurm_is_told_as_such(tmp_path: Path, cluster: SlurmCluster) -> None:
     with slurm_run(tmp_path, cluster) as run:
         run.describe(*[run.waiting(name) for name in "ab"])
@@ -194,3 +226,21 @@ def test_in_a_partition_of_one_minute_what_saves_gets_on_and_what_does_not_is_st
             assert "its time was over 2 times without getting any further" in run.printed()
     finally:
         cluster.run("scontrol", "update", "partition=urgent", "MaxTime=INFINITE")
+
+
+@pytest.mark.slow  # a client tries long to reach a controller that is gone
+def test_what_queues_is_cancelled_although_the_controller_is_gone(tmp_path: Path, cluster: SlurmCluster) -> None:
+    with slurm_run(tmp_path, cluster) as run:
+        run.describe(run.waiting("a"), shell("b", "echo b >> done"))
+        run.start("--detach", "--max_parallel=1")
+        assert run.finish() == 0
+        wait_until("a to run", lambda: any(state == "RUNNING" for _, state in cluster.jobs()))
+        cluster.stop_controller()
+        try:
+            done = run.tool_process("cancel", "--grace=2")
+            assert done.returncode == 0, done.stderr
+        finally:
+            cluster.start_controller()
+        assert run.read().count("Cancelled") == 2
+        wait_until("Slurm to be empty", lambda: not cluster.jobs())
+        assert not (tmp_path / "done").exists()

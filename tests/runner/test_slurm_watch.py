@@ -13,7 +13,7 @@ import pytest
 from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Ended, Remark, Report, Started
 from sf_runner.backends.slurm.answers import Entry, Listing, Queue
-from sf_runner.backends.slurm.array import Array, make_array
+from sf_runner.backends.slurm.array import Array, StopOrder, make_array
 from sf_runner.backends.slurm.batches import BatchHeader, BatchPaths, TaskJob
 from sf_runner.backends.slurm.client import Sighting, SlurmClient, SlurmDownError
 from sf_runner.backends.slurm.doubles import doubles, leftovers
@@ -329,3 +329,26 @@ def test_the_hold_of_what_was_taken_back_before_its_wrapper_began_is_ended_too(s
     for _ in range(3):
         scene.look("PENDING", "BeginTime")
     assert scene.client.released == ["7_0"]
+
+
+@pytest.mark.parametrize("level", ["terminate", "kill"])
+@pytest.mark.parametrize("claimed", [False, True])
+def test_what_queues_while_slurm_is_down_is_kept_from_starting(scene: Scene, level: Any, claimed: bool) -> None:
+    scene.look("PENDING")
+    scene.poll()
+    (question,) = [item for item in scene.calls.asked if item[1] == scene.watch._answered]
+    scene.calls.asked.remove(question)
+    question[1](SlurmDownError("Unable to contact slurm controller"))
+    mine = {"array": "7", "task": 0, "batch": "0001"}
+    if claimed:
+        scene.array.paths.claim_attempt("r", "a", 1, mine)
+    scene.watch.stop("a", StopOrder(level=level, grace_s=30.0, since=scene.now))
+    reports = scene.poll(10.0)
+    if level == "terminate":
+        assert ended(reports) == [], "Slurm may answer again in time"
+        reports = scene.poll(50.0)
+    assert ended(reports) == ([] if claimed else [(1, None)])
+    assert scene.array.paths.orders(0).exists(), "whoever has started reads it"
+    assert scene.array.paths.attempt_claimant("r", "a", 1)["by" if not claimed else "array"] == (
+        "7" if claimed else "runner"
+    )

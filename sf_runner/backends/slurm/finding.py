@@ -11,6 +11,7 @@ from sf_runner.backends.slurm.answers import Entry
 from sf_runner.backends.slurm.array import Array, StopOrder, Task
 from sf_runner.backends.slurm.batches import BatchPaths
 from sf_runner.backends.slurm.client import Sighting, SlurmClient
+from sf_runner.backends.slurm.fold import Unit
 from sf_runner.basics.said import Said
 
 _RUNNER = {"by": "runner"}
@@ -138,3 +139,15 @@ def close_attempts(
             if holder.get("by") != "runner" and not known:
                 started.add(index)
     return frozenset(started)
+
+
+def close_overdue(array: Array, task: Task, now: float) -> list[tuple[Task, Unit]]:
+    """What was told to end and has not been started, where nobody can wait for Slurm any longer: it will not start."""
+    found = []
+    for unit in task.units.values():
+        order = task.orders.get(unit.job)
+        if unit.started or order is None or not (order.level == "kill" or now > order.overdue_at):
+            continue
+        if not close_attempts(array.paths, array.header.run_id, {task.index: [(unit.job, unit.attempt, False)]}):
+            found.append((task, unit))
+    return found

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sf_runner.backends.background_calls import BackgroundCalls
-from sf_runner.backends.base import Remark, Report
+from sf_runner.backends.base import Ended, Remark, Report
 from sf_runner.backends.slurm.absence import Absence
 from sf_runner.backends.slurm.answers import Queue, compress
 from sf_runner.backends.slurm.array import Array, StopOrder, Task
 from sf_runner.backends.slurm.client import SlurmClient, SlurmDownError, SlurmRefusedError
 from sf_runner.backends.slurm.doubles import doubles, leftovers
-from sf_runner.backends.slurm.finding import Finder
+from sf_runner.backends.slurm.finding import Finder, close_overdue
 from sf_runner.backends.slurm.fold import Observation, Unit, advance
 from sf_runner.backends.slurm.output import last_words, output_path
 from sf_runner.backends.slurm.sharing import Load, Sharer, load_of
@@ -66,7 +67,7 @@ class Watch:
         self._now = 0.0
         self._finder = Finder(client, calls, self._tell, lambda: self._now, self._number)
         self._next_ask = 0.0
-        self._next_look = 0.0
+        self._next_look = self._next_close = 0.0
         self._wait_s = _SOON_S
         self._took_s = 0.0
         self._down = 0
@@ -128,6 +129,7 @@ class Watch:
             self._squeue_asked = self._number()
             self._calls.ask(lambda: self._client.queue(clusters), self._answered)
         self._enforce(now)
+        self._close_queued(now)
         reports, self._reports = self._reports, []
         return reports
 
@@ -227,9 +229,9 @@ class Watch:
                 task.absence.squeue = entry
         self._finder.look_up(self._tasks())
         for cluster, ids in doubles(queue, self._arrays.values(), self._client.given_up).items():
-            self._calls.ask(_cancel(self._client, cluster, ids), self._ignore)
+            self._calls.ask(partial(self._client.cancel, cluster, ids), self._ignore)
         for cluster, ids in leftovers(queue, self._arrays.values()).items():
-            self._calls.ask(_cancel(self._client, cluster, ids, queued_only=True), self._ignore)
+            self._calls.ask(partial(self._client.cancel, cluster, ids, queued_only=True), self._ignore)
         return changed
 
     # ---- what it means -------------------------------------------------------------------------------------
@@ -313,7 +315,7 @@ class Watch:
             task.enforced_at = now
             if task.all_stopping and (state is None or state.phase == "queued"):
                 queued.setdefault(array.cluster, {}).setdefault(array.array_id, []).append(task.index)
-            if state is not None and state.phase == "queued" and task.all_stopping:
+            if state is not None and state.phase == "queued" and task.all_stopping and not self._down:
                 continue
             try:
                 if task.write_orders(array.paths):
@@ -324,14 +326,26 @@ class Watch:
                 hard.setdefault(array.cluster, []).append(array.task_id(task.index))
         for cluster, arrays in queued.items():
             ids = [name for array_id, indices in arrays.items() for name in compress(array_id, indices)]
-            self._calls.ask(_cancel(self._client, cluster, ids, queued_only=True), self._ignore)
+            self._calls.ask(partial(self._client.cancel, cluster, ids, queued_only=True), self._ignore)
         for cluster, names in poked.items():
-            self._calls.ask(_poke(self._client, cluster, names), self._ignore)
+            self._calls.ask(partial(self._client.poke, cluster, names), self._ignore)
         for cluster, names in hard.items():
-            self._calls.ask(_cancel(self._client, cluster, names), self._ignore)
-            self._calls.ask(_kill(self._client, cluster, names), self._ignore)
+            self._calls.ask(partial(self._client.cancel, cluster, names), self._ignore)
+            self._calls.ask(partial(self._client.kill, cluster, names), self._ignore)
         if queued or hard:
             self._soon(now)
+
+    def _close_queued(self, now: float) -> None:
+        """While Slurm cannot be asked to take tasks out of its queue: they run nothing when their turn comes."""
+        if not self._down or now < self._next_close:
+            return
+        self._next_close = now + 1.0
+        for held, unit in [found for array, task in self._tasks() for found in close_overdue(array, task, now)]:
+            self._forget(held, unit)
+            self._reports.append(Ended(job=unit.job, attempt=unit.attempt, t=SYSTEM_CLOCK.wall(), record=None))
+            if self._said.first("closed"):
+                text = "Slurm does not answer: what still queues there is not taken out, but will run nothing"
+                self._reports.append(Remark(text=text))
 
     def _ignore(self, answer: Any) -> None:
         """It is done again if it did not work; what is refused is told."""
@@ -352,7 +366,7 @@ class Watch:
                 task.released = started
                 held.setdefault(array.cluster, {})[array.task_id(task.index)] = task
         for cluster, tasks in held.items():
-            self._calls.ask(_release(self._client, cluster, list(tasks)), self._released(list(tasks.values())))
+            self._calls.ask(partial(self._client.release, cluster, list(tasks)), self._released(list(tasks.values())))
 
     def _released(self, held: Sequence[Task]) -> Callable[[Any], None]:
         def released(answer: Any) -> None:
@@ -375,19 +389,3 @@ class Watch:
             remedy = STUCK_REASONS.get(reason)
             if remedy is not None and self._said.first(reason):
                 self._reports.append(Remark(text=f"{count} jobs wait in Slurm because of {reason}: {remedy}"))
-
-
-def _cancel(client: SlurmClient, cluster: str, ids: Sequence[str], *, queued_only: bool = False) -> Callable[[], None]:
-    return lambda: client.cancel(cluster, ids, queued_only=queued_only)
-
-
-def _poke(client: SlurmClient, cluster: str, ids: Sequence[str]) -> Callable[[], None]:
-    return lambda: client.poke(cluster, ids)
-
-
-def _kill(client: SlurmClient, cluster: str, ids: Sequence[str]) -> Callable[[], None]:
-    return lambda: client.kill(cluster, ids)
-
-
-def _release(client: SlurmClient, cluster: str, ids: Sequence[str]) -> Callable[[], None]:
-    return lambda: client.release(cluster, ids)
