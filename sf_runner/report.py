@@ -233,7 +233,7 @@ def _write(analysis: Analysis, folder: Path, wanted: str, made: str) -> None:
 
 def _write_images(analysis: Analysis, folder: Path, wanted: str) -> None:
     from sf_runner.results.images import write_image
-    from sf_runner.results.plot import plots_of
+    from sf_runner.results.plot_data import plots_of
 
     for metric in analysis.metrics:
         plots = plots_of(metric, analysis)

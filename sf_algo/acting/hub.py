@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sf_algo.acting.policy import ActionRequest, requests_by_policy
+from sf_algo.acting.inference import ActionRequest, requests_by_policy
 from sf_algo.acting.policy_sampling import PolicySampling, acting_times
 from sf_algo.buffers.layout import TrajectoryArrays
 from sf_algo.buffers.slots import SlotRing

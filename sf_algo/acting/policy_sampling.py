@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sf_algo.acting.policy import PolicyInference
+from sf_algo.acting.inference import PolicyInference
 from sf_algo.batcher import Batcher
 from sf_algo.timing import Stage
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from sf_algo.acting.policy import PolicyInference
+from sf_algo.acting.inference import PolicyInference
 from sf_algo.acting.policy_sampling import PolicySampling
 from sf_algo.batcher import Batcher
 from sf_algo.buffers.layout import TrajectoryLayout, make_layout

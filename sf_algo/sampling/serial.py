@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sf_algo.acting.policy import requests_by_policy
+from sf_algo.acting.inference import requests_by_policy
 from sf_algo.acting.policy_sampling import PolicySampling, acting_times
 from sf_algo.buffers.layout import TrajectoryArrays, TrajectoryLayout
 from sf_algo.envs.spec import Env, EnvSpec

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from sf_runner.backends.base import Ended, NotStarted, Remark, Report, Started, Withdrawn
 from sf_runner.basics.paths import JobPaths
-from sf_runner.engine.scheduler import Policy, judge
+from sf_runner.engine.retries import judge
+from sf_runner.engine.scheduler import Policy
 from sf_runner.progress import Progress, read_progress
 from sf_runner.state import events as ev
 from sf_runner.state.failures import explain, make_cause

@@ -8,7 +8,7 @@ from typing import Any
 
 from sf_runner.basics.errors import UsageError
 from sf_runner.results.formatting import short_number
-from sf_runner.results.plot import Plot
+from sf_runner.results.plot_data import Plot
 
 _WIDTH_INCHES = 7.0
 _HEIGHT_INCHES = 4.2

@@ -10,7 +10,7 @@ from sf_runner.results.formatting import MISSING, decimals, number, step_text
 from sf_runner.results.markdown import explanation, header, headline, table
 from sf_runner.results.notes import notes
 from sf_runner.results.page_assets import SCRIPT, STYLE
-from sf_runner.results.plot import Plot, plots_of
+from sf_runner.results.plot_data import Plot, plots_of
 from sf_runner.results.svg import plot_data, plot_svg
 from sf_runner.state.estimate import format_duration
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from html import escape
 
 from sf_runner.results.formatting import number, step_text, tick_labels
-from sf_runner.results.plot import Line, Plot, ticks
+from sf_runner.results.plot_data import Line, Plot, ticks
 
 _WIDTH, _HEIGHT = 900, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 46

@@ -8,7 +8,6 @@ from functools import cached_property
 
 from sf_runner.slots.cores import CpuTopology, pick_cpus
 from sf_runner.slots.devices import GpuInfo, GpuSnapshot
-from sf_runner.slots.gpu_choice import GpuSlot, choose_gpus
 from sf_runner.slots.gpu_memory import (
     GpuUsage,
     LearnedPeaks,
@@ -19,6 +18,7 @@ from sf_runner.slots.gpu_memory import (
     strangers_on,
     vacated_mb,
 )
+from sf_runner.slots.gpu_placement import GpuSlot, choose_gpus
 from sf_runner.slots.placement import Placement
 from sf_runner.slots.setup import choose_devices
 from sf_runner.slots.types import LEAVE_ALONE, NoRoom, Occupant, SlotPolicy, SlotRequest

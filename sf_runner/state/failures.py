@@ -1,14 +1,16 @@
-"""Why an attempt failed, told from its exit status and the end of its log."""
+"""Why an attempt failed, told from its exit status and the end of its log; failures of one cause together."""
 
 from __future__ import annotations
 
 import re
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 from sf_runner.basics.digest import digest
 from sf_runner.basics.tail import tail_text
-from sf_runner.state.jobs import CauseKind, FailureCause
+from sf_runner.state.fold import RunState
+from sf_runner.state.jobs import CauseKind, Failed, FailureCause, JobRecord
 
 _TAIL_BYTES = 64 * 1024
 _SUMMARY_CHARS = 200
@@ -102,3 +104,24 @@ def _telling_line(tail: str) -> tuple[str, bool]:
 def _normalised(text: str) -> str:
     """Without numbers, addresses, quoted text and paths: what differs from job to job."""
     return _VARYING.sub("#", text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureGroup:
+    """Failed jobs with the same fingerprint."""
+
+    summary: str
+    jobs: tuple[JobRecord, ...]
+
+
+def failure_groups(state: RunState) -> list[FailureGroup]:
+    """Largest first."""
+    groups: dict[str, list[JobRecord]] = {}
+    summaries: dict[str, str] = {}
+    for record in state.jobs.values():
+        if record.planned and isinstance(record.state, Failed):
+            cause = record.state.cause
+            groups.setdefault(cause.fingerprint, []).append(record)
+            summaries.setdefault(cause.fingerprint, cause.summary)
+    found = [FailureGroup(summary=summaries[key], jobs=tuple(records)) for key, records in groups.items()]
+    return sorted(found, key=lambda group: -len(group.jobs))

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sf_runner.basics.paths import NO_LOG, RunPaths, attempt_files
 from sf_runner.progress import read_progress
 from sf_runner.state.estimate import format_duration
+from sf_runner.state.failures import failure_groups
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import Failed, JobRecord, Succeeded, Waiting
+from sf_runner.state.jobs import JobRecord, Succeeded, Waiting
 
 _LOGS_PER_GROUP = 3
 _PREFERRED_METRICS = ("true_reward", "reward", "episode_reward", "return", "score", "accuracy", "loss")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailureGroup:
-    """Failed jobs with the same fingerprint."""
-
-    summary: str
-    jobs: tuple[JobRecord, ...]
-
-
-def failure_groups(state: RunState) -> list[FailureGroup]:
-    """Largest first."""
-    groups: dict[str, list[JobRecord]] = {}
-    summaries: dict[str, str] = {}
-    for record in state.jobs.values():
-        if record.planned and isinstance(record.state, Failed):
-            cause = record.state.cause
-            groups.setdefault(cause.fingerprint, []).append(record)
-            summaries.setdefault(cause.fingerprint, cause.summary)
-    found = [FailureGroup(summary=summaries[key], jobs=tuple(records)) for key, records in groups.items()]
-    return sorted(found, key=lambda group: -len(group.jobs))
 
 
 def summary_lines(

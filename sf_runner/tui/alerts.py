@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from sf_runner.engine.screen import RunView
 from sf_runner.state import events as ev
+from sf_runner.state.failures import failure_groups
 from sf_runner.state.fold import RunState
-from sf_runner.state.summary import failure_groups
 from sf_runner.tui.view_model import Alert, Life, short_name
 
 _NOTE_SHOWN_S = 30.0

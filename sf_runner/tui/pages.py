@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from sf_runner.basics.paths import NO_LOG, RunPaths
+from sf_runner.state.failures import failure_groups
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import Failed
-from sf_runner.state.summary import failure_groups
 from sf_runner.tui.text import Line
 from sf_runner.tui.ui_state import Dialog, Mode
 from sf_runner.tui.view_model import short_name

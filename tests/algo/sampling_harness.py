@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sf_algo.acting.hub import SamplingHub
-from sf_algo.acting.policy import ActionRequest
+from sf_algo.acting.inference import ActionRequest
 from sf_algo.acting.policy_sampling import PolicySampling
 from sf_algo.batcher import Batcher, batch_arrays
 from sf_algo.buffers.layout import TrajectoryArrays, make_layout

@@ -12,7 +12,7 @@ import pytest
 
 from sf_algo.acting import hub as hub_module
 from sf_algo.acting.hub import SamplingHub, SplitPort
-from sf_algo.acting.policy import ActionRequest
+from sf_algo.acting.inference import ActionRequest
 from sf_algo.buffers.slots import SlotRing
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.mailbox import Mailbox

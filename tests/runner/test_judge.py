@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sf_runner.engine.scheduler import MAX_LOSSES, MAX_OOM_RETRIES, Policy, breaker_tripped, judge, overdue
+from sf_runner.engine.retries import MAX_LOSSES, MAX_OOM_RETRIES, judge
+from sf_runner.engine.scheduler import Policy, breaker_tripped, overdue
 from sf_runner.state import events as ev
 from sf_runner.state.failures import make_cause
 from sf_runner.state.fold import RunState

@@ -17,7 +17,7 @@ from sf_runner.results.analysis import AnalysisOptions, MetricAnalysis, Row
 from sf_runner.results.closing import closing_lines
 from sf_runner.results.markdown import markdown, table
 from sf_runner.results.notes import notes
-from sf_runner.results.plot import plots_of
+from sf_runner.results.plot_data import plots_of
 from tests.runner.result_runs import SyntheticRun, write_curve, write_results
 
 TAG = "policy_stats/avg_reward"

@@ -14,7 +14,7 @@ from sf_runner.basics.paths import RunPaths
 from sf_runner.results.experiments import experiments_of
 from sf_runner.results.formatting import decimals, number, short_number, tick_labels
 from sf_runner.results.metrics import choose, fps_name, lower_is_better, resolve
-from sf_runner.results.plot import Line, ticks
+from sf_runner.results.plot_data import Line, ticks
 from sf_runner.results.statistics import Band
 from sf_runner.state.events import JobsPlanned
 from sf_runner.state.fold import RunState

@@ -9,7 +9,8 @@ import pytest
 
 from sf_runner.describe.description import Experiment
 from sf_runner.describe.plan import Plan
-from sf_runner.engine.scheduler import MAX_SKIPS, MAX_START_FAILURES, Hold, Start, judge
+from sf_runner.engine.retries import MAX_START_FAILURES, judge
+from sf_runner.engine.scheduler import MAX_SKIPS, Hold, Start
 from sf_runner.slots.gpu_memory import LearnedPeaks
 from sf_runner.state import events as ev
 from tests.runner.builders import NOT_STARTED, OOM, make_run, resources, run_once, simple_plan, start, submit

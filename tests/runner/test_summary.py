@@ -10,9 +10,10 @@ import pytest
 from sf_runner.basics.paths import RunPaths
 from sf_runner.describe.description import Experiment
 from sf_runner.state import events as ev
+from sf_runner.state.failures import failure_groups
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import FailureCause
-from sf_runner.state.summary import exit_code, failure_groups, main_metric, results_lines, summary_lines
+from sf_runner.state.summary import exit_code, main_metric, results_lines, summary_lines
 from tests.runner.builders import fresh, make_run, run_once, simple_plan, start
 from tests.runner.golden import assert_golden
 
