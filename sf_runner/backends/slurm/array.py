@@ -126,8 +126,12 @@ class Array:
     """Tasks side by side; 0: no limit."""
     shown_throttle: int | None = None
     """The same as Slurm last showed it."""
+    told_throttle: int | None = None
+    """The same as Slurm was last told."""
     blocked: bool = False
     """Whether it waits for other arrays, because of --max_parallel."""
+    opened: bool = False
+    """Whether Slurm was told that it need not."""
     looking_up: bool = False
     """Whether the controller is being asked about it."""
 

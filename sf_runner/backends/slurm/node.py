@@ -36,16 +36,14 @@ def share_gpus(share: str | None, wanted: str | None) -> str | None:
     return wanted if all(device in allowed or device == "-1" for device in chosen) else share
 
 
-def left_s(job_id: str) -> float | None:
+def left_s(job_id: str, cluster: str = "") -> float | None:
     """Seconds until the job's time limit; None: without limit, or nobody can tell."""
+    command, env = ["squeue", *_at(cluster), "-h", "-j", job_id, "-o", "%L"], asking_environment(os.environ)
     try:
-        done = subprocess.run(
-            ["squeue", "-h", "-j", job_id, "-o", "%L"], capture_output=True, text=True, timeout=60, check=True,
-            env=asking_environment(os.environ),
-        )  # fmt: skip
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    match = _LEFT.match(done.stdout.strip())
+    match = _LEFT.match(done.stdout.strip().rpartition("\n")[2])
     if match is None:
         return None
     days, hours, minutes, seconds = (int(match[name] or 0) for name in "dhms")
@@ -54,7 +52,7 @@ def left_s(job_id: str) -> float | None:
 
 def ask_requeue(job_id: str, cluster: str) -> str:
     """Have Slurm take the task back into its queue; why it did not. Slurm kills this process soon if it did."""
-    command = ["scontrol", *(["-M", cluster] if cluster else []), "requeue", job_id]
+    command = ["scontrol", *_at(cluster), "requeue", job_id]
     try:
         env = asking_environment(os.environ)
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
@@ -63,6 +61,10 @@ def ask_requeue(job_id: str, cluster: str) -> str:
     if done.returncode in (0, -signal.SIGTERM):  # TERM is how a requeue begins: it may come before the answer
         return ""
     return " ".join(done.stderr.split()) or f"scontrol requeue: exit code {done.returncode}"
+
+
+def _at(cluster: str) -> tuple[str, ...]:
+    return ("-M", cluster) if cluster else ()
 
 
 def oom_kills() -> int:

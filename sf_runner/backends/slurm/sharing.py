@@ -133,7 +133,8 @@ class Sharer:
     def _answer(self, array: Array, share: Share) -> Callable[[Any], None]:
         def answered(answer: Any) -> None:
             if not isinstance(answer, Exception):
-                array.throttle, array.blocked = share.throttle, share.blocked
+                array.throttle = array.told_throttle = share.throttle
+                array.blocked, array.opened = share.blocked, not share.blocked
             self._done(answer)
 
         return answered
@@ -141,15 +142,16 @@ class Sharer:
 
 def see_limits(array: Array, *, own_dependency: bool) -> None:
     """Take over how Slurm limits an array, as far as it shows."""
-    if array.shown_throttle is not None:
-        array.throttle = array.shown_throttle
+    shown, told = array.shown_throttle, array.told_throttle
+    if shown is not None:  # it may be an old answer: what it was told, or what it shows, whichever lets more run
+        array.throttle = shown if told is None else 0 if 0 in (shown, told) else max(shown, told)
     reasons = {
         task.entry.reason if meaning(task.entry.state).phase == "queued" else "running"
         for task in array.tasks.values()
         if task.units and task.entry is not None
     }
     if "Dependency" in reasons:
-        array.blocked = array.blocked or not own_dependency
+        array.blocked = not array.opened and (array.blocked or not own_dependency)
     elif reasons - {"None", ""}:  # which it has before Slurm has looked at it
         array.blocked = False
 

@@ -87,7 +87,7 @@ class Wrapper:
         self._ending: EndReason = ""
         """Set once nothing is started any more."""
         self._forward_at = float("inf")
-        self._deadline = Deadline(self._header, lambda: left_s(own_id()))
+        self._deadline = Deadline(self._header, lambda: left_s(own_id(), self._header.cluster))
         self._orders_seen: object = None
         self._given = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._codes: list[int] = []
