@@ -4,7 +4,7 @@
   .runner/journal.jsonl  .runner/journal_state.json  .runner/lock  .runner/runner.json  .runner/history.json
   .runner/requests/  .runner/*.log  .runner/slurm/  .runner/ngc/
   <base_name>_<suffix>/<experiment_name>/
-    job/attempt_<k>.log  job/exit.json  job/progress.json  job/progress_history.jsonl
+    job/attempt_<k>.log  job/exit.json  job/stop.json  job/progress.json  job/progress_history.jsonl
     ...                          everything else in there belongs to the program that runs
 """
 

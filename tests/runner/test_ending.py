@@ -348,7 +348,7 @@ def test_an_experiment_of_a_runner_in_the_background_saves_when_another_process_
     wait_until("it to run", lambda: said(tmp_path))
     os.kill(run.guardian, signal.SIGHUP)
     run.finish()
-    assert run.tool("cancel").returncode == 0
+    assert run.tool_process("cancel").returncode == 0
     assert isinstance(run.read().jobs[run.job("job").job_id].state, Cancelled)
     assert said(tmp_path) == ["ready", "term", "saved"]
 
