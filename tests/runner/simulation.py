@@ -12,14 +12,13 @@ from typing import Any
 
 from sf_runner.describe.plan import Plan
 from sf_runner.engine.reconcile import slot_requests
+from sf_runner.engine.retries import MAX_OOM_RETRIES, judge
 from sf_runner.engine.scheduler import (
-    MAX_OOM_RETRIES,
     Policy,
     Start,
     StartMemory,
     breaker_tripped,
     decide,
-    judge,
     overdue,
 )
 from sf_runner.slots.devices import GpuSnapshot
