@@ -96,6 +96,7 @@ def state_of(columns: Columns, entries: Callable[[int], Sequence[Mapping[str, An
     ):
         jobs[job_id] = _record(job_id, details, job_state, *values)
     state.active.update((job_id, jobs[job_id]) for job_id in columns["active"])
+    state.failed.update((job_id, record) for job_id, record in jobs.items() if isinstance(record.state, Failed))
     state.enqueue_all()
     return state
 

@@ -118,8 +118,8 @@ def failure_groups(state: RunState) -> list[FailureGroup]:
     """Largest first."""
     groups: dict[str, list[JobRecord]] = {}
     summaries: dict[str, str] = {}
-    for record in state.jobs.values():
-        if record.planned and isinstance(record.state, Failed):
+    for record in state.failures():
+        if isinstance(record.state, Failed):
             cause = record.state.cause
             groups.setdefault(cause.fingerprint, []).append(record)
             summaries.setdefault(cause.fingerprint, cause.summary)

@@ -44,6 +44,8 @@ class RunState:
     jobs: dict[str, JobRecord] = field(default_factory=dict)
     active: dict[str, JobRecord] = field(default_factory=dict)
     """Jobs that hold a slot, in the order in which they were submitted."""
+    failed: dict[str, JobRecord] = field(default_factory=dict)
+    """Jobs that have failed, planned or not."""
     counts: dict[str, int] = field(default_factory=dict)
     """Planned jobs by state name, e.g. {"Waiting": 3}."""
     opened: ev.RunOpened | None = None
@@ -108,7 +110,8 @@ class RunState:
         return None
 
     def failures(self) -> list[JobRecord]:
-        return [r for r in self.jobs.values() if r.planned and isinstance(r.state, Failed)]
+        """Planned jobs that have failed, in the order of the description."""
+        return sorted((r for r in self.failed.values() if r.planned), key=lambda r: r.index)
 
     def branch(self) -> RunState:
         """A copy that can be changed without this one, as far as active jobs go; the others are shared."""
@@ -118,6 +121,7 @@ class RunState:
             self,
             jobs=jobs,
             active=active,
+            failed=dict(self.failed),
             counts=dict(self.counts),
             failing_this_session=set(self.failing_this_session),
             durations=replace(self.durations),
@@ -144,17 +148,8 @@ class RunState:
         self._ready.clear()
         self._delayed.clear()
         for record in self.jobs.values():
-            state = record.state
-            if not record.planned or not isinstance(state, Waiting):
-                continue
-            if state.not_before > 0:
-                self._delayed.append((state.not_before, record.job_id))
-            else:
-                entry = (record.rank, record.index, record.job_id, record.attempts)
-                self._ready.setdefault(record.queue, []).append(entry)
-        for heap in self._ready.values():
-            heapq.heapify(heap)
-        heapq.heapify(self._delayed)
+            if record.planned and isinstance(record.state, Waiting):
+                self._enqueue(record, record.state)
 
     def apply_all(self, events: Iterable[ev.Event]) -> None:
         for event in events:
@@ -187,6 +182,10 @@ class RunState:
             self.active[record.job_id] = record
         else:
             self.active.pop(record.job_id, None)
+        if isinstance(state, Failed):
+            self.failed[record.job_id] = record
+        elif before == "Failed":
+            self.failed.pop(record.job_id, None)
         if isinstance(state, Waiting) and record.planned:
             self._enqueue(record, state)
 

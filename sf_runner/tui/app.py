@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sf_runner.basics.clock import steady_s
 from sf_runner.basics.paths import RunPaths
@@ -12,9 +12,9 @@ from sf_runner.engine.screen import RunView
 from sf_runner.state import events as ev
 from sf_runner.state.estimate import Estimate, estimate
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import JobRecord, Waiting
+from sf_runner.state.jobs import JobRecord
 from sf_runner.tui import pages, render
-from sf_runner.tui.alerts import failure_text, make_alert, message_of
+from sf_runner.tui.alerts import make_alert, message_of
 from sf_runner.tui.commands import Outcome, Scene, press
 from sf_runner.tui.follow import is_here
 from sf_runner.tui.layout import MIN_COLUMNS, MIN_ROWS, Columns, Layout, make_columns, make_layout
@@ -24,7 +24,8 @@ from sf_runner.tui.machine import GpuRow, GpuRows, MachineProbe
 from sf_runner.tui.order import JobOrder
 from sf_runner.tui.panels import tiny_line
 from sf_runner.tui.sampler import Sampler
-from sf_runner.tui.text import Line, width_of, wrap
+from sf_runner.tui.survey import Survey
+from sf_runner.tui.text import Line, wrap
 from sf_runner.tui.theme import Theme
 from sf_runner.tui.ui_state import Mode, Pin, UiState, group_of
 from sf_runner.tui.view_model import Alert, Header, JobRow, Life, make_header, make_rows, short_name, window
@@ -34,19 +35,6 @@ _RECENT_PRESS_S = 3.0
 _LEAST_NAME = 26
 """Room for what the head of the column says."""
 _SAMPLES_PER_FRAME = 200
-
-
-@dataclass(kw_only=True)
-class _Survey:
-    """What only a look at all jobs tells; looked at again when the state changed."""
-
-    version: int = -1
-    retrying: int = 0
-    attempts: bool = False
-    longest_name: int = 0
-    jobs: int = -1
-    failed: int = -1
-    failures: str = ""
 
 
 class App:
@@ -76,7 +64,7 @@ class App:
         self._gpus = GpuRows()
         self._tail = LogTail()
         self._log: LogView | None = None
-        self._survey = _Survey()
+        self._survey = Survey()
         self._version = 0
         self._size = (80, 24)
         self._message, self._message_until = "", 0.0
@@ -90,6 +78,8 @@ class App:
         if not events:
             return
         self._version += 1
+        self._order.took(events, self._version)
+        self._survey.took(events)
         message = message_of(events, view.state.total)
         if message:
             self.say(message, view.at)
@@ -97,7 +87,7 @@ class App:
     def replaced(self) -> None:
         """The state is another one now, not just a later one."""
         self._version += 1
-        self._survey = _Survey()
+        self._survey = Survey()
         self._order = JobOrder()
         self._sampler = Sampler(self._paths)
         self._log, self.ui = None, UiState()
@@ -153,7 +143,7 @@ class App:
     def frame(self, view: RunView, columns: int, rows: int) -> list[Line]:
         """The screen as it should look now: `rows` lines, none wider than `columns`."""
         self._size = (columns, rows)
-        self._look_around(view.state)
+        self._survey.look(view.state)
         if columns < MIN_COLUMNS or rows < MIN_ROWS:
             return tiny_line(self._header(view), columns, rows, self._glyphs)
         if self.ui.page == "log" and self._log is not None:
@@ -287,23 +277,6 @@ class App:
         asked = ", ".join(part for part in (ui.show, f"'{ui.filter}'" if ui.filter else "") if part)
         what = f"{listed} of {total} ({asked})" if asked else str(total)
         return f"{top + 1}-{top + shown} of {what}" if shown < listed else what
-
-    def _look_around(self, state: RunState) -> None:
-        survey = self._survey
-        if survey.version == self._version:
-            return
-        survey.version = self._version
-        survey.retrying = 0
-        for record in state.jobs.values():
-            if record.attempts:
-                survey.attempts = survey.attempts or record.attempts > 1
-                survey.retrying += isinstance(record.state, Waiting) and record.planned
-        if survey.jobs != len(state.jobs):
-            survey.jobs = len(state.jobs)
-            survey.longest_name = max((width_of(short_name(job)) for job in state.jobs), default=0)
-        if survey.failed != state.count("Failed"):
-            survey.failed = state.count("Failed")
-            survey.failures = failure_text(state)
 
     # ---- the machine ---------------------------------------------------------------------------------------
 

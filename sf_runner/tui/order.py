@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Protocol
 
 from sf_runner.progress import Progress
+from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
-from sf_runner.state.jobs import Cancelled, Failed, JobRecord, Running, Stopping, Succeeded, Waiting, is_queued
+from sf_runner.state.jobs import ACTIVE, Cancelled, Failed, JobRecord, Running, Stopping, Succeeded, Waiting
 from sf_runner.tui.ui_state import Sort, UiState, group_of
 
 _GROUPS = ("running", "failed", "waiting", "succeeded", "cancelled")
@@ -22,21 +25,47 @@ class Samples(Protocol):
     def progress(self, job: str) -> Progress | None: ...
 
 
+_Key = tuple[float, float, int, str]
+
+
+def changed_jobs(events: Sequence[ev.Event]) -> set[str] | None:
+    """Jobs that events speak of; None: they may bear on any job."""
+    if any(isinstance(event, _OF_MANY_JOBS) for event in events):
+        return None
+    return {job for event in events if (job := getattr(event, "job", ""))}
+
+
+_OF_MANY_JOBS = (ev.JournalCreated, ev.RunOpened, ev.ClockSet, ev.JobsPlanned, ev.JobsChanged)
+
+
 class JobOrder:
-    """The list of jobs as the person wants to see it."""
+    """The list of jobs as the person wants to see it. A change of a job costs no more in a list of 100,000."""
 
     def __init__(self) -> None:
         self._key: object = None
         self._listed: list[JobRecord] = []
         self._haystacks: dict[str, str] = {}
+        self._groups: _Groups | None = None
+        self._groups_of: object = None
+        self._changed: set[str] | None = None
+        self._version = self._told = -1
+
+    def took(self, events: Sequence[ev.Event], version: int) -> None:
+        """What happened between the version before and this one of the state."""
+        changed = changed_jobs(events)
+        if changed is None or self._changed is None or self._told != version - 1:
+            self._changed = None
+        else:
+            self._changed |= changed
+        self._told = version
 
     def listed(self, state: RunState, version: int, ui: UiState, samples: Samples, metric: str) -> list[JobRecord]:
         """Planned jobs that pass the filter, sorted. `version` changes with the state."""
         live = samples.version if ui.sort in ("progress", "fps", "metric") else 0
-        key = (version, live, ui.sort, ui.reverse, ui.show, ui.filter, metric if ui.sort == "metric" else "")
+        key = (version, id(state), live, ui.sort, ui.reverse, ui.show, ui.filter, metric if ui.sort == "metric" else "")
         if key != self._key:
             self._key = key
-            self._listed = self._make(state, ui, samples, metric)
+            self._listed = self._make(state, version, ui, samples, metric)
         return self._listed
 
     def row_of(self, job: str, near: int) -> int | None:
@@ -47,24 +76,30 @@ class JobOrder:
                 return row
         return next((row for row, record in enumerate(listed) if record.job_id == job), None)
 
-    def _make(self, state: RunState, ui: UiState, samples: Samples, metric: str) -> list[JobRecord]:
-        groups: dict[str, list[JobRecord]] = {name: [] for name in _GROUPS}
-        wanted = self._matcher(ui.filter)
-        for record in state.active.values():
-            if record.planned and (wanted is None or wanted(record)):
-                groups["waiting" if is_queued(record) else "running"].append(record)
-        for record in state.jobs.values():
-            if record.planned and record.job_id not in state.active and (wanted is None or wanted(record)):
-                groups[group_of(record)].append(record)
+    def _make(self, state: RunState, version: int, ui: UiState, samples: Samples, metric: str) -> list[JobRecord]:
+        groups = self._grouped(state, version, ui)
+        listed: list[JobRecord] = []
         for name in _GROUPS:
-            if ui.show and name != ui.show:
-                groups[name] = []
-        if ui.sort == "state":
-            listed = _by_state(groups)
-        else:
-            everything = [record for name in _GROUPS for record in groups[name]]
-            listed = sorted(everything, key=_sort_key(ui.sort, samples, metric))
-        return listed[::-1] if ui.reverse else listed
+            if not ui.show or name == ui.show:
+                listed += groups.records[name]
+        if ui.sort != "state":
+            listed.sort(key=_sort_key(ui.sort, samples, metric))
+        if ui.reverse:
+            listed.reverse()
+        return listed
+
+    def _grouped(self, state: RunState, version: int, ui: UiState) -> _Groups:
+        of = (id(state), ui.filter)
+        groups = self._groups
+        if version != self._version or groups is None or of != self._groups_of:
+            known = self._changed if self._told == version else None
+            if groups is None or known is None or of != self._groups_of:
+                groups = self._groups = _Groups(state.jobs.values(), self._matcher(ui.filter))
+            else:
+                for job in known:
+                    groups.update(state.jobs[job])
+            self._groups_of, self._version, self._changed, self._told = of, version, set(), version
+        return groups
 
     def _matcher(self, text: str) -> Callable[[JobRecord], bool] | None:
         """Every word must be found in the name or in a `parameter=value`; a word after `!` must not."""
@@ -89,18 +124,54 @@ class JobOrder:
         return text
 
 
-def _by_state(groups: Mapping[str, list[JobRecord]]) -> list[JobRecord]:
-    """What needs attention first: running, failed (the latest first), waiting (retries, then in order of start), ended
-    (the latest first)."""
-    waiting = sorted(groups["waiting"], key=lambda r: (not r.attempts, r.rank, r.index))
-    ended = [sorted(groups[name], key=_ended_at, reverse=True) for name in ("failed", "succeeded", "cancelled")]
-    return [*groups["running"], *ended[0], *waiting, *ended[1], *ended[2]]
+class _Groups:
+    """Jobs by the part of the list that they belong to, what needs attention first: running, failed (the latest first),
+    waiting (retries, then in order of start), ended (the latest first)."""
 
+    def __init__(self, records: Iterable[JobRecord], wanted: Callable[[JobRecord], bool] | None) -> None:
+        self._wanted = wanted
+        self._places: dict[str, tuple[str, _Key]] = {}
+        self._keys: dict[str, list[_Key]] = {}
+        self.records: dict[str, list[JobRecord]] = {}
+        found: dict[str, list[tuple[_Key, JobRecord]]] = {name: [] for name in _GROUPS}
+        for record in records:
+            place = self._place(record)
+            if place is not None:
+                self._places[record.job_id] = place
+                found[place[0]].append((place[1], record))
+        for name, pairs in found.items():
+            pairs.sort(key=itemgetter(0))
+            self._keys[name] = [key for key, _ in pairs]
+            self.records[name] = [record for _, record in pairs]
 
-def _ended_at(record: JobRecord) -> float:
-    state = record.state
-    assert isinstance(state, Succeeded | Failed | Cancelled)
-    return state.ended_at
+    def update(self, record: JobRecord) -> None:
+        """Put a job that has changed where it belongs now."""
+        old, new = self._places.get(record.job_id), self._place(record)
+        if old == new:
+            return
+        if old is not None:
+            name, key = old
+            at = bisect_left(self._keys[name], key)
+            del self._keys[name][at], self.records[name][at], self._places[record.job_id]
+        if new is not None:
+            name, key = self._places[record.job_id] = new
+            at = bisect_left(self._keys[name], key)
+            self._keys[name].insert(at, key)
+            self.records[name].insert(at, record)
+
+    def _place(self, record: JobRecord) -> tuple[str, _Key] | None:
+        """(part of the list, what sorts it there); None: it is not listed."""
+        if not record.planned or (self._wanted is not None and not self._wanted(record)):
+            return None
+        state, name = record.state, group_of(record)
+        if name == "waiting":
+            return name, (float(not record.attempts), record.rank, record.index, record.job_id)
+        if name == "running":
+            assert isinstance(state, ACTIVE)
+            running = state.running if isinstance(state, Stopping) else state
+            return name, (running.submitted_at, record.rank, record.index, record.job_id)
+        assert isinstance(state, Succeeded | Failed | Cancelled)
+        return name, (-state.ended_at, 0.0, record.index, record.job_id)
 
 
 def _sort_key(sort: Sort, samples: Samples, metric: str) -> Callable[[JobRecord], tuple[float, int]]:

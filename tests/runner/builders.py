@@ -81,6 +81,39 @@ def run_once(state: RunState, job: str, verdict: str = "succeeded", t: float = 1
     end(state, job, verdict, t + 1.0, **more)
 
 
+def eventful() -> list[ev.Event]:
+    """A run with jobs in every state, some with histories."""
+    plan = simple_plan(12)
+    state = RunState()
+    found: list[ev.Event] = [ev.JournalCreated(t=1.0, version=1, run_id="cafe", run_name="study")]
+    found += opening(plan, state, t=2.0, guardians=[{"pid": 4, "up": 1.0, "boot": "b"}])
+    jobs = [job.job_id for job in plan.jobs]
+
+    def run(job: str, to: str = "running") -> None:
+        found.append(ev.AttemptSubmitted(t=3.0, job=job, attempt=1, placement={"cores": [1], "room_mb": 9}))
+        if to != "submitted":
+            found.append(ev.AttemptStarted(t=4.0, job=job, attempt=1, handle={"pid": 7, "up": 2.5}))
+        if to not in ("submitted", "running"):
+            more: dict[str, Any] = {"cause": CAUSE if to in ("failed", "retry") else None, "duration_s": 1.5}
+            if to == "retry":
+                more["not_before"] = 99.0
+            found.append(ev.AttemptEnded(t=5.0, job=job, attempt=1, verdict=to, **more))  # type: ignore[arg-type]
+
+    ways = ("succeeded", "failed", "retry", "requeue", "cancelled", "submitted", "running")
+    for job, to in zip(jobs, ways, strict=False):
+        run(job, to)
+    run(jobs[7])
+    run(jobs[8], "submitted")
+    found.append(ev.StopRequested(t=6.0, job=jobs[7], attempt=1, reason="timeout"))
+    found.append(ev.StopRequested(t=6.0, job=jobs[8], attempt=1, reason="cancelled"))
+    found.append(ev.JobCancelled(t=6.0, job=jobs[9]))
+    found.append(ev.JobsChanged(t=6.5, jobs=[{"id": jobs[10], "planned": False}, {"id": jobs[11], "rank": -3.5}]))
+    found.append(ev.PaceChanged(t=7.0, paused=True, max_parallel=5))
+    found.append(ev.RunDraining(t=8.0, reason="interrupted"))
+    found.append(ev.Note(t=9.0, text="look", job=jobs[0]))
+    return found
+
+
 def recount(state: RunState) -> Counter[str]:
     return Counter(type(record.state).__name__ for record in state.jobs.values() if record.planned)
 

@@ -8,21 +8,21 @@ import os
 import shutil
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sf_runner.basics.paths import STATE_CACHE
 from sf_runner.state import events as ev
-from sf_runner.state.compact import columns_of, state_of
+from sf_runner.state.compact import _OF_JOBS, columns_of, state_of
 from sf_runner.state.fold import RunState, replay
+from sf_runner.state.jobs import JobRecord
 from sf_runner.store import follower as follower_module
 from sf_runner.store import journal as journal_module
 from sf_runner.store.follower import JournalFollower
 from sf_runner.store.journal import Journal
 from sf_runner.store.reader import JournalReader, read_journal
 from sf_runner.store.state_cache import StateCache
-from tests.runner.builders import CAUSE, check_consistency, essence, opened, opening, simple_plan
+from tests.runner.builders import check_consistency, essence, eventful, opened, opening, simple_plan
 from tests.runner.golden import FOLDER
 
 OLD = FOLDER / "journal_v1.jsonl"
@@ -65,50 +65,18 @@ def append(path: Path, *events: ev.Event) -> None:
 
 def everything(state: RunState) -> dict[str, object]:
     """More than `essence`: what people see, too."""
-    apart = {"jobs", "active", "durations", "failing_this_session", "counts"}
+    apart = {"jobs", "active", "failed", "durations", "failing_this_session", "counts"}
     plain = {field.name for field in fields(RunState)} - apart
     return {
         **essence(state),
         **{name: getattr(state, name) for name in plain if not name.startswith("_")},
+        "failed": sorted(state.failed),
         "m2": state.durations.m2,
         "active order": list(state.active),
         "order": list(state.jobs),
         "ready": [record.job_id for record in state.ready()],
         "delayed": state.next_delayed_at(),
     }
-
-
-def eventful() -> list[ev.Event]:
-    """A run with jobs in every state, some with histories."""
-    plan = simple_plan(12)
-    state = RunState()
-    found: list[ev.Event] = [ev.JournalCreated(t=1.0, version=1, run_id="cafe", run_name="study")]
-    found += opening(plan, state, t=2.0, guardians=[{"pid": 4, "up": 1.0, "boot": "b"}])
-    jobs = [job.job_id for job in plan.jobs]
-
-    def run(job: str, to: str = "running") -> None:
-        found.append(ev.AttemptSubmitted(t=3.0, job=job, attempt=1, placement={"cores": [1], "room_mb": 9}))
-        if to != "submitted":
-            found.append(ev.AttemptStarted(t=4.0, job=job, attempt=1, handle={"pid": 7, "up": 2.5}))
-        if to not in ("submitted", "running"):
-            more: dict[str, Any] = {"cause": CAUSE if to in ("failed", "retry") else None, "duration_s": 1.5}
-            if to == "retry":
-                more["not_before"] = 99.0
-            found.append(ev.AttemptEnded(t=5.0, job=job, attempt=1, verdict=to, **more))  # type: ignore[arg-type]
-
-    ways = ("succeeded", "failed", "retry", "requeue", "cancelled", "submitted", "running")
-    for job, to in zip(jobs, ways, strict=False):
-        run(job, to)
-    run(jobs[7])
-    run(jobs[8], "submitted")
-    found.append(ev.StopRequested(t=6.0, job=jobs[7], attempt=1, reason="timeout"))
-    found.append(ev.StopRequested(t=6.0, job=jobs[8], attempt=1, reason="cancelled"))
-    found.append(ev.JobCancelled(t=6.0, job=jobs[9]))
-    found.append(ev.JobsChanged(t=6.5, jobs=[{"id": jobs[10], "planned": False}, {"id": jobs[11], "rank": -3.5}]))
-    found.append(ev.PaceChanged(t=7.0, paused=True, max_parallel=5))
-    found.append(ev.RunDraining(t=8.0, reason="interrupted"))
-    found.append(ev.Note(t=9.0, text="look", job=jobs[0]))
-    return found
 
 
 @pytest.fixture
@@ -336,3 +304,8 @@ def test_the_collection_of_garbage_goes_on_after_reading(busy: Path) -> None:
     with pytest.raises(ev.JournalError):
         read(busy)
     assert gc.isenabled()
+
+
+def test_everything_that_is_known_of_a_job_is_kept() -> None:
+    """Whoever adds to it adds a column, and counts up the format if its meaning changed."""
+    assert {*_OF_JOBS, "job_id", "details", "state"} == set(JobRecord.__slots__)

@@ -18,14 +18,17 @@ from sf_runner.progress import Progress, read_progress
 from sf_runner.slots.devices import GpuInfo, GpuProcess, GpuSnapshot
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
+from sf_runner.tui import order as order_module
 from sf_runner.tui import sampler as sampler_module
 from sf_runner.tui.layout import make_columns, make_layout
 from sf_runner.tui.machine import GpuRows, MachineProbe
 from sf_runner.tui.order import JobOrder
 from sf_runner.tui.sampler import Sampler, read_course
-from sf_runner.tui.ui_state import SHOWS, SORTS, UiState
+from sf_runner.tui.survey import Survey
+from sf_runner.tui.ui_state import SHOWS, SORTS, UiState, group_of
 from sf_runner.tui.view_model import job_row, remark_on, window
 from tests.runner import tui_runs as runs
+from tests.runner.builders import eventful
 from tests.runner.tui_runs import NOW, middle, name_of, view_of
 
 
@@ -346,3 +349,38 @@ def test_what_a_job_says_is_left_does_not_depend_on_its_machines_clock(tmp_path:
     assert progress is not None
     row = job_row(record, time.time(), progress, (), "", selected=False)
     assert row.left_s == pytest.approx(progress.eta_s, abs=60.0)
+
+
+@pytest.mark.parametrize("ui", [UiState(), UiState(reverse=True), UiState(show="waiting"), UiState(filter="see_1")])
+def test_the_list_is_kept_up_to_date_job_by_job(ui: UiState, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = eventful()
+    first = next(n for n, event in enumerate(events) if isinstance(event, ev.AttemptSubmitted))
+    state, jobs, survey = RunState(), JobOrder(), Survey()
+    looked: list[str] = []
+    for version, event in enumerate(events):
+        state.apply(event)
+        jobs.took([event], version)
+        survey.took([event])
+        with monkeypatch.context() as patch:
+            patch.setattr(order_module, "group_of", lambda record: looked.append(record.job_id) or group_of(record))
+            listed = jobs.listed(state, version, ui, Known(), "")
+        assert listed == JobOrder().listed(state, version, ui, Known(), ""), (version, event)
+        survey.look(state)
+        fresh = Survey()
+        fresh.look(state)
+        assert vars(survey) == vars(fresh)
+        if version > first and not isinstance(event, ev.JobsChanged):
+            assert len(looked) <= 1, "only the job that changed is looked at"
+        looked.clear()
+
+
+def test_what_nobody_told_of_is_looked_at_whole() -> None:
+    state, jobs = RunState(), JobOrder()
+    for version, event in enumerate(eventful()):
+        state.apply(event)
+        if version % 3:
+            jobs.took([event], version)
+        if version % 2:
+            assert jobs.listed(state, version, UiState(), Known(), "") == JobOrder().listed(
+                state, version, UiState(), Known(), ""
+            )
