@@ -21,7 +21,8 @@ from tests.runner.slurm_runs import SlurmRun, slurm_run
 
 pytestmark = pytest.mark.slurm
 
-# An attempt that is ended on the way leaves nothing; whoever gets to its end says so. The lock shows any overlap.
+# An attempt that is ended on the way leaves nothing. Whoever gets to its end says so, in its progress file as well,
+# because TERM may come then. The lock shows any overlap.
 SCRIPT = """\
 exec 9> lock_$0; flock -n 9 || echo overlap $0 $SF_RUNNER_ATTEMPT >> overlaps
 trap 'exit 143' TERM
@@ -29,36 +30,44 @@ for i in 1 2 3 4 5; do sleep 0.2; done
 test $SF_RUNNER_ATTEMPT = 1 && case $0 in *7) exit 3;; esac
 trap '' TERM
 echo $0 >> done
+echo '{"phase": "done"}' > progress_$0 && mv progress_$0 "$SF_RUNNER_PROGRESS_FILE"
 """
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))]
 
 
 @pytest.fixture(scope="module")
-def stormy() -> Iterator[SlurmCluster]:
-    """With accounting and limits; a user may have 30 jobs."""
+def clusters() -> Iterator[tuple[SlurmCluster, SlurmCluster]]:
+    """Two, with accounting and limits; a user may have 30 jobs in each."""
     if why := why_not(accounting=True):
         pytest.skip(why)
-    with SlurmCluster(limits=True, cpus=6, max_array_size=25) as cluster:
-        cluster.run("sacctmgr", "-i", "modify", "user", "root", "set", "maxsubmitjobs=30")
-        yield cluster
+    here = SlurmCluster(limits=True, cpus=6, max_array_size=25)
+    with here, SlurmCluster(limits=True, cpus=6, max_array_size=25, name="other", beside=here) as other:
+        here.run("sacctmgr", "-i", "modify", "user", "root", "set", "maxsubmitjobs=30")
+        yield here, other
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_each_of_forty_succeeds_once_and_nothing_is_left(tmp_path: Path, stormy: SlurmCluster, seed: int) -> None:
+def test_each_of_forty_succeeds_once_and_nothing_is_left(
+    tmp_path: Path, clusters: tuple[SlurmCluster, SlurmCluster], seed: int
+) -> None:
+    here, other = clusters
     grid = f"Experiment('e', ['sh', '-c', {SCRIPT!r}], [{{'i': i}} for i in range(40)])"
-    with slurm_run(tmp_path, stormy, grid) as run:
-        put_up(tmp_path / "front", stormy.environ["PATH"], seed)
+    with slurm_run(tmp_path, here, grid) as run:
+        put_up(tmp_path / "front", here.environ["PATH"], seed)
         run.before_path = f"{tmp_path / 'front'}:"
         flags = ["--max_parallel=8", "--max_retries=1", "--retry_delay=1", "--slurm_partition=main"]
+        if elsewhere := seed % 3 == 2:
+            flags.append("--slurm_args=--clusters=other")
         run.start(*flags)
-        weather(run, stormy, random.Random(seed), flags)
+        weather(run, other if elsewhere else here, random.Random(seed), flags)
         (tmp_path / "front" / "seed").write_text("")  # the sun comes out
         assert run.finish(timeout_s=300) == 0, run.printed()
         done = Counter((tmp_path / "done").read_text().split())
         assert sorted(done) == sorted(f"i={i}" for i in range(40))
         assert set(done.values()) == {1}, done
         assert not (tmp_path / "overlaps").exists(), (tmp_path / "overlaps").read_text()
-        wait_until("Slurm to be empty", lambda: not stormy.jobs())
+        wait_until("Slurm to be empty", lambda: not here.jobs() + other.jobs())
+        other.clear()
 
 
 def weather(run: SlurmRun, cluster: SlurmCluster, rng: random.Random, flags: list[str]) -> None:
