@@ -138,3 +138,32 @@ def test_makers_without_an_import_path_are_found_by_workers_that_replace_others(
         assert training.finish() == 130, training.text
         assert "error" not in training.text
         training.wait_until_nothing_is_left()
+
+
+APP = """
+import sys
+from sf_algo import App, testing
+
+delay = [2]
+app = App(envs={"mine": lambda size=1: testing.MemoryEnv(delay=delay[0] * size)})
+delay[0] = 3  # what stands here when processes are forked
+
+if __name__ == "__main__":
+    sys.exit(app.main())
+"""
+
+
+def test_an_app_that_no_path_leads_to(tmp_path: Path) -> None:
+    """Trained, watched and measured from its script alone, with a lambda as its maker."""
+    (tmp_path / "program.py").write_text(APP)
+
+    def run_app(*words: str) -> str:
+        command = [sys.executable, "program.py", *words, "--experiment=e"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run_app("dummy", "--env=mine", "--size=2", "--num_workers=2", "--sample_env_frames=500")
+    sizes = ("--num_workers=2", "--serial_mode=False", "--rollout=8", "--batch_size=64", "--hidden_size=16")
+    run_app("train", "--env=mine", "--size=2", *sizes, "--train_for_env_steps=500")
+    assert "2 episodes" in run_app("enjoy", "--no_render", "--max_num_episodes=2")

@@ -14,9 +14,11 @@ import pytest
 
 from sf_algo import load_policy
 from sf_algo.buffers.layout import make_layout
+from sf_algo.config import parse_args
 from sf_algo.envs.spec import ActionSpec, Discrete
 from sf_algo.errors import CheckpointError, ConfigError
 from sf_algo.sampling.serial import misfit
+from sf_algo.training.launch import run_training
 from tests.algo import own_program
 from tests.algo.test_summaries import points, tags
 from tests.algo.training_command import TrainingCommand
@@ -79,7 +81,7 @@ def test_summaries_of_observers_are_in_tensorboard(tmp_path: Path) -> None:
 
 
 def test_workers_have_all_of_it_and_those_that_replace_others(tmp_path: Path) -> None:
-    places = (f"--train_dir={tmp_path}", "--experiment=e", "--device=cpu", "--train_for_env_steps=60000")
+    places = (f"--train_dir={tmp_path}", "--experiment=e", "--device=cpu", "--train_for_env_steps=16000")
     flags = ("--env=long", "--cells=2", "--num_workers=2", "--status_interval=0.2", *places)
     root = Path(__file__).parent.parent.parent
     with TrainingCommand(*flags, program=["-m", "tests.algo.own_program"], cwd=root) as training:
@@ -93,7 +95,7 @@ def test_workers_have_all_of_it_and_those_that_replace_others(tmp_path: Path) ->
 
 
 def test_a_policy_is_used_from_python(tmp_path: Path) -> None:
-    train(tmp_path, "--env=short", "--cells=3", "--train_for_env_steps=8000", "--learning_rate=0.003")
+    train(tmp_path, "--env=short", "--cells=3", "--train_for_env_steps=3000", "--learning_rate=0.01")
     policy = load_policy(tmp_path / "e", deterministic=True, seed=1)
     assert policy.env_steps == results(tmp_path)["env_steps"]
     action, state = policy.act(np.array([0.0, 1.0], np.float32))
@@ -159,3 +161,13 @@ def test_a_slot_in_the_middle_without_what_is_recorded_now() -> None:
         state: Any = SimpleNamespace(split=split, unfinished=[{}])
         assert misfit(state, plan, layouts[1]) == told
         assert misfit(state, plan, layouts[0]) == ""
+
+
+def test_new_processes_find_the_program_by_its_path(tmp_path: Path) -> None:
+    """As where copies cannot be forked: workers and the learner are started anew."""
+    places = (f"--train_dir={tmp_path}", "--experiment=e", "--device=cpu", "--train_for_env_steps=1000")
+    words = ("--env=short", "--cells=3", "--num_workers=1", "--serial_mode=False", *places)
+    config = parse_args(words, program=own_program.app).config
+    assert run_training(config, additions=own_program.app) == 0
+    assert results(tmp_path)["metrics"]["end_reward"] > 0
+    assert "train/loss_cost" in tags(tmp_path / "e" / ".summary" / "0")
