@@ -125,7 +125,7 @@ def test_nothing_of_a_surrounding_job_or_another_script_gets_into_sbatch() -> No
 
 def test_complaints_are_one_line() -> None:
     text = "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid\n"
-    assert complaint(text) == "invalid partition specified: x; Batch job submission failed: Invalid"
+    assert complaint(text) == "invalid partition specified: x; Invalid"
 
 
 def test_what_slurm_says_when_it_queues_a_task_again_is_no_fault_of_the_script(tmp_path: Path) -> None:

@@ -78,3 +78,9 @@ def test_what_says_nothing_is_told_by_its_exit_code() -> None:
 
 def test_complaints_are_one_line_and_nothing_twice() -> None:
     assert complaint("sbatch: error: a\nsbatch: fatal: b\n\nsbatch: error: a\n") == "a; b"
+    assert complaint("sbatch: error: AssocMaxSubmitJobLimit\n" + POLICY) == "AssocMaxSubmitJobLimit"
+    assert (
+        complaint("slurm_load_jobs error: Unable to contact slurm controller") == "Unable to contact slurm controller"
+    )
+    assert complaint("allocation failure: Invalid qos specification") == "Invalid qos specification"
+    assert complaint("no colon here") == "no colon here"

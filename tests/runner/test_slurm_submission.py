@@ -34,6 +34,20 @@ def test_arrays_are_cut_to_what_the_cluster_takes(tmp_path: Path) -> None:
         assert all(record.attempts == 1 for record in run.state.jobs.values())
 
 
+@pytest.mark.slow  # a client tries long to reach a controller that is gone
+def test_what_the_cluster_takes_is_asked_again_when_the_controller_was_down_at_the_start(tmp_path: Path) -> None:
+    with SlurmCluster(max_array_size=6) as cluster, slurm_run(tmp_path, cluster, many(13)) as run:
+        cluster.stop_controller()
+        run.start()
+        told = "Slurm does not take the experiments yet"
+        run.wait("a word about it", lambda state: any(told in note.text for note in state.notes))
+        cluster.start_controller()
+        assert run.finish(timeout_s=180) == 0
+        sizes = [len(path.read_text().splitlines()) - 1 for path in sorted(run.slurm_dir.glob("*/tasks.jsonl"))]
+        assert sizes == [6, 6, 1]
+        assert all(record.attempts == 1 for record in run.state.jobs.values())
+
+
 def test_what_a_job_asks_for_makes_arrays_of_their_own(tmp_path: Path, cluster: SlurmCluster) -> None:
     script = "echo $SLURM_CPUS_ON_NODE/${CUDA_VISIBLE_DEVICES-none}"
     experiments = [

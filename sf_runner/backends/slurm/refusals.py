@@ -92,7 +92,10 @@ _TABLE: tuple[tuple[str, Kind, str], ...] = (
     (r"accounting storage is disabled", "permanent", "this cluster keeps no accounting"),
     (r"permission denied|not permitted|Invalid user|not allowed|denied", "permanent", "the cluster does not permit it"),
 )  # fmt: skip
-_WHO = re.compile(r"(\w+: (error: |fatal: )?|allocation failure: )")
+_WHO = re.compile(r"(\w+: (error: |fatal: )?)?(allocation failure: |Batch job submission failed: |slurm_\w+ error: )?")
+_REASON = re.compile(r"(Assoc|QOS)\w+")
+_POLICY = "Job violates accounting/QOS policy"
+"""Names every kind of limit; said after the one that it is."""
 _COMPILED = tuple((re.compile(pattern, re.IGNORECASE if kind == "down" else 0), kind, remedy)
                   for pattern, kind, remedy in _TABLE)  # fmt: skip
 
@@ -108,7 +111,7 @@ def sort_refusal(stderr: str, otherwise: str = "") -> Refusal:
 
 def complaint(stderr: str) -> str:
     """What a command said, on one line, without the names of the program."""
-    lines = [
-        re.sub(r"^(\w+: (error: |fatal: )?|allocation failure: )", "", line).strip() for line in stderr.splitlines()
-    ]
+    lines = [_WHO.sub("", line, count=1).strip() for line in stderr.splitlines()]
+    if any(_REASON.fullmatch(line) for line in lines):
+        lines = [line for line in lines if not line.startswith(_POLICY)]
     return "; ".join(dict.fromkeys(line for line in lines if line))
