@@ -149,13 +149,11 @@ class SamplingHub:
         """Copies full slots into batches while there is room. True when any was copied."""
         any_copied = False
         while (port := self._next_full()) is not None:
-            was_blocked = not port.ring.has_free
             slot = port.slots[port.ring.oldest_full]
             for policy in self.policies:
                 self.on_collected(policy.policy_id, policy.batcher.add(slot))
-            port.ring.free()
             any_copied = True
-            if was_blocked:
+            if port.ring.free():
                 port.bell.ring()
         return any_copied
 

@@ -49,7 +49,9 @@ class SlotRing:
         """Worker: the slot being filled is full."""
         self.filled_counts[self.index] += 1
 
-    def free(self) -> None:
-        """Batcher: the oldest full slot has been copied."""
+    def free(self) -> bool:
+        """Batcher: the oldest full slot has been copied. True where the worker may sleep because it found no free slot:
+        whoever asked before freeing would miss that it filled another one meanwhile."""
         assert self.num_full > 0, "freeing a slot that is not full"
         self.freed_counts[self.index] += 1
+        return self.num_full >= self.capacity - 1

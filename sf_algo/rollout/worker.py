@@ -41,6 +41,8 @@ from sf_algo.rollout.split_state import WarmUp
 PROCESS_NAME = "sf_worker"
 """In `top` and `ps -o comm`; its command line may be the main process's."""
 MAX_WARM_UP_STEPS = 256
+_LONGEST_SLEEP_S = 1.0
+"""Whoever waits for actions or slots is not watched: should a wake-up ever be lost, it looks for itself."""
 
 
 class StopOrdered(BaseException):
@@ -222,7 +224,7 @@ class RolloutWorker:
             if not advanced:
                 self._status.set_phase(WorkerPhase.WAITING)
                 paused = clock()
-                self._inbox.wait()
+                self._inbox.wait(_LONGEST_SLEEP_S)
                 waiting_ns = clock() - paused
             now = clock()
             stepping_ns = sum(runner.take_stepping_ns() for runner in runners)

@@ -171,3 +171,31 @@ def test_room_in_a_batch_ends_the_wait(hub: SamplingHub, policy: RecordingPolicy
     hub.turn(0.0)  # collects
     hub.turn(0.0)
     assert policy.passes == [2 * ENVS]
+
+
+def test_a_worker_that_fills_its_last_slot_while_another_is_copied_is_woken(
+    hub: SamplingHub, policy: RecordingPolicy
+) -> None:
+    """It found no free slot and sleeps; a look before the copy would leave it there."""
+    ring, bell = hub.ports[1].ring, hub.ports[1].bell
+    ring.publish()
+
+    def add(slot: object) -> int:
+        if ring.num_full < CAPACITY:
+            ring.publish()
+            policy.room = False
+        return 0
+
+    policy.batcher.add = add
+    hub.turn(0.0)
+    assert ring.num_full == CAPACITY - 1
+    assert cast(Bell, bell).rings == 1
+
+
+def test_a_worker_with_slots_left_is_not_woken_for_every_copy(hub: SamplingHub) -> None:
+    ring, bell = hub.ports[1].ring, hub.ports[1].bell
+    for _ in range(5):
+        ring.publish()
+        hub.turn(0.0)
+    assert ring.num_full == 0
+    assert cast(Bell, bell).rings == 0
