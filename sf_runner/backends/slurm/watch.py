@@ -243,7 +243,7 @@ class Watch:
                     yield array, task
 
     def _look(self, array: Array, task: Task, now: float) -> bool:
-        """Read what the wrapper wrote and report what it means; whether the task runs."""
+        """Read what the wrapper wrote and report what it means; whether it may write more."""
         state = task.entry.state if task.entry is not None else task.word
         what = meaning(state, task.entry.reason if task.entry is not None else "") if state else None
         runs = what is not None and what.phase == "running"
@@ -283,7 +283,7 @@ class Watch:
                     self._forget(task, unit)
                 if over or not reports:
                     break
-        return runs
+        return runs or task.absence is not None
 
     def _is_taken(self, array: Array, task: Task, unit: Unit) -> bool:
         history = task.history.jobs.get(unit.job)
