@@ -282,8 +282,6 @@ class JobParent:
         if not (job.group_left or job.leftovers):
             done.append(job.end())
             return
-        job.record["leftovers"] = len(job.leftovers) or 1
-        self._write(job.note.exit_record, job.record)
         job.ended_at = steady_s()
         self._ending.append(job)
         self._begin_ending(job, job.ended_at)
@@ -311,6 +309,8 @@ class JobParent:
             members += [found for pid in job.leftovers if (found := member_of(pid)) is not None]
             send_missed_term(ending, members, now)
         elif now >= job.ended_at + self._cause_wait_s or not was_termed(job.record):
+            job.record["leftovers"] = len(job.leftovers) or 1
+            self._write(job.note.exit_record, job.record)
             job.ending = Ending(kill_at=now + self._grace_s, grace_s=self._grace_s)
             self._signal_leftovers(job, signal.SIGTERM)
 

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ while time.monotonic() < end:
     time.sleep(0.01)
 say("saved")
 """
+RUN_ID = uuid.uuid4().hex
+"""Another one for everybody who runs these tests at the same time."""
 PYTHON = [sys.executable, "-I", "-S"]
 
 
@@ -59,8 +62,8 @@ class Rig:
     """The parent of one job and what ends it, in this process. What is left behind has 0.05 s otherwise."""
 
     def __init__(self, folder: Path, *, file: bool = False) -> None:
-        self.stopper = Stopper("run")
-        self.own = Stopper("run") if file else self.stopper
+        self.stopper = Stopper(RUN_ID)
+        self.own = Stopper(RUN_ID) if file else self.stopper
         self.parent = JobParent(0.05, being_ended=self.own.being_ended)
         self.folder = folder
         self.exit_record = str(folder / "job" / "exit.json")
@@ -74,7 +77,7 @@ class Rig:
                 job="job",
                 attempt=1,
                 argv=argv,
-                env={**os.environ, TAG_VARIABLE: make_tag("run", "job", 1), **env},
+                env={**os.environ, TAG_VARIABLE: make_tag(RUN_ID, "job", 1), **env},
                 log=str(self.folder / "job" / "log"),
                 exit_record=self.exit_record,
             )
@@ -101,7 +104,7 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
     make_subreaper(True)
     yield make
     for one in made:
-        end_tagged(make_tag("run", "job", 1), signal.SIGKILL)
+        end_tagged(make_tag(RUN_ID, "job", 1), signal.SIGKILL)
         wait_until("all to be gone", lambda one=one: one.parent.poll() or not one.parent.busy)  # type: ignore[misc]
     make_subreaper(False)
 
@@ -109,7 +112,8 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
 def end_tagged(tag: str, signum: int) -> None:
     for pids in tagged_processes([tag]).values():
         for pid in pids:
-            os.kill(pid, signum)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signum)
 
 
 def shell(script: str) -> Callable[[list[str]], list[str]]:
@@ -206,7 +210,7 @@ def test_kill_does_not_wait(rig: Callable[..., Rig], tmp_path: Path) -> None:
 
 def test_a_runner_inside_a_job_ends_its_own_experiments(rig: Callable[..., Rig], tmp_path: Path) -> None:
     job = rig()
-    inner = f"setsid env {TAG_VARIABLE}=other:1:job {shlex.join(saver(tmp_path, 0.0))}"
+    inner = f"setsid env {TAG_VARIABLE}=other{RUN_ID}:1:job {shlex.join(saver(tmp_path, 0.0))}"
     job.spawn(["bash", "-c", f"trap 'echo term >> {tmp_path}/outer' TERM; {inner} & wait; wait"])
     wait_until("it to run", lambda: job.step() or said(tmp_path))
     job.stop(60.0)
@@ -214,7 +218,7 @@ def test_a_runner_inside_a_job_ends_its_own_experiments(rig: Callable[..., Rig],
     for _ in range(20):
         job.step()
     assert said(tmp_path) == ["ready"]
-    end_tagged("other:1:job", signal.SIGTERM)
+    end_tagged(f"other{RUN_ID}:1:job", signal.SIGTERM)
     wait_until("the end", job.step)
 
 
@@ -337,6 +341,7 @@ def test_a_cancelled_experiment_behind_a_shell_saves(
     run.finish()
     assert said(tmp_path) == ["ready", "term", "saved"]
     assert list(run.paths.root.glob("*/*/job/stop.json")) == []
+    assert "left behind" not in run.printed()
 
 
 def test_an_experiment_of_a_runner_in_the_background_saves_when_another_process_cancels_it(

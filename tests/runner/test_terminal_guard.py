@@ -1,10 +1,15 @@
-"""The guard of a program with a full-screen UI."""
+"""Signals: the guard of a program with a full-screen UI, and those that come twice."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
+import pytest
+
+from sf_runner.linux import signals
+from sf_runner.linux.signals import SignalInbox
 from tests.runner.harness import ROOT
 
 _PROGRAM = """
@@ -34,3 +39,16 @@ def test_a_signal_that_comes_when_the_program_has_ended_goes_to_nobody() -> None
         [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
     )
     assert (shown.stdout, shown.stderr) == ("7 []\n", "")
+
+
+def test_term_that_comes_twice_at_once_is_one_and_ctrl_c_is_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who ends a tree of processes signals the runner, and so does its guardian."""
+    now = 100.0
+    monkeypatch.setattr(signals, "steady_s", lambda: now)
+    with SignalInbox() as inbox:
+        for signum in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGINT):
+            signal.raise_signal(signum)
+        assert inbox.take() == [signal.SIGTERM, signal.SIGINT, signal.SIGINT]
+        now = 101.0
+        signal.raise_signal(signal.SIGTERM)
+        assert inbox.take() == [signal.SIGTERM]
