@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from sf_runner.linux.exit_record import write_record
 from sf_runner.linux.process_tools import handle_of, make_tag
 from tests.runner.harness import wait_until
 
+RUN_ID = uuid.uuid4().hex
+
 
 def test_an_attempt_that_is_just_becoming_its_program_is_found(tmp_path: Path) -> None:
-    tag = make_tag("run", "job", 1)
+    tag = make_tag(RUN_ID, "job", 1)
     os.mkfifo(tmp_path / "fifo")
     become = f"read x < {tmp_path / 'fifo'}; exec env SF_RUNNER_TAG={tag} sleep 1000"
     known = Known(job="job", attempt=1, handle=None, log=str(tmp_path / "log"), exit_record=str(tmp_path / "exit.json"))
@@ -30,7 +33,7 @@ def test_an_attempt_that_is_just_becoming_its_program_is_found(tmp_path: Path) -
     with subprocess.Popen(["sh", "-c", become], start_new_session=True) as job, selectors.DefaultSelector() as selector:
         try:
             parent = handle_of(os.getpid())  # which will write the record
-            watch = OrphanWatch("run", selector, Stopper("run"), 0.1, recorders=[parent], held={})
+            watch = OrphanWatch(RUN_ID, selector, Stopper(RUN_ID), 0.1, recorders=[parent], held={})
             assert watch.adopt([known]) == []
             (tmp_path / "fifo").write_text("go\n")
             wait_until("it to be found", lambda: watch.poll(steady_s(), reports) or reports)
@@ -62,7 +65,7 @@ def test_thousands_that_are_gone_take_one_look_at_the_processes(
         for number in range(50)
     ]
     with selectors.DefaultSelector() as selector:
-        watch = OrphanWatch("run", selector, Stopper("run"), 0.1, recorders=[], held={})
+        watch = OrphanWatch(RUN_ID, selector, Stopper(RUN_ID), 0.1, recorders=[], held={})
         reports = watch.adopt(known)
         watch.close()
     assert [type(report) for report in reports] == [Ended] * 50

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +29,7 @@ task._FORWARD_AFTER_S = {wait_s}
 beats.BEAT_S = {beat_s}
 sys.exit(task.main())
 """
-HEADER = BatchHeader(run_id="r", num_tasks=1)
+HEADER = BatchHeader(run_id=uuid.uuid4().hex, num_tasks=1)
 
 
 class TaskUnderTest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_the_wrapper_keeps_its_own_time_where_slurms_signal_is_too_inexact() -> 
     assert not needs_own_clock(TimeLimit(seconds=None, source="p"), 120.0)
 
 
-HEADER = BatchHeader(run_id="r", num_tasks=1, fits_ahead=True)
+HEADER = BatchHeader(run_id=uuid.uuid4().hex, num_tasks=1, fits_ahead=True)
 
 
 class Slurm:
