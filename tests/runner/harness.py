@@ -226,7 +226,9 @@ class RunUnderTest:
     def cleanup(self) -> None:
         self.read()
         boot = boot_id()
-        runners = [handle for handle in self.state.runners if is_alive(handle, boot)]
+        # A tool that cancelled without a runner was one for a moment, inside this process.
+        others = [handle for handle in self.state.runners if handle["pid"] != os.getpid()]
+        runners = [handle for handle in others if is_alive(handle, boot)]
         for process in self._started:
             if process.poll() is None:
                 process.kill()
