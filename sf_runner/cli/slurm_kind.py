@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -12,7 +13,7 @@ from tempfile import TemporaryFile
 from sf_runner.backends.base import Launch
 from sf_runner.backends.slurm import task
 from sf_runner.backends.slurm.backend import SlurmBackend
-from sf_runner.backends.slurm.client import SlurmClient, is_here
+from sf_runner.backends.slurm.client import SlurmClient, SlurmDownError, is_here
 from sf_runner.backends.slurm.environment import cluster_in_environment, cluster_in_script
 from sf_runner.backends.slurm.packing import SubmitSettings
 from sf_runner.backends.slurm.refusals import Refusal
@@ -67,8 +68,10 @@ class SlurmKind(QueueKind):
         options, plan = context.options, context.plan
         settings = submit_settings(options, plan, context.state.run_id)
         client = SlurmClient(cluster=settings.script.cluster)
-        settings = with_limit(settings, options, client)
-        remarks = [*self._try_out(settings, context, client), *_short_limit(settings.script, options)]
+        remarks: list[str] = []
+        with suppress(SlurmDownError):  # told once something is to be submitted
+            settings = with_limit(settings, options, client)
+            remarks = [*self._try_out(settings, context, client), *_short_limit(settings.script, options)]
         return SlurmBackend(plan.paths.slurm_dir, settings, poll_s=options.slurm.poll, client=client, remarks=remarks)
 
     def reopen(self, paths: RunPaths, state: RunState) -> SlurmBackend:
@@ -83,7 +86,8 @@ class SlurmKind(QueueKind):
         options, plan = context.options, context.plan
         settings = submit_settings(options, plan, context.state.run_id)
         if is_here():
-            settings = with_limit(settings, options, SlurmClient(cluster=settings.script.cluster))
+            with suppress(SlurmDownError):
+                settings = with_limit(settings, options, SlurmClient(cluster=settings.script.cluster))
         backend = SlurmBackend(plan.paths.slurm_dir, settings)
         try:
             for draft in backend.drafts(launches):
@@ -133,7 +137,7 @@ def _flags(refusal: Refusal) -> str:
 
 
 def with_limit(settings: SubmitSettings, options: RunOptions, client: SlurmClient) -> SubmitSettings:
-    """With the time limit that jobs will have, as far as Slurm says it now."""
+    """With the time limit that jobs will have, as far as Slurm knows. SlurmDownError when nobody answers."""
     if options.slurm.time is not None:
         return settings  # known already
     partition = options.slurm.partition or os.environ.get("SBATCH_PARTITION", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sf_runner.backends.slurm import client as client_module
+from sf_runner.backends.slurm.client import SlurmClient, SlurmDownError
 from sf_runner.state.jobs import Failed, Running, Succeeded, Waiting
 from tests.runner.harness import shell, wait_until
 from tests.runner.slurm_cluster import SlurmCluster
@@ -171,3 +174,20 @@ def test_the_last_words_of_a_script_are_found_in_its_output_folder(tmp_path: Pat
         (output,) = (tmp_path / "out").iterdir()
         assert "module_that_is_missing: command not found" in run.printed()
         assert f"what its job script printed is in {output}" in run.printed()
+
+
+def test_a_start_does_not_wait_long_for_what_it_can_find_out_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for program in ("scontrol", "sbatch"):
+        (tmp_path / "bin" / program).write_text("#!/bin/sh\nexec sleep 600\n")
+        (tmp_path / "bin" / program).chmod(0o755)
+    monkeypatch.setattr(client_module, "_START_TIMEOUT_S", 0.3)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    client = SlurmClient(dict(os.environ))
+    refusal = client.test_text("#!/bin/sh\n")
+    assert refusal is not None
+    assert (refusal.kind, refusal.text) == ("down", "sbatch did not answer in 0 s")
+    with pytest.raises(SlurmDownError, match="scontrol did not answer in 0 s"):
+        client.time_limit("", "")

@@ -32,6 +32,8 @@ from sf_runner.backends.slurm.time_limit import TimeLimit, partition_limit, qos_
 from sf_runner.basics.errors import BackendError
 
 _TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 15.0
+"""Of calls that a start waits for: whatever Slurm does not say in that time is found out later."""
 SUBMIT_TIMEOUT_S = 240.0
 _RESTART_S = 3
 """Slurm reckons in whole seconds; one more for each of two clocks."""
@@ -120,18 +122,15 @@ class SlurmClient:
         )
 
     def time_limit(self, partition: str, qos: str) -> TimeLimit | None:
-        """Of jobs that ask for none in this partition (empty: the default one) and QOS (empty: none is named). None
-        when nobody answers."""
-        try:
-            found, more = partition_limit(
-                self._run(["scontrol", *_at(self.cluster), "show", "partition", "-o"]), partition
-            )
-        except SlurmDownError:
-            return None
+        """Of jobs that ask for none in this partition (empty: the default one) and QOS (empty: none is named); None:
+        not known. SlurmDownError when nobody answers."""
+        command = ["scontrol", *_at(self.cluster), "show", "partition", "-o"]
+        found, more = partition_limit(self._run(command, timeout_s=_START_TIMEOUT_S), partition)
         limits = [found]
         for name in filter(None, [qos, *more]):
             with suppress(SlurmDownError):  # it may be that no accounting is kept
-                text = self._run(["sacctmgr", "-nP", "show", "qos", name, "format=Name,MaxWall"])
+                command = ["sacctmgr", "-nP", "show", "qos", name, "format=Name,MaxWall"]
+                text = self._run(command, timeout_s=_START_TIMEOUT_S)
                 limits.append(qos_limit(text, name))
         return shortest(limits)
 
@@ -181,11 +180,11 @@ class SlurmClient:
         try:
             done = subprocess.run(
                 ["sbatch", "--test-only"], input=script, env=submitting_environment(self._env, script),
-                capture_output=True, text=True, errors="surrogateescape", timeout=_TIMEOUT_S, start_new_session=True,
-                check=False,
+                capture_output=True, text=True, errors="surrogateescape", timeout=_START_TIMEOUT_S,
+                start_new_session=True, check=False,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as exc:
-            return Refusal(kind="down", text=f"sbatch: {exc}")
+            return Refusal(kind="down", text=_unanswered("sbatch", exc))
         return sort_refusal(done.stderr, f"sbatch: exit code {done.returncode}") if done.returncode else None
 
     def submit(self, batch: BatchPaths, after: str = "") -> Submitted | Refused:
@@ -311,8 +310,8 @@ class SlurmClient:
         command = ["scontrol", *_at(cluster), "update", f"JobId={array}", f"ArrayTaskThrottle={throttle}"]
         self._run(command if after is None else [*command, f"Dependency={after}"], strict=False)
 
-    def _run(self, argv: Sequence[str], *, strict: bool = True) -> str:
-        done = self._call(argv)
+    def _run(self, argv: Sequence[str], *, strict: bool = True, timeout_s: float = _TIMEOUT_S) -> str:
+        done = self._call(argv, timeout_s)
         if done.returncode:
             refusal = sort_refusal(done.stderr, f"{argv[0]}: exit code {done.returncode}")
             if strict or refusal.kind == "down":
@@ -321,14 +320,20 @@ class SlurmClient:
                 raise SlurmRefusedError(replace(refusal, text=f"{' '.join(argv[:2])}: {refusal.text}"))
         return done.stdout
 
-    def _call(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def _call(self, argv: Sequence[str], timeout_s: float = _TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
-                argv, env=self._asking, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S,
+                argv, env=self._asking, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s,
                 errors="replace", start_new_session=True, check=False,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as exc:
-            raise SlurmDownError(f"{argv[0]}: {exc}") from exc
+            raise SlurmDownError(_unanswered(argv[0], exc)) from exc
+
+
+def _unanswered(program: str, exc: OSError | subprocess.TimeoutExpired) -> str:
+    if isinstance(exc, subprocess.TimeoutExpired):
+        return f"{program} did not answer in {exc.timeout:.0f} s"
+    return f"{program}: {exc.strerror or exc}"
 
 
 def marks_of(batch: BatchPaths) -> tuple[str, str]:
