@@ -108,6 +108,12 @@ def test_the_launcher_becomes_the_program_and_dies_with_its_parent(
     wait_for_end(int(parent.stdout))
 
 
+def test_term_to_a_whole_tree_leaves_the_engine_to_its_player() -> None:
+    with launcher.guarded(Path("/bin/grep"), working_dir=Path("/")) as path:
+        shown = subprocess.run([path, "SigIgn", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
+    assert int(shown.split()[1], 16) & 1 << (signal.SIGTERM - 1)
+
+
 def test_start_places_are_taken_in_turn_and_given_up_by_the_dead(tmp_path: Path) -> None:
     with (
         start_lock.start_place(tmp_path, places=2) as first,

@@ -45,7 +45,8 @@ def _script(engine: Path, working_dir: Path) -> str:
     # The parent may have died before the request was in place: then it is not ours any more, and we stop.
     still_ours = f'[ "$PPID" = {os.getpid()} ] && exec {shlex.quote(str(engine))} "$@"'
     become_it = f'{_die_with_parent()} /bin/sh -c {shlex.quote(still_ours)} engine "$@"'
-    return f"#!/bin/sh\ncd {shlex.quote(str(working_dir))} && exec {become_it}\n"
+    # Who ends a whole tree of processes sends TERM to the engine, too: it plays on until the training has been saved.
+    return f"#!/bin/sh\ntrap '' TERM\ncd {shlex.quote(str(working_dir))} && exec {become_it}\n"
 
 
 @lru_cache(maxsize=1)
