@@ -352,3 +352,24 @@ def test_what_queues_while_slurm_is_down_is_kept_from_starting(scene: Scene, lev
     assert scene.array.paths.attempt_claimant("r", "a", 1)["by" if not claimed else "array"] == (
         "7" if claimed else "runner"
     )
+
+
+def test_another_array_with_the_same_number_is_not_taken_for_it(scene: Scene) -> None:
+    """A controller that has lost its memory counts from one again."""
+    scene.write({**begin(), "beat_s": 15.0}, start())
+    other = Listing(tasks={0: Entry(state="COMPLETED", restarts=9)}, comment="sf_runner /runs/0009")
+    scene.client.sighting = Sighting(listing=other, accounting=Listing(), sure=True)
+    for number in range(8):
+        os.utime(scene.array.paths.records(0), ns=(number, number))
+        scene.poll()
+        question = next(item for item in scene.calls.asked if item[1] == scene.watch._answered)
+        scene.calls.asked.remove(question)
+        scene.watch._answered(Queue(asked_at=scene.now, took_s=0.0, arrays={("", "7"): other}))
+        scene.answer_calls()
+        assert ended(scene.poll(10.0)) == []
+
+
+def test_accounting_tells_how_what_nobody_knows_any_more_has_ended(scene: Scene) -> None:
+    cancelled = Listing(rest=Entry(state="CANCELLED by 0"))
+    scene.client.sighting = Sighting(listing=None, accounting=cancelled, sure=True)
+    assert until_ended(scene) == [(1, "cancelled")]

@@ -10,6 +10,7 @@ SEPARATOR = "\x1f"
 """Between the columns of squeue: nothing that a file's name or a reason has in it."""
 SQUEUE_FORMAT = SEPARATOR.join(("%F", "%K", "%T", "%r", "%N", "%o", "%k"))
 _ID_LINE = re.compile(r"\s*(?:Submitted batch job )?(\d+)(?:;\S*| on cluster \S+)?\s*")
+_COMMENT = re.compile(r"\sComment=(.*?)(?:\s+\w+=|\s*$)")
 
 Place = tuple[str, str]
 """Cluster (empty: this machine's own) and array."""
@@ -34,6 +35,7 @@ class Listing:
     rest: Entry | None = None
     throttle: int | None = None
     """Tasks side by side; None: not told."""
+    comment: str = ""
 
     def find(self, index: int) -> Entry | None:
         return self.tasks.get(index, self.rest)
@@ -60,10 +62,6 @@ class Queue:
     arrays: Mapping[Place, Listing] = field(default_factory=dict)
     marks: Mapping[str, frozenset[Place]] = field(default_factory=dict)
 
-    def find(self, cluster: str, array: str, index: int) -> Entry | None:
-        listing = self.arrays.get((cluster, array))
-        return listing.find(index) if listing is not None else None
-
 
 def parse_queue(text: str, cluster: str, arrays: dict[Place, Listing], marks: dict[str, set[Place]]) -> None:
     """Add what squeue printed in `SQUEUE_FORMAT`."""
@@ -73,7 +71,8 @@ def parse_queue(text: str, cluster: str, arrays: dict[Place, Listing], marks: di
             continue  # a banner, the name of a cluster
         array, indices, state, reason, node, command, comment = (column.strip() for column in columns)
         place = (cluster, array)
-        arrays.setdefault(place, Listing()).add(indices, Entry(state=state, reason=reason, node=node))
+        listing = arrays.setdefault(place, Listing(comment=comment))
+        listing.add(indices, Entry(state=state, reason=reason, node=node))
         for mark in (command, comment):
             marks.setdefault(mark, set()).add(place)
 
@@ -87,6 +86,8 @@ def parse_jobs(text: str) -> Listing:
             restarts = int(found["Restarts"]) if found.get("Restarts", "").isdigit() else None
             node = found.get("NodeList", "")
             entry = Entry(state=found["JobState"], reason=found.get("Reason", ""), node=node, restarts=restarts)
+            if match := _COMMENT.search(line):
+                listing.comment = match[1]
             indices = found.get("ArrayTaskId", "")
             listing.add("" if indices.isdigit() and int(indices) >= 2**31 else indices, entry)
     return listing

@@ -10,9 +10,10 @@ from functools import cached_property
 
 from sf_runner.backends.base import StopLevel
 from sf_runner.backends.slurm.absence import Absence
-from sf_runner.backends.slurm.answers import Entry
+from sf_runner.backends.slurm.answers import Entry, Listing
 from sf_runner.backends.slurm.batches import BatchHeader, BatchPaths, TaskJob
 from sf_runner.backends.slurm.fold import Unit
+from sf_runner.backends.slurm.script import COMMENT, comment_of
 from sf_runner.backends.slurm.states import meaning
 from sf_runner.backends.slurm.task_records import TaskHistory
 
@@ -141,6 +142,13 @@ class Array:
 
     def task_id(self, index: int) -> str:
         return f"{self.array_id}_{index}"
+
+    def is_in(self, listing: Listing | None) -> bool:
+        """Whether a listing is of this array, not of a later one with its number: a controller that has lost its memory
+        counts anew."""
+        if listing is None:
+            return False
+        return not listing.comment.startswith(COMMENT) or listing.comment == comment_of(str(self.paths.root))
 
     def has_printed(self, index: int) -> bool:
         """Whether the script of a task may have been started: it leaves a file, which only the wrapper removes."""

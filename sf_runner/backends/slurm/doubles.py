@@ -36,7 +36,7 @@ def leftovers(queue: Queue, arrays: Iterable[Array]) -> dict[str, list[str]]:
     ids: dict[str, list[str]] = {}
     for array in arrays:
         listing = queue.arrays.get((array.cluster, array.array_id))
-        if listing is None:
+        if listing is None or not array.is_in(listing):
             continue
         over = [
             index

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.slurm.absence import PATIENCE_S, find_out, unasked
-from sf_runner.backends.slurm.answers import Entry
+from sf_runner.backends.slurm.answers import Entry, Listing
 from sf_runner.backends.slurm.array import Array, StopOrder, Task
 from sf_runner.backends.slurm.batches import BatchPaths
 from sf_runner.backends.slurm.client import Sighting, SlurmClient
@@ -57,6 +58,8 @@ class Finder:
     def _looked_up(self, array: Array, tasks: Sequence[Task], asked: int, answer: Any) -> None:
         array.looking_up = False
         now = self._clock()
+        if isinstance(answer, Sighting) and answer.listing is not None and not array.is_in(answer.listing):
+            answer = replace(answer, listing=None, accounting=Listing())
         if not isinstance(answer, Sighting):  # nobody can tell now
             for task in tasks:
                 if task.absence is not None and (entry := unasked(task.absence, task.history, now)) is not None:

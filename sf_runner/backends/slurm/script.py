@@ -38,6 +38,7 @@ OURS = {
     "wrap": "use --slurm_sbatch_template",
 }
 """Options of sbatch that cannot be passed through, and why."""
+COMMENT = "sf_runner"
 _OWN_FLAGS = ("account", "constraint", "mem", "partition", "qos", "time")
 _PLAIN = re.compile(r"[\w@%+=:,./*\[\]&|()-]*\Z")
 _OPTION_LINE = re.compile(r"#SBATCH (--\S+)\s*(.*)")
@@ -126,7 +127,7 @@ def output_pattern(settings: ScriptSettings, batch: str) -> str:
 
 def comment_of(batch: str) -> str:
     """By this an array is found again whose submission nobody lived to write down."""
-    return f"sf_runner {batch}"
+    return f"{COMMENT} {batch}"
 
 
 def dependency(settings: ScriptSettings) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.base import Ended, Remark, Report
 from sf_runner.backends.slurm.absence import Absence
-from sf_runner.backends.slurm.answers import Queue, compress
+from sf_runner.backends.slurm.answers import Listing, Queue, compress
 from sf_runner.backends.slurm.array import Array, StopOrder, Task
 from sf_runner.backends.slurm.client import SlurmClient, SlurmDownError, SlurmRefusedError
 from sf_runner.backends.slurm.doubles import doubles, leftovers
@@ -211,14 +211,16 @@ class Watch:
 
     def _compare(self, queue: Queue, now: float) -> bool:
         """Take over what squeue shows; whether anything is new."""
-        changed = False
+        changed, listings = False, dict[str, Listing | None]()
         for array in self._arrays.values():
-            if (listing := queue.arrays.get((array.cluster, array.array_id))) is not None:
-                array.shown_throttle = listing.throttle
+            listing = queue.arrays.get((array.cluster, array.array_id))
+            listings[array.paths.name] = listing if array.is_in(listing) else None
+            array.shown_throttle = listing.throttle if listing is not None else None
         for array, task in self._tasks():
             if array.cluster not in queue.clusters:
                 continue
-            entry = queue.find(array.cluster, array.array_id, task.index)
+            listing = listings[array.paths.name]
+            entry = listing.find(task.index) if listing is not None else None
             if entry is not None and not task.speaks_against(entry):
                 changed = task.shows(entry, now, self._squeue_asked) or changed
                 task.absence = None
