@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from sf_runner.backends.slurm.batches import BatchHeader, TaskJob
-from sf_runner.backends.slurm.further import Trace, finding, told_of, trace_of
+from sf_runner.backends.slurm.further import Trace, finding, look_back, told_of, trace_of
 from sf_runner.backends.slurm.script import ScriptSettings
+from sf_runner.backends.slurm.task_records import JobHistory
 from sf_runner.backends.slurm.time_limit import (
     Deadline,
     TimeLimit,
@@ -23,6 +24,7 @@ from sf_runner.backends.slurm.time_limit import (
     qos_limit,
     shortest,
 )
+from sf_runner.basics.clock import steady_s
 
 PARTITIONS = """\
 PartitionName=main AllowQos=ALL Default=YES QoS=N/A DefaultTime=NONE Hidden=NO MaxTime=UNLIMITED State=UP
@@ -210,3 +212,13 @@ def test_what_may_have_saved_is_only_told_of(attempts: Attempts, why: str) -> No
     assert list(told_of(attempts.traces, "--slurm_time")) == ["doubt"]
     attempts.end("x")
     assert told_of(attempts.traces, "--slurm_time") == {}, "it is told once"
+
+
+def test_what_had_only_the_rest_of_the_time_is_not_judged(attempts: Attempts) -> None:
+    job = TaskJob(job="e", attempt=1, argv=["x"], env={}, folder=str(attempts.folder))
+    deadline = Deadline(HEADER, Slurm(60.0).left)
+    deadline.begin(steady_s() - 40.0)
+    record = {"signal": 15, "duration_s": 5.0}
+    assert look_back(job, 1, record, JobHistory(), deadline, attempts.run) == {}
+    record["duration_s"] = 39.0
+    assert list(look_back(job, 1, record, JobHistory(), deadline, attempts.run)) == ["trace"]

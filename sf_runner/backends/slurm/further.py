@@ -13,10 +13,13 @@ import signal
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from sf_runner.backends.slurm.batches import TaskJob
 from sf_runner.backends.slurm.task_records import JobHistory
+from sf_runner.backends.slurm.time_limit import Deadline
+from sf_runner.basics.clock import steady_s
 from sf_runner.progress import Progress, read_progress
 
 _OUTPUT_BYTES = 1 << 18
@@ -24,6 +27,7 @@ _MAX_FILES = 300
 _DEPTHS = (9, 2)
 """Of folders that are looked into: in its own folder, and in the one in which it runs."""
 _MIN_GAIN = 0.1
+_WHOLE = 0.8
 
 Finding = Literal["further", "stuck", "unknown"]
 
@@ -58,15 +62,19 @@ def is_done(job: TaskJob, attempt: int) -> bool:
 
 
 def look_back(
-    job: TaskJob, attempt: int, record: Mapping[str, Any], history: JobHistory, *, run_folder: str, flag: str
+    job: TaskJob, attempt: int, record: Mapping[str, Any], history: JobHistory, deadline: Deadline, run_folder: Path
 ) -> dict[str, Any]:
-    """What is written down of an attempt whose time was over, beside its record; see `told_of`.
+    """What is written down of an attempt whose time was over, beside its record; see `told_of`. Nothing of one that had
+    only the rest of the time, because others of its job had run before.
 
     history: of the attempts before it."""
-    trace = trace_of(job, attempt, record, run_folder=run_folder)
+    elapsed_s = deadline.elapsed_s(steady_s())
+    if record.get("duration_s", elapsed_s) < _WHOLE * elapsed_s:
+        return {}
+    trace = trace_of(job, attempt, record, run_folder=str(run_folder))
     ends = [end for number, end in sorted(history.ends.items()) if end.reason == "limit" and number < attempt]
     traces = [seen for end in ends if (seen := read_trace(end.trace)) is not None]
-    return {"trace": trace.to_json(), **told_of([*traces, trace], flag)}
+    return {"trace": trace.to_json(), **told_of([*traces, trace], deadline.flag)}
 
 
 def trace_of(job: TaskJob, attempt: int, record: Mapping[str, Any], *, run_folder: str) -> Trace:

@@ -324,8 +324,8 @@ class Wrapper:
         oom = signum == signal.SIGKILL and not reason and oom_kills() > self._oom_kills
         more: Mapping[str, Any] = {}
         if reason == "limit":
-            history, run_folder = self._history.jobs.get(end.job, JobHistory()), str(self._paths.root.parents[2])
-            more = look_back(job, end.attempt, end.record, history, run_folder=run_folder, flag=self._deadline.flag)
+            earlier = self._history.jobs.get(end.job, JobHistory())
+            more = look_back(job, end.attempt, end.record, earlier, self._deadline, self._paths.root.parents[2])
         self._say(
             e="end", t=time.time(), job=end.job, attempt=end.attempt, record=end.record, told=reason, oom=oom, **more
         )

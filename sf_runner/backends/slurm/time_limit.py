@@ -120,6 +120,9 @@ class Deadline:
         """Slurm has signalled that the time is nearly over, which it does up to a minute early. Whether it is."""
         return not self._look(now) or now >= self.at - _LATE_S
 
+    def elapsed_s(self, now: float) -> float:
+        return now - self._begun
+
     @property
     def flag(self) -> str:
         """What sets the limit, for people."""
