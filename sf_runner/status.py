@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sf_runner.basics.errors import SfRunnerError, UsageError
+from sf_runner.basics.json_line import json_line, quoted
 from sf_runner.basics.paths import iter_runs
 from sf_runner.cli.common import add_run_arguments, run_paths
 from sf_runner.cli.errors import run_command
@@ -70,9 +70,23 @@ def _json_parts(run: Mapping[str, Any], jobs: Iterator[Mapping[str, Any]]) -> It
     yield ',\n "jobs": ['
     separator = "\n"
     for job in jobs:
-        yield separator + textwrap.indent(json.dumps(job, indent=1), "  ")
+        yield f"{separator}  {_indented(job, 2)}"
         separator = ",\n"
     yield "]\n}\n" if separator == "\n" else "\n ]\n}\n"
+
+
+def _indented(value: object, level: int) -> str:
+    """As `json.dumps` with an indentation of 1 writes it, which takes most of the time for a large run."""
+    if type(value) not in (dict, list, tuple) or not value:
+        return json_line(value)
+    if isinstance(value, dict):
+        items = [f"{quoted(str(key))}: {_indented(item, level + 1)}" for key, item in value.items()]
+        ends = "{}"
+    else:
+        assert isinstance(value, list | tuple)
+        items, ends = [_indented(item, level + 1) for item in value], "[]"
+    inner = "\n" + " " * (level + 1)
+    return f"{ends[0]}{inner}{f',{inner}'.join(items)}\n{' ' * level}{ends[1]}"
 
 
 def _watch(run: str | None, train_dir: str, ui: str) -> int:

@@ -81,17 +81,17 @@ def state_name(record: JobRecord) -> str:
 
 def job_json(snapshot: RunSnapshot, record: JobRecord) -> dict[str, Any]:
     """One job as `status --json` tells it. Times are unix seconds; absent where not known."""
-    state = record.state
+    state, root = record.state, str(snapshot.paths.root)
     body: dict[str, Any] = {
         "job": record.job_id,
         "state": state_name(record),
         "attempts": record.attempts,
-        "directory": str(snapshot.paths.job(record.job_id).experiment_dir),
+        "directory": f"{root}/{record.job_id}",
         "command": shlex.join(record.argv),
         "params": dict(record.params),
     }
     if record.attempts:
-        body["log"] = str(snapshot.paths.job(record.job_id).attempt_log(record.attempts))
+        body["log"] = attempt_files(root, record.job_id, record.attempts)[0]
     if isinstance(state, ACTIVE):
         body["slot"] = Placement.from_json(state.placement).label
     running = running_of(state)

@@ -196,3 +196,10 @@ def test_json_is_written_job_by_job(paths: RunPaths, capsys: pytest.CaptureFixtu
     text = output(capsys, "golden", "--json", *states)
     assert text == json.dumps(json.loads(text), indent=1) + "\n"
     assert len(json.loads(text)["jobs"]) == {(): 8, ("--state=failed",): 0, ("--state=ending",): 1}.get(states, 6)
+
+
+@pytest.mark.parametrize(
+    "value", [{}, [], {"a": [1, 2.5, None, True], "b": {"ü": "x\ny", "c": []}, "d": ((1,), {})}, "x"]
+)
+def test_json_as_the_library_writes_it(value: object) -> None:
+    assert status._indented(value, 0) == json.dumps(value, indent=1)
