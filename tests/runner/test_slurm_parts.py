@@ -82,6 +82,13 @@ def test_attempts_are_packed_by_shape_and_cut_to_arrays(tmp_path: Path) -> None:
         read_one_task(drafts[2].paths, 7)
 
 
+def test_no_job_runs_more_side_by_side_than_the_run_may(tmp_path: Path) -> None:
+    shape = JobShape(experiments=4, side_by_side=4)
+    settings = SubmitSettings(script=SCRIPT, shape_of=lambda _: shape, run_id="r", max_parallel=2)
+    (draft,) = make_drafts([launch(str(i)) for i in range(12)], settings, next_batches(tmp_path), tasks_per_array=9)
+    assert (draft.header.side_by_side, draft.header.throttle, draft.header.num_tasks) == (2, 1, 3)
+
+
 @pytest.mark.parametrize(
     ("given_", "side_by_side", "shares"),
     [
