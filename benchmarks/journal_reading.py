@@ -102,7 +102,7 @@ RESTART = """\
 import sys, time
 from sf_runner.cli import session
 from sf_runner.cli.options import parse
-def no_loop(prepared, opened, lifeline):
+def no_loop(*_):
     return session.Outcome(exit_code=0)
 session._run_loop = no_loop
 import gc

@@ -16,6 +16,7 @@ from sf_runner.cli.common import add_run_arguments, run_paths
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.parser import Parser, one_of
 from sf_runner.engine.snapshot import STATE_NAMES, RunSnapshot, job_json, read_run, run_json, shown_jobs, state_name
+from sf_runner.linux.output import unblocked_output
 from sf_runner.linux.terminal_guard import run_with_guard
 from sf_runner.slots.placement import Placement
 from sf_runner.state.estimate import format_duration
@@ -97,7 +98,8 @@ def _watch(run: str | None, train_dir: str, ui: str) -> int:
     def body(guard_pid: int | None) -> int:
         from sf_runner.tui.watch import watch
 
-        return watch(paths, ui=ui, parent_pid=guard_pid)
+        with unblocked_output():  # a pager that is left alone must not keep it from hearing TERM
+            return watch(paths, ui=ui, parent_pid=guard_pid)
 
     return run_with_guard(body)
 
