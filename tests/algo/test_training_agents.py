@@ -38,7 +38,10 @@ def train(folder: Path, kind: str, *flags: str) -> TrainingCommand:
     return TrainingCommand(*words, program=("-m", module), env={"PYTHONPATH": str(ROOT)})
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind in ("parallel", "vector") else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS],
+)
 def test_a_killed_worker_is_replaced_and_the_training_goes_on(kind: str, tmp_path: Path) -> None:
     with train(tmp_path, kind, "--status_interval=0.5") as training:
         training.wait_for(r"fps [1-9]")
