@@ -88,7 +88,7 @@ def make_gym(env_cfg: EnvConfig, render_mode: str | None = None) -> gymnasium.En
 
 
 def make_greedy(**everything: object) -> gymnasium.Env[Any, Any]:
-    assert set(everything) == {"env_cfg", "placement", "render_mode"}
+    assert set(everything) == {"env_cfg", "placement", "render_mode", "training"}
     return gymnasium.make("CartPole-v1")
 
 
