@@ -32,8 +32,15 @@ def make_single() -> gymnasium.Env:
 
 
 SAMPLE = ["-m", "sf_algo.run_algorithm", "--algo=DUMMY_SAMPLER", "--num_workers=1", "--sample_env_frames=1000000000"]
-TRAIN = ["-m", "sf_algo.train_appo", "--algo=APPO", "--experiment=run", "--train_for_seconds=500", "--device=cpu"]
-TRAIN += ["--num_workers=1", "--serial_mode=True", "--worker_num_splits=1", "--use_rnn=False", "--rollout=32"]
+TRAIN = ["-m", "sf_algo.train_appo", "--algo=APPO", "--experiment=run", "--train_dir={folder}", "--device=cpu"]
+TRAIN += [
+    "--train_for_seconds=500",
+    "--num_workers=1",
+    "--serial_mode=True",
+    "--worker_num_splits=1",
+    "--use_rnn=False",
+    "--rollout=32",
+]
 TRAIN += ["--recurrence=1", "--batch_size=2048", "--encoder_mlp_layers", "64", "64", "--hidden_size=64"]
 
 
