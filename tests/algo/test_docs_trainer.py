@@ -106,7 +106,12 @@ def test_ones_own_environment_trains_and_ones_own_network_too(folder: Path) -> N
 
 @pytest.mark.parametrize(
     ("name", "package"),
-    [("rps", "pettingzoo"), ("grid", "minigrid"), ("poles", "gymnasium"), ("pongs", "ale_py")],
+    [
+        ("rps", "pettingzoo"),
+        ("grid", "minigrid"),
+        ("poles", "gymnasium"),
+        pytest.param("pongs", "ale_py", marks=pytest.mark.slow),
+    ],
 )
 def test_several_agents_and_vectors_train(name: str, package: str, folder: Path) -> None:
     pytest.importorskip(package)

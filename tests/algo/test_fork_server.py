@@ -153,6 +153,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_an_app_that_no_path_leads_to(tmp_path: Path) -> None:
     """Trained, watched and measured from its script alone, with a lambda as its maker."""
     (tmp_path / "program.py").write_text(APP)

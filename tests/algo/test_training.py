@@ -31,7 +31,9 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=pytest.mark.slow) if mode == "synchronous" else mode for mode in MODES]
+)
 def test_cartpole_is_learned_in_every_mode(tmp_path: Path, mode: str) -> None:
     found = train(tmp_path, *CARTPOLE, *MODES[mode])
     assert found["metrics"]["reward"] > 150  # a random policy gets about 20

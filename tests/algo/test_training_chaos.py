@@ -107,7 +107,7 @@ def test_term_to_all_of_its_processes_saves_and_stops(tmp_path: Path) -> None:
     assert results(tmp_path)["outcome"] == "stopped"
 
 
-@pytest.mark.parametrize("mode", ["--serial_mode=True", "--async_rl=True"])
+@pytest.mark.parametrize("mode", [pytest.param("--serial_mode=True", marks=pytest.mark.slow), "--async_rl=True"])
 def test_a_training_that_was_suspended_goes_on(tmp_path: Path, mode: str) -> None:
     """As by Ctrl-Z, or by a cluster that needs the node for a while: for longer than an environment may be silent."""
     with command(tmp_path, mode, "--heartbeat_interval=1", "--reset_timeout_seconds=3") as training:

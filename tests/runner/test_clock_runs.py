@@ -111,7 +111,7 @@ def test_a_clock_that_is_set_while_no_runner_is_there(make: Make, weather: Weath
     assert healthy.state.duration_s < 60.0
 
 
-@pytest.mark.parametrize("off_s", [HOUR_S, -HOUR_S])
+@pytest.mark.parametrize("off_s", [-HOUR_S, pytest.param(HOUR_S, marks=pytest.mark.slow)])
 def test_a_file_server_whose_clock_is_off(make: Make, weather: Weather, off_s: float) -> None:
     """Files get the times of another clock: requests are obeyed, silence is noticed, and only silence."""
     loud = "while ! test -e go; do echo step; sleep 0.2; done"

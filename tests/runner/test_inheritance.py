@@ -242,6 +242,7 @@ def test_a_child_of_unknown_origin_is_left_as_it_is(tmp_path: Path) -> None:
 # ---- the table ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_table_stays_true_when_it_is_full_and_compacted(tmp_path: Path) -> None:
     table = JobTable()
     expected: dict[int, JobNote] = {}

@@ -61,6 +61,7 @@ def test_before_its_time_limit_a_job_saves_queues_again_and_goes_on(tmp_path: Pa
         assert len(run.arrays()) == 1, "Slurm queued it again, nothing was submitted anew"
 
 
+@pytest.mark.slow
 def test_its_own_timeout_does_the_same_without_a_runner(tmp_path: Path, cluster: SlurmCluster) -> None:
     with slurm_run(tmp_path, cluster, training("a", saves=2), shell("b", "true")) as run:
         run.start("--slurm_timeout=2", "--detach")
@@ -75,6 +76,7 @@ def test_its_own_timeout_does_the_same_without_a_runner(tmp_path: Path, cluster:
         assert len(run.arrays()) == 1
 
 
+@pytest.mark.slow
 def test_requeues_have_an_end(tmp_path: Path, cluster: SlurmCluster) -> None:
     with slurm_run(tmp_path, cluster, shell("a", "echo $SF_RUNNER_ATTEMPT; while :; do sleep 0.1; done")) as run:
         run.start("--slurm_timeout=1", "--slurm_max_requeues=1")

@@ -18,6 +18,7 @@ from tests.runner.slurm_runs import slurm_run
 pytestmark = pytest.mark.slurm
 
 
+@pytest.mark.slow
 def test_three_hundred_experiments_with_failures_on_the_gpus_of_two_nodes(
     tmp_path: Path, cluster: SlurmCluster
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_reader_that_goes_away_does_not_end_the_run(make: Make, pipe: SmallPip
     assert run.state.count("Failed") == 60
 
 
+@pytest.mark.slow
 def test_the_guardian_does_not_wait_for_a_reader_either(make: Make, pipe: SmallPipe, tmp_path: Path) -> None:
     run = make(shell("a", "until test -e go; do sleep 0.02; done"))
     pipe.fill()

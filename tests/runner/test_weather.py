@@ -130,7 +130,7 @@ def weather_test(make: Make, folder: Path, seed: int) -> None:
     check(run, storm.told)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_in_bad_weather_each_succeeds_exactly_once(make: Make, tmp_path: Path, seed: int) -> None:
     weather_test(make, tmp_path, seed)
 
