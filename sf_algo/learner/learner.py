@@ -20,6 +20,7 @@ from sf_algo.learner.forward import Forward, bootstrap_values, evaluate
 from sf_algo.learner.losses import LossWeights, Ratios, ppo_losses, standardized
 from sf_algo.learner.lr_schedule import LearningRate
 from sf_algo.learner.optimizer import GuardedAdam
+from sf_algo.learner.overrides import Overrides
 from sf_algo.learner.returns import Returns, Transitions, generalized_advantages, vtrace
 from sf_algo.learner.samples import Samples, Validity, minibatches, scaled_rewards, validity
 from sf_algo.learner.stats import TrainStats, UpdateLog, details, read_details
@@ -55,6 +56,7 @@ class Learner:
         self._policy_id = policy_id
         self._extra_losses = extra_losses
         self._cfg = rl_cfg
+        self._overrides = Overrides(rl_cfg)
         self._device = device
         self._max_policy_lag = max_policy_lag
         self._optimizer = GuardedAdam(model, rl_cfg)
@@ -78,12 +80,35 @@ class Learner:
         finally:
             torch.set_flush_denormal(False)
 
+    @property
+    def config(self) -> LearnerConfig:
+        """The hyperparameters of the next update: the flags and this policy's overrides."""
+        return self._cfg
+
     def set_config(self, rl_cfg: LearnerConfig) -> None:
-        """New hyperparameters between two calls of `train` (population-based training). The learning rate is
-        taken over only where it differs from the previous config's."""
+        """New hyperparameters between two calls of `train`. The learning rate is taken over only where it differs from
+        the previous config's."""
         self._cfg = rl_cfg
         self._optimizer.set_config(rl_cfg)
         self._lr.set_config(rl_cfg)
+
+    def set_overrides(self, values: Mapping[str, Any]) -> None:
+        """Hyperparameters of this policy that differ from the flags, by flag name, in place of those before
+        (population-based training). They are part of `state_dict`. Raises ConfigError for a name that is none."""
+        self._overrides.set(values)
+        self.set_config(self._overrides.config)
+
+    def adopt(self, state: Mapping[str, Any]) -> None:
+        """Takes over what another policy has learned (its `state_dict`): weights, normalizers, the optimizer's moments
+        and, where a schedule adapts it, the learning rate. The version, the generator and the overrides stay.
+
+        Raises:
+            CheckpointMismatchError: the other policy has another network.
+        """
+        _check_fit(self.model.state_dict(), state["model"])
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._lr.adopt(state)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything training depends on: weights, normalizers, optimizer, version, learning rate, generator.
@@ -94,11 +119,12 @@ class Learner:
             "optimizer": self._optimizer.state_dict(),
             "policy_version": self.policy_version,
             **self._lr.state(),
+            **self._overrides.state(),
             "generator": self._generator.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state_dict` was taken.
+        """Goes on where `state_dict` was taken. Of its overrides those count whose flags have not changed since.
 
         Raises:
             CheckpointMismatchError: naming the tensors that do not fit the network built from the flags.
@@ -107,6 +133,8 @@ class Learner:
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.policy_version = int(state["policy_version"])
+        self._overrides.restore(state)
+        self.set_config(self._overrides.config)
         self._lr.resume(state)
         self._generator.set_state(state["generator"].cpu())
 

@@ -52,9 +52,17 @@ class LearningRate:
         """Goes on where an adaptive schedule has brought the rate, unless the flags name another one than before. The
         constant one and the linear decay follow the flags."""
         begun_with = state.get("initial_learning_rate", self._cfg.learning_rate)
-        adaptive = self._cfg.lr_schedule.startswith("kl_adaptive")
-        if adaptive and begun_with == self._cfg.learning_rate:
+        if self._is_adaptive and begun_with == self._cfg.learning_rate:
             self.value = float(state["learning_rate"])
+
+    def adopt(self, state: Mapping[str, Any]) -> None:
+        """Takes over another policy's rate where a schedule adapts it; elsewhere the hyperparameters say it."""
+        if self._is_adaptive:
+            self.value = float(state["learning_rate"])
+
+    @property
+    def _is_adaptive(self) -> bool:
+        return self._cfg.lr_schedule.startswith("kl_adaptive")
 
     def begin(self, env_steps: int) -> None:
         """Before an iteration, `env_steps` frames into the run."""
