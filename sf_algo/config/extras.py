@@ -12,22 +12,66 @@ from sf_algo.config.limits import NO_LIMIT
 class PbtConfig:
     """Population-based training (Jaderberg et al. 2017)."""
 
-    with_pbt: bool = flag(False, "population-based training over num_policies policies")
-    pbt_period_env_steps: int = flag(5_000_000, "frames between two updates of the population", at_least=1)
-    pbt_start_mutation: int = flag(20_000_000, "frames before the first update", at_least=0)
-    pbt_replace_fraction: float = flag(0.3, "share of the population replaced by the best", at_least=0, at_most=1)
-    pbt_mutation_rate: float = flag(0.15, "probability that a hyperparameter changes", at_least=0, at_most=1)
+    with_pbt: bool = flag(
+        False,
+        "population-based training over num_policies policies: the worst take over what the best have learned, and all "
+        "but the best change their hyperparameters",
+    )
+    pbt_period_env_steps: int = flag(
+        5_000_000,
+        "frames that a policy is trained on between two turns of it",
+        at_least=1,
+        why="between two turns something must have been learned",
+    )
+    pbt_start_mutation: int = flag(20_000_000, "frames that a policy is trained on before its first turn", at_least=0)
+    pbt_replace_fraction: float = flag(
+        0.3,
+        "share of the population that takes over from the best, and share that counts as the best; 0: nobody takes "
+        "over, hyperparameters only mutate",
+        at_least=0,
+        at_most=1,
+        why="it is a fraction",
+    )
+    pbt_mutation_rate: float = flag(
+        0.15,
+        "probability that a hyperparameter changes in a turn",
+        at_least=0,
+        at_most=1,
+        why="it is a probability",
+    )
     pbt_replace_reward_gap: float = flag(
-        0.1, "relative difference of the objective that justifies replacing a policy", at_least=0
+        0.1,
+        "a policy takes over from another only where that one's objective is better by more than this share of it",
+        at_least=0,
+        why="nobody takes over from somebody worse",
     )
     pbt_replace_reward_gap_absolute: float = flag(
-        1e-6, "absolute difference of the objective that justifies replacing a policy", at_least=0
+        1e-6,
+        "... and better by more than this",
+        at_least=0,
+        why="nobody takes over from somebody worse",
     )
-    pbt_optimize_batch_size: bool = flag(False, "mutate the batch size, too")
-    pbt_optimize_gamma: bool = flag(False, "mutate the discount, too")
-    pbt_target_objective: str = flag("true_reward", "statistic of the episodes by which policies are ranked")
-    pbt_perturb_min: float = flag(1.05, "smallest factor of a mutation", above=1, why="a factor of 1 changes nothing")
-    pbt_perturb_max: float = flag(1.5, "largest factor of a mutation", above=1, why="a factor of 1 changes nothing")
+    pbt_optimize_batch_size: bool = flag(
+        False, "batch_size mutates, too: an iteration's experience stays what it is, the minibatches of it change"
+    )
+    pbt_optimize_gamma: bool = flag(False, "gamma mutates, too: 1 - gamma times or divided by 1.01 to 1.2")
+    pbt_target_objective: str = flag(
+        "true_reward",
+        "what policies are ranked by, more is better: true_reward, reward, win_rate (matches of several policies) or "
+        "any statistic of the episodes, averaged over stats_avg episodes",
+    )
+    pbt_perturb_min: float = flag(
+        1.05, "a mutation multiplies or divides by at least this", above=1, why="a factor of 1 changes nothing"
+    )
+    pbt_perturb_max: float = flag(
+        1.5, "a mutation multiplies or divides by at most this", above=1, why="a factor of 1 changes nothing"
+    )
+    per_policy: tuple[str, ...] = flag(
+        (),
+        "hyperparameters in which policies differ from the start, with or without with_pbt: name:first..last (spread "
+        "evenly on a logarithmic scale, policy 0 has the first) or name:v0/v1/... (one for each), separated by blanks; "
+        "reward shaping as shaping/<name>",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

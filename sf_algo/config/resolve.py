@@ -220,9 +220,9 @@ def _without_effect(typed: TypedFlags, command: Command, config: Config, flags: 
         spec = flags.spec(key)
         if spec is not None and spec.info.idle and value != spec.default:
             notes.append(f"--{spec.name} has no effect: {spec.info.idle}")
-    mix = "pbt_mix_policies_in_one_env"
+    alone = ("pbt_mix_policies_in_one_env", "per_policy")
     for section, switch in (("pbt", "with_pbt"), ("wandb", "with_wandb")):
-        asked = sorted(n for s, n in typed.values if s == section and n not in (switch, mix))
+        asked = sorted(n for s, n in typed.values if s == section and n not in (switch, *alone))
         if asked and section in useful and not getattr(getattr(config, section), switch):
             notes.append(f"no effect without --{switch}=True: {_dashed(asked)}")
     return notes
@@ -244,12 +244,27 @@ def _hints(config: Config, command: Command) -> list[str]:
     """Combinations that work but are hardly meant."""
     rl, limit = config.rl, config.run.env_steps_limit
     samples = rl.batch_size * rl.num_batches_per_iteration
-    if command is not Command.TRAIN or limit is None or not 0 < limit < samples:
-        return []
-    return [
-        f"--train_for_env_steps={limit} is less than one iteration of {samples} samples (batch_size x "
-        "num_batches_per_iteration): the training ends after that one"
-    ]
+    hints = []
+    if command is Command.TRAIN and limit is not None and 0 < limit < samples:
+        hints.append(
+            f"--train_for_env_steps={limit} is less than one iteration of {samples} samples (batch_size x "
+            "num_batches_per_iteration): the training ends after that one"
+        )
+    if command is Command.TRAIN and config.pbt.with_pbt:
+        hints += _population_hints(config)
+    return hints
+
+
+def _population_hints(config: Config) -> list[str]:
+    policies, limit, begin = config.sampling.num_policies, config.run.env_steps_limit, config.pbt.pbt_start_mutation
+    if policies == 1:
+        return ["--with_pbt=True with --num_policies=1: there is nobody to take over from, so nothing ever happens"]
+    if limit is not None and limit / policies < begin:
+        return [
+            f"--train_for_env_steps={limit} is {limit // policies} frames for each of {policies} policies, but "
+            f"--pbt_start_mutation={begin} comes first: the population will not change"
+        ]
+    return []
 
 
 def _dashed(names: Sequence[str]) -> str:

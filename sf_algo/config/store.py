@@ -24,7 +24,7 @@ from sf_algo.errors import ConfigError
 from sf_algo.files import write_bytes_atomically
 
 CONFIG_FILE_NAME = "cfg.json"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 TRANSIENT_SECTIONS = frozenset({"speed", "evaluation", "dummy", "accepted"})
 """Sections about one invocation, not about the experiment: never stored."""
 
@@ -37,6 +37,7 @@ ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {
     },
     4: {("rl", "extra_losses"): (), ("env", "step_fields"): ()},
     5: {("rl", "vtrace_weighs_advantages"): True},
+    6: {("pbt", "per_policy"): ()},
 }
 """Flags added by each version after 1, with the value that means what older versions did."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sf_algo.config.env import parse_step_field
 from sf_algo.config.env_family import EnvFamily
+from sf_algo.config.per_policy import check_per_policy
 from sf_algo.config.rounds import fills_rounds, nearest_fitting_batch
 from sf_algo.config.sections import Config
 
@@ -120,6 +121,7 @@ def _pbt(config: Config) -> Iterator[str]:
             f"--pbt_perturb_min={pbt.pbt_perturb_min:g} with --pbt_perturb_max={pbt.pbt_perturb_max:g}: the "
             "smallest factor must not exceed the largest"
         )
+    yield from check_per_policy(config)
     if config.evaluation.policy_index >= config.sampling.num_policies:
         yield (
             f"--policy_index={config.evaluation.policy_index} with "

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sf_algo.config.per_policy import ALIKE
 from sf_algo.errors import ConfigError
 
 if TYPE_CHECKING:
     from sf_algo.config import LearnerConfig
-
-NOT_OVERRIDABLE = frozenset({"rollout", "recurrence", "num_batches_per_iteration"})
-"""They decide the shape of slots and batches, which all policies share."""
 
 
 class Overrides:
@@ -30,7 +28,7 @@ class Overrides:
     def set(self, values: Mapping[str, Any]) -> None:
         """Replaces all of them. Raises ConfigError for a name that is no flag of learning, or not one for a policy."""
         for name in values:
-            if not hasattr(self._flags, name) or name in NOT_OVERRIDABLE:
+            if not hasattr(self._flags, name) or name in ALIKE:
                 raise ConfigError(f"{name} is no hyperparameter that policies of one training can differ in")
         self.values = dict(values)
 

@@ -11,6 +11,7 @@ from sf_algo.acting.policy_sampling import PolicySampling
 from sf_algo.batcher import Batcher
 from sf_algo.buffers.layout import TrajectoryLayout, make_layout
 from sf_algo.config import Config
+from sf_algo.config.per_policy import policy_rl
 from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import ConfigError
 from sf_algo.learner.batch import TrajectoryBatch
@@ -55,7 +56,7 @@ def build_learner(config: Config, model: ActorCritic, device: torch.device, *, p
     """The learner of one policy; it trains `model`. Raises ModelError where a loss of the user's cannot be imported."""
     return Learner(
         policy_id,
-        config.rl,
+        policy_rl(config, policy_id),
         model,
         device=device,
         max_policy_lag=config.sampling.max_policy_lag,
