@@ -13,6 +13,7 @@ from sf_algo.config.extras import WandbConfig
 from sf_algo.config.run import RunConfig
 from sf_algo.paths import ExperimentPaths
 from sf_algo.summaries.episodes import EpisodeWindow
+from sf_algo.summaries.points import PointSchedule
 from sf_algo.summaries.progress import ProgressFile, write_results
 from sf_algo.summaries.sinks import SummarySink, TensorboardSink, WandbSink
 from sf_algo.summaries.status_line import Snapshot, Speedometer, status_line
@@ -58,33 +59,42 @@ class Reporter:
         self._progress = progress
         self._clocks = clocks or ReporterClocks()
         self._short, self._long = Speedometer(SHORT_WINDOW_S), Speedometer(LONG_WINDOW_S)
-        self._started = self._last_status = self._last_summary = self._clocks.monotonic()
+        self._started = self._last_status = self._clocks.monotonic()
+        self._points = PointSchedule(run, now=self._started)
 
     def episode(self, policy_id: int, *, reward: float, num_frames: int, stats: Mapping[str, float]) -> None:
         """A finished episode of one agent that followed `policy_id`."""
         self.windows[policy_id].add(reward=reward, num_frames=num_frames, stats=stats)
 
     @property
-    def status_due(self) -> bool:
+    def frames_between_points(self) -> float | None:
+        """Environment frames after which the curves have another point; None where only seconds say."""
+        return self._points.frames_between
+
+    def status_due(self, *, env_steps: int, train_seconds: float) -> bool:
         """Whether `update` would write anything now: snapshots need not be made before."""
         now = self._clocks.monotonic()
-        return now - self._last_status >= self._run.status_interval or self._summary_due(now)
+        return self._status_line_due(now) or self._points.due(now, env_steps=env_steps, train_seconds=train_seconds)
 
-    def _summary_due(self, now: float) -> bool:
-        return now - self._last_summary >= self._run.experiment_summaries_interval
+    def _status_line_due(self, now: float) -> bool:
+        return now - self._last_status >= self._run.status_interval
 
     def update(self, snapshot: Snapshot, *, phase: str = "train", force: bool = False) -> None:
         """Writes the status line, the progress file and the summaries as far as they are due, or all of
-        them."""
+        them. With every point of the summaries, the progress file has the same numbers."""
         now = self._clocks.monotonic()
-        if force or now - self._last_status >= self._run.status_interval:
-            self._last_status = now
+        progress = {"env_steps": snapshot.env_steps, "train_seconds": snapshot.train_seconds}
+        point = force or self._points.due(now, **progress)
+        line = force or self._status_line_due(now)
+        if line or point:
             self._short.update(now, snapshot.env_steps)
             self._long.update(now, snapshot.env_steps)
-            log.info("%s", self._status(snapshot))
             self.announce(phase, snapshot)
-        if force or self._summary_due(now):
-            self._last_summary = now
+        if line:
+            self._last_status = now
+            log.info("%s", self._status(snapshot))
+        if point:
+            self._points.wrote(now, **progress)
             self._write_summaries(snapshot)
 
     def announce(self, phase: str, snapshot: Snapshot) -> None:
@@ -93,6 +103,7 @@ class Reporter:
             now = self._clocks.monotonic()
             self._short.update(now, snapshot.env_steps)
             self._long.update(now, snapshot.env_steps)
+            self._points.wrote(now, env_steps=snapshot.env_steps, train_seconds=snapshot.train_seconds)
         self._progress.write(
             phase=phase,
             step=snapshot.env_steps,

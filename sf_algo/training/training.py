@@ -21,6 +21,7 @@ from sf_algo.training.saving import Saver
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.25
+_SHORTEST_TICK_S = 0.01
 
 
 class StageMeter:
@@ -93,10 +94,14 @@ class TrainingLoop:
         if self._wants_profile:
             self._profiler = Profiler([sampler, learners], lambda: self._ledger.trained_frames)
         self._reporter.announce("train", self.snapshot())
+        tick_s = _TICK_S
         while (reason := self._stop.reason) is None:
-            sampler.work(min(time.monotonic() + _TICK_S, self._stop.deadline))
+            frames = self._ledger.collected_frames
+            sampler.work(min(time.monotonic() + tick_s, self._stop.deadline))
+            tick_s = self._next_tick_s(tick_s, self._ledger.collected_frames - frames)
             self._observers.tell()
-            if self._reporter.status_due:
+            counts = {"env_steps": self._ledger.collected_frames, "train_seconds": self._ledger.train_seconds}
+            if self._reporter.status_due(**counts):
                 seconds = {**sampler.stage_seconds(), "learner": learners.training_s}
                 self._shares = self._meter.shares(seconds)
                 self._reporter.update(self.snapshot())
@@ -108,6 +113,14 @@ class TrainingLoop:
         if self._profiler is not None:
             log.info("%s", self._profiler.report())
         return reason
+
+    def _next_tick_s(self, tick_s: float, frames: int) -> float:
+        """A tick in which no more frames pass than lie between two points of the curves: a small task takes three
+        seconds to learn. `frames`: in the last tick, of `tick_s`."""
+        between = self._reporter.frames_between_points
+        if between is None or not frames:
+            return _TICK_S
+        return min(_TICK_S, max(_SHORTEST_TICK_S, tick_s * between / frames))
 
     def snapshot(self, *, final: bool = False) -> Snapshot:
         shares = self._shares

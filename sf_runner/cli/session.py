@@ -302,6 +302,7 @@ def _opening_events(
         records=prepared.kind.records,
         guardians=[handle_of(pid) for pid in guardians],
         clocks=clocks.unset,
+        thresholds=tuple(prepared.plan.thresholds.items()),
     )
     changes = plan_changes(prepared, state, expected_s, now)
     notes = [ev.Note(t=now, text=text, level="warning") for text in prepared.warnings]

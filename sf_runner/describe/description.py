@@ -14,6 +14,7 @@ from pathlib import Path
 from sf_runner.basics.errors import DescriptionError
 from sf_runner.describe.command import environment, parameter_arguments, split_command
 from sf_runner.describe.naming import experiment_name, folder_name
+from sf_runner.describe.thresholds import checked_thresholds
 from sf_runner.describe.values import Texts, may_clash, same_command
 
 _MAX_COMBINATIONS = 1_000_000
@@ -186,6 +187,8 @@ class RunDescription:
         use_gpus, num_gpus, experiments_per_gpu, max_parallel, pause_between_experiments: defaults that the
             command line overrides (use_gpus is the older name of num_gpus; the pause is in seconds).
         seed_param: the parameter that tells repetitions of one configuration apart.
+        thresholds: which value of the reported metric counts as learned, by the name of the experiment or task, which
+            may hold wildcards: `{"cartpole*": 475}`; of another metric: `{"battle@kills": 10}`. See docs/results.md.
 
     Raises:
         DescriptionError: an argument cannot be used.
@@ -207,6 +210,7 @@ class RunDescription:
         max_parallel: int | None = None,
         pause_between_experiments: float | None = None,
         seed_param: str = "seed",
+        thresholds: Mapping[str, float] | None = None,
     ) -> None:
         _check_run_name(run_name)
         if not isinstance(experiment_dirs_sf_format, bool):
@@ -223,6 +227,7 @@ class RunDescription:
         self.customize_experiment_name = customize_experiment_name
         self.param_prefix = param_prefix
         self.seed_param = seed_param
+        self.thresholds = checked_thresholds(run_name, thresholds)
         self.defaults = RunDefaults(
             num_gpus=use_gpus if num_gpus is None else num_gpus,
             experiments_per_gpu=experiments_per_gpu,

@@ -74,6 +74,7 @@ class Plan:
     fingerprint: str
     defaults: RunDefaults = field(default_factory=RunDefaults)
     seed_param: str = "seed"
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def by_id(self) -> dict[str, Job]:
         return {job.job_id: job for job in self.jobs}
@@ -105,6 +106,7 @@ def make_plan(
         fingerprint=digest(part for job in jobs for part in (job.job_id, job.fingerprint)),
         defaults=description.defaults,
         seed_param=description.seed_param,
+        thresholds=description.thresholds,
     )
 
 

@@ -70,6 +70,8 @@ class RunOpened(Event):
     """Readings at `t` of the clocks that nobody sets: the steady one and the one since boot, see `basics/clock.py`."""
     records: bool | None = None
     """Whether attempts write down themselves how they fare, also while no runner is there."""
+    thresholds: Sequence[tuple[str, float]] = ()
+    """The description's, see `describe/thresholds.py`."""
 
     def __post_init__(self) -> None:
         for name, value in backend_facts(vars(self)).items():

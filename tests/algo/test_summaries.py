@@ -199,16 +199,16 @@ class Bench:
 
 
 def test_reports_when_due(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bench = Bench(tmp_path, train_for_env_steps=1000)
+    bench = Bench(tmp_path, train_for_env_steps=1000, experiment_summaries_interval=20.0)
     caplog.set_level("INFO", logger="sf_algo")
     reporter = bench.reporter
     reporter.episode(0, reward=2.0, num_frames=80, stats={"true_reward": 90.0})
     bench.clock.now = 4.0
-    assert not reporter.status_due
-    reporter.update(snapshot(100))
+    assert not reporter.status_due(env_steps=9, train_seconds=4.0)
+    reporter.update(snapshot(9))
     assert not bench.progress_path.exists()
     bench.clock.now = 10.0
-    assert reporter.status_due
+    assert reporter.status_due(env_steps=9, train_seconds=10.0)
     reporter.update(snapshot(100))
     bench.clock.now = 20.0
     reporter.update(snapshot(400, train={"loss": 0.25, "broken": math.nan}))
@@ -242,7 +242,39 @@ def test_reports_when_due(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
         "perf/inference_batch",
         "perf/fps",
     }
-    assert points(folder, "policy_stats/avg_true_reward") == [(400, 90.0)]
+    assert points(folder, "policy_stats/avg_true_reward") == [(100, 90.0), (400, 90.0)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"train_for_env_steps": 1000}, [10, 20, 30, 57]),
+        ({"train_for_seconds": 2.0}, [4, 10, 19, 20, 30, 57]),  # the clock runs at 200 frames a second
+        ({}, []),
+        ({"experiment_summaries_interval": 0.1}, [20, 57]),
+    ],
+)
+def test_a_short_training_has_a_curve(tmp_path: Path, limits: dict[str, float], told: list[int]) -> None:
+    """A point for every hundredth of the training, in summaries and in the progress file, however little time
+    passes."""
+    bench = Bench(tmp_path, **limits)
+    bench.reporter.episode(0, reward=2.0, num_frames=80, stats={})
+    bench.reporter.announce("train", snapshot(0, seconds=0))
+    for frames in (3, 4, 7, 10, 11, 19, 20, 21, 30, 57):
+        bench.clock.now = frames / 200
+        if bench.reporter.status_due(env_steps=frames, train_seconds=bench.clock.now):
+            bench.reporter.update(snapshot(frames, seconds=bench.clock.now))
+            assert bench.progress()["step"] == frames
+    bench.reporter.close()
+    found = points(bench.paths.summary(0), "policy_stats/avg_reward") if told else []
+    assert [step for step, _ in found] == told
+
+
+def test_a_resumed_training_has_no_point_for_what_it_did_before(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, resumed=True, train_for_env_steps=1000)
+    bench.reporter.announce("train", snapshot(505))
+    assert not bench.reporter.status_due(env_steps=509, train_seconds=0.0)
+    assert bench.reporter.status_due(env_steps=510, train_seconds=0.0)
 
 
 def test_time_left_is_that_of_the_nearer_limit(tmp_path: Path) -> None:
