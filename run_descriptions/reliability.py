@@ -29,8 +29,8 @@ def _experiment(name: str, flags: str, frames: int, seeds: int = 20) -> Experime
 # The defaults of the family say the rest.
 _control = [
     _experiment("cartpole", "CartPole-v1", 150_000),
-    _experiment("acrobot", "Acrobot-v1", 300_000),
-    _experiment("pendulum", "Pendulum-v1", 500_000),
+    _experiment("acrobot", "Acrobot-v1", 200_000),
+    _experiment("pendulum", "Pendulum-v1", 300_000),
 ]
 _memory = _experiment(
     "memory",

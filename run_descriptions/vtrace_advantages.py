@@ -1,7 +1,7 @@
 """Does V-trace learn better when its advantages do not carry rho beside the ratio of the PPO objective?
 
     python -m sf_runner.run --run=run_descriptions.vtrace_advantages
-    python -m sf_runner.report --run=run_descriptions.vtrace_advantages
+    python -m sf_runner.report vtrace_advantages
 
 The advantage of V-trace has a factor rho = min(1, ratio), and the PPO objective multiplies it by the ratio again: at a
 ratio of 0.5 a sample weighs 0.25, where the policy gradient of Espeholt et al. 2018 weighs it 0.5. Both ways, five

@@ -9,6 +9,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from sf_runner.cli.parser import Parser, whole
 from sf_runner.describe.naming import safe_name
 
 if TYPE_CHECKING:
+    from sf_runner.describe.thresholds import Threshold
     from sf_runner.results.analysis import Analysis, AnalysisOptions
     from sf_runner.results.experiments import Experiment
 
@@ -52,6 +54,11 @@ def _parser() -> Parser:
     parser.add_argument(
         "--include", default="finished", choices=("finished", "all"),
         help="count experiments that succeeded (default; others where none has), or all that have values",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threshold", action="append", default=[], metavar="[NAME[@METRIC]=]VALUE",
+        help="what counts as learned, e.g. 475, cartpole*=475 or battle@kills=10: tells how many reach it, and when "
+        "(default: what the run description says)",
     )  # fmt: skip
     parser.add_argument("--x", default="step", choices=("step", "time"), help="of learning curves (default: step)")
     parser.flag(parser, "--policy", whole(0), "of several policies (default: the best)", metavar="N")
@@ -103,6 +110,7 @@ def _formats(text: str | None) -> tuple[str, ...]:
 
 def _analysis_options(options: Namespace) -> AnalysisOptions:
     from sf_runner.results.analysis import AnalysisOptions
+    from sf_runner.results.thresholds import parse_threshold
 
     group_by = None
     if options.group_by is not None:
@@ -114,6 +122,7 @@ def _analysis_options(options: Namespace) -> AnalysisOptions:
         x=options.x,
         policy=options.policy,
         seed=options.seed,
+        thresholds=tuple(parse_threshold(text) for text in options.threshold),
     )
 
 
@@ -128,31 +137,40 @@ def make_report(
 ) -> Analysis:
     """Read runs and aggregate their results.
 
-    metrics: names as people say them; empty: the main one. minimize: whether less is better; None: as names suggest.
+    metrics: names as people say them; empty: the main one, and those that thresholds name. minimize: whether less is
+        better; None: as names suggest.
     progress: called with how much of the reading is done, and how much there is.
 
     Raises UsageError: no such run, metric or parameter; StorageError: a journal that cannot be read.
     """
     from sf_runner.results.analysis import AnalysisOptions, analyse
-    from sf_runner.results.metrics import choose
+    from sf_runner.results.metrics import choose_with
     from sf_runner.results.sources import available_names, read
+    from sf_runner.results.thresholds import check_thresholds, metrics_of
 
-    experiments = [experiment for run in dict.fromkeys(runs) for experiment in _experiments(run, train_dir)]
+    options = options or AnalysisOptions()
+    read_runs = [_experiments(run, train_dir) for run in dict.fromkeys(runs)]
+    experiments = [experiment for found, _ in read_runs for experiment in found]
+    check_thresholds(options.thresholds, experiments)
+    thresholds = (*(threshold for _, described in read_runs for threshold in described), *options.thresholds)
+    named = () if metrics else metrics_of(thresholds)
     started = [experiment for experiment in experiments if experiment.attempts]
     total = 2 * len(started)
     available = available_names(
-        [experiment.paths for experiment in started], metrics, progress=lambda done: progress(done, total)
+        [experiment.paths for experiment in started], [*metrics, *named], progress=lambda done: progress(done, total)
     )
-    chosen = choose(metrics, available, minimize=minimize)
+    chosen = choose_with(metrics, named, available, minimize=minimize)
     recorded = {}
     for number, experiment in enumerate(started, 1):
         recorded[experiment.run, experiment.job_id] = read(experiment.paths, chosen, available)
         progress(len(started) + number, total)
     title = " + ".join(dict.fromkeys(experiment.run for experiment in experiments))
-    return analyse(title, experiments, chosen, recorded, options or AnalysisOptions())
+    return analyse(title, experiments, chosen, recorded, replace(options, thresholds=thresholds))
 
 
-def _experiments(run: str, train_dir: Path) -> list[Experiment]:
+def _experiments(run: str, train_dir: Path) -> tuple[list[Experiment], list[Threshold]]:
+    """Of one run, with the thresholds of its description."""
+    from sf_runner.describe.thresholds import thresholds_of
     from sf_runner.engine.snapshot import read_run
     from sf_runner.results.experiments import experiments_of
     from sf_runner.results.folders import experiments_in
@@ -164,13 +182,14 @@ def _experiments(run: str, train_dir: Path) -> list[Experiment]:
         found = experiments_in(folder, folder.resolve().name) if folder is not None else []
         if not found:
             raise
-        return found
+        return found, []
     snapshot = read_run(paths)
     now = time.time() if snapshot.live else snapshot.state.last_event_at
     experiments = experiments_of(snapshot.state, paths, now=now)
     if not experiments:
         raise UsageError(f"run '{paths.run_name}' has no experiments yet")
-    return experiments
+    opened = snapshot.state.opened
+    return experiments, thresholds_of(dict(opened.thresholds)) if opened is not None else []
 
 
 def _default_folder(runs: Sequence[str], train_dir: Path) -> Path:
@@ -233,12 +252,13 @@ def _write(analysis: Analysis, folder: Path, wanted: str, made: str) -> None:
 
 def _write_images(analysis: Analysis, folder: Path, wanted: str) -> None:
     from sf_runner.results.images import write_image
-    from sf_runner.results.plot_data import plots_of
+    from sf_runner.results.plot_data import arrival_plots_of, plots_of
 
     for metric in analysis.metrics:
-        plots = plots_of(metric, analysis)
-        if plots:
-            write_image(folder / f"curves_{safe_name(metric.metric.name.replace('/', '.'))}.{wanted}", plots)
+        name = f"{safe_name(metric.metric.name.replace('/', '.'))}.{wanted}"
+        for kind, plots in (("curves", plots_of(metric, analysis)), ("reached", arrival_plots_of(metric, analysis))):
+            if plots:
+                write_image(folder / f"{kind}_{name}", plots)
 
 
 def _progress_on_terminal() -> Callable[[int, int], None]:

@@ -83,8 +83,8 @@ class Reporter:
         """Writes the status line, the progress file and the summaries as far as they are due, or all of
         them. With every point of the summaries, the progress file has the same numbers."""
         now = self._clocks.monotonic()
-        progress = {"env_steps": snapshot.env_steps, "train_seconds": snapshot.train_seconds}
-        point = force or self._points.due(now, **progress)
+        env_steps, seconds = snapshot.env_steps, snapshot.train_seconds
+        point = force or self._points.due(now, env_steps=env_steps, train_seconds=seconds)
         line = force or self._status_line_due(now)
         if line or point:
             self._short.update(now, snapshot.env_steps)
@@ -94,7 +94,7 @@ class Reporter:
             self._last_status = now
             log.info("%s", self._status(snapshot))
         if point:
-            self._points.wrote(now, **progress)
+            self._points.wrote(now, env_steps=env_steps, train_seconds=seconds)
             self._write_summaries(snapshot)
 
     def announce(self, phase: str, snapshot: Snapshot) -> None:

@@ -100,8 +100,9 @@ class TrainingLoop:
             sampler.work(min(time.monotonic() + tick_s, self._stop.deadline))
             tick_s = self._next_tick_s(tick_s, self._ledger.collected_frames - frames)
             self._observers.tell()
-            counts = {"env_steps": self._ledger.collected_frames, "train_seconds": self._ledger.train_seconds}
-            if self._reporter.status_due(**counts):
+            if self._reporter.status_due(
+                env_steps=self._ledger.collected_frames, train_seconds=self._ledger.train_seconds
+            ):
                 seconds = {**sampler.stage_seconds(), "learner": learners.training_s}
                 self._shares = self._meter.shares(seconds)
                 self._reporter.update(self.snapshot())

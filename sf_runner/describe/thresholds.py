@@ -22,7 +22,8 @@ class Threshold:
     value: float
 
     def is_for(self, *names: str) -> bool:
-        return any(fnmatchcase(name, self.pattern) for name in names)
+        """Whether it is meant for what has one of these names; small and capital letters are the same."""
+        return any(fnmatchcase(name.lower(), self.pattern.lower()) for name in names)
 
 
 def checked_thresholds(run_name: str, thresholds: object) -> dict[str, float]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from sf_runner.describe.thresholds import Threshold
 from sf_runner.results.curves import EMPTY, Curve, Floats, ValueRule
 from sf_runner.results.experiments import Experiment
 from sf_runner.results.grouping import Group, Grouping, group
 from sf_runner.results.metrics import Metric
+from sf_runner.results.reaching import Reach, Reached, first_reached, reach
 from sf_runner.results.sources import Recorded
 from sf_runner.results.statistics import Aggregate, Band, aggregate, band
+from sf_runner.results.thresholds import threshold_for
 
 XAxis = Literal["step", "time"]
 Include = Literal["finished", "all"]
@@ -28,6 +31,7 @@ class AnalysisOptions:
         of all.
     policy: which policy's curve counts; None: the best one of each experiment.
     seed: of the bootstrap's random numbers.
+    thresholds: what counts as learned; later ones go before earlier ones.
     """
 
     group_by: tuple[str, ...] | None = None
@@ -36,12 +40,13 @@ class AnalysisOptions:
     x: XAxis = "step"
     policy: int | None = None
     seed: int = 0
+    thresholds: tuple[Threshold, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
     """One experiment's part in one metric. `value` and `best` are None when it has none; `policies`: of how many
-    policies the curve is the best."""
+    policies the curve is the best. `reached`: when it was as good as its threshold; None where there is none."""
 
     experiment: Experiment
     recorded: Recorded
@@ -50,6 +55,7 @@ class Member:
     best: float | None
     policies: int
     counted: bool = False
+    reached: Reached | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,7 @@ class Row:
     """One configuration. Means are over the experiments that have the number; None when none has.
 
     so_far: no experiment has finished, so these are the values so far.
+    reach: how many reached the threshold, and when; None where there is none.
     """
 
     group: Group
@@ -68,6 +75,7 @@ class Row:
     fps: float | None
     attempts: int
     band: Band | None
+    reach: Reach | None = None
 
     @property
     def counted(self) -> int:
@@ -81,6 +89,11 @@ class MetricAnalysis:
     metric: Metric
     rows: tuple[Row, ...]
     winners: frozenset[int]
+
+    @property
+    def reaches(self) -> bool:
+        """Whether any row has a threshold."""
+        return any(row.reach is not None for row in self.rows)
 
     @property
     def tasks(self) -> list[str]:
@@ -114,18 +127,29 @@ def analyse(
     return Analysis(
         title=title,
         grouping=grouping,
-        metrics=tuple(_analyse_metric(metric, grouping, recorded, options) for metric in metrics),
+        metrics=tuple(
+            _analyse_metric(metric, grouping, recorded, options, is_first=number == 0)
+            for number, metric in enumerate(metrics)
+        ),
         options=options,
     )
 
 
 def _analyse_metric(
-    metric: Metric, grouping: Grouping, recorded: Mapping[tuple[str, str], Recorded], options: AnalysisOptions
+    metric: Metric,
+    grouping: Grouping,
+    recorded: Mapping[tuple[str, str], Recorded],
+    options: AnalysisOptions,
+    *,
+    is_first: bool,
 ) -> MetricAnalysis:
     rows = []
     for found in grouping.groups:
         members = [_member(e, recorded.get((e.run, e.job_id), Recorded()), metric, options) for e in found.members]
-        rows.append(_row(found, members, metric, options))
+        threshold = threshold_for(found.members, metric, options.thresholds, is_first=is_first)
+        if threshold is not None:
+            members = [_with_reached(member, threshold, metric) for member in members]
+        rows.append(_row(found, members, metric, options, threshold))
     return MetricAnalysis(metric=metric, rows=tuple(rows), winners=_winners(rows, metric))
 
 
@@ -164,12 +188,18 @@ def _member(experiment: Experiment, recorded: Recorded, metric: Metric, options:
     )
 
 
-def _row(found: Group, members: Sequence[Member], metric: Metric, options: AnalysisOptions) -> Row:
+def _with_reached(member: Member, threshold: float, metric: Metric) -> Member:
+    return replace(member, reached=first_reached(member.curve, threshold, lower_is_better=metric.lower_is_better))
+
+
+def _row(
+    found: Group, members: Sequence[Member], metric: Metric, options: AnalysisOptions, threshold: float | None
+) -> Row:
     has_value = [member.value is not None for member in members]
     finished = [has and m.experiment.succeeded for has, m in zip(has_value, members, strict=True)]
     so_far = options.include == "finished" and any(has_value) and not any(finished)
     counts = finished if options.include == "finished" and not so_far else has_value
-    marked = tuple(_counted(member, counted) for member, counted in zip(members, counts, strict=True))
+    marked = tuple(replace(member, counted=counted) for member, counted in zip(members, counts, strict=True))
     values = [member.value for member in marked if member.counted and member.value is not None]
     strata = [member.experiment.config for member in marked if member.counted]
     bests = [member.best for member in marked if member.counted and member.best is not None]
@@ -189,11 +219,18 @@ def _row(found: Group, members: Sequence[Member], metric: Metric, options: Analy
             [member.experiment.config for member in with_curve],
             seed=options.seed,
         ),
+        reach=None if threshold is None else _reach(marked, threshold),
     )
 
 
-def _counted(member: Member, counted: bool) -> Member:
-    return Member(**{**vars(member), "counted": counted})
+def _reach(members: Sequence[Member], threshold: float) -> Reach:
+    """A training that failed counts as one that did not reach it, unless it had before: nobody got a policy of it."""
+    return reach(
+        threshold,
+        [member.curve for member in members],
+        [member.reached or Reached() for member in members],
+        [member.experiment.succeeded or member.experiment.state == "failed" for member in members],
+    )
 
 
 def curve_x(curve: Curve, axis: XAxis) -> Floats:

@@ -24,19 +24,22 @@ class Segment:
 
     start_step: the step at which the process says it began; what earlier ones wrote from there on no longer counts.
         None: it says nothing.
+    begin_unix_s: when it began, before its first value; None: nobody says.
     """
 
     steps: Floats
     values: Floats
     times_unix_s: Floats
     start_step: float | None = None
+    begin_unix_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
     """Finite values, steps strictly ascending. Arrays are [N], N >= 0.
 
-    elapsed_s: time since the first value, the pauses between attempts left out.
+    elapsed_s: time since the beginning (the first value, where nobody says when that was), the pauses between attempts
+        left out.
     superseded: values that a resumed attempt wrote anew.
     not_finite: values that were NaN or infinite and are left out.
     ends_not_finite: the last value was one of them, so that there is no result.
@@ -96,7 +99,8 @@ def join(segments: Sequence[Segment]) -> Curve:
             steps, values, elapsed = steps[:kept], values[:kept], elapsed[:kept]
         if len(segment.steps):
             begin = elapsed[-1] if len(elapsed) else 0.0
-            since = np.maximum(segment.times_unix_s - segment.times_unix_s[0], 0.0)
+            first = segment.times_unix_s[0] if segment.begin_unix_s is None else segment.begin_unix_s
+            since = np.maximum(segment.times_unix_s - first, 0.0)
             steps = np.concatenate([steps, segment.steps])
             values = np.concatenate([values, segment.values])
             elapsed = np.concatenate([elapsed, begin + since])
@@ -126,6 +130,7 @@ def _split(segments: Sequence[Segment]) -> list[Segment]:
                     values=segment.values[begin:end],
                     times_unix_s=segment.times_unix_s[begin:end],
                     start_step=segment.start_step if number == 0 else None,
+                    begin_unix_s=segment.begin_unix_s if number == 0 else None,
                 )
             )
     return parts

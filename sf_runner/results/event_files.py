@@ -64,7 +64,7 @@ def read_scalars(folder: Path, tags: Iterable[str]) -> dict[str, list[Segment]]:
 
 
 def _read_file(path: Path, wanted: dict[str, bytes]) -> dict[str, list[Segment]]:
-    parts = {tag: [_Part(None)] for tag in wanted}
+    parts = {tag: [_Part()] for tag in wanted}
     needles = list(wanted.values())
     for record in _records(path):
         # Most events hold none of the tags, or are seen not to be a session's start by their size.
@@ -75,7 +75,10 @@ def _read_file(path: Path, wanted: dict[str, bytes]) -> dict[str, list[Segment]]
             continue
         if event.HasField("session_log") and event.session_log.status == _SESSION_START:
             for started in parts.values():
-                started.append(_Part(float(event.step)))
+                started.append(_Part(start_step=float(event.step), begin_unix_s=event.wall_time))
+        elif event.file_version:
+            for started in parts.values():
+                started[-1].begin_unix_s = event.wall_time
         for value in event.summary.value:
             if value.tag in parts and (number := _scalar(value)) is not None:
                 parts[value.tag][-1].add(event.step, number, event.wall_time)
@@ -87,8 +90,9 @@ def _read_file(path: Path, wanted: dict[str, bytes]) -> dict[str, list[Segment]]
 
 
 class _Part:
-    def __init__(self, start_step: float | None) -> None:
+    def __init__(self, *, start_step: float | None = None, begin_unix_s: float | None = None) -> None:
         self.start_step = start_step
+        self.begin_unix_s = begin_unix_s
         self.steps: list[int] = []
         self.values: list[float] = []
         self.times: list[float] = []
@@ -101,6 +105,7 @@ class _Part:
     def segment(self) -> Segment:
         return Segment(
             start_step=self.start_step,
+            begin_unix_s=self.begin_unix_s,
             steps=np.array(self.steps, dtype=np.float64),
             values=np.array(self.values, dtype=np.float64),
             times_unix_s=np.array(self.times, dtype=np.float64),

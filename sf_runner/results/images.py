@@ -40,6 +40,12 @@ def _draw(axes: Any, plot: Plot) -> None:
     for line in plot.lines:
         band, style = line.band, "--" if line.dashed_label else "-"
         axes.fill_between(band.x, band.low, band.high, color=line.color, alpha=0.18, linewidth=0)
+        for x, y in line.seeds:
+            axes.plot(x, y, color=line.color, alpha=0.45, linewidth=0.6)
+        if line.level is not None:
+            axes.axhline(line.level, color=line.color, alpha=0.6, linestyle=(0, (1, 3)), linewidth=1.0)
+        if line.marks is not None and len(line.marks[0]):
+            axes.plot(*line.marks, color=line.color, linestyle="", marker="|", markersize=7, label="_censored")
         for part, fewer in line.stretches():
             axes.plot(band.x[part], band.mean[part], color=line.color, linestyle=":" if fewer else style, linewidth=1.6)
         axes.plot([], [], color=line.color, linestyle=style, label=_shown(line.label))

@@ -8,6 +8,7 @@ from sf_runner.results.analysis import Analysis, AnalysisOptions, MetricAnalysis
 from sf_runner.results.experiments import RECORDED
 from sf_runner.results.formatting import MISSING, decimals, number, plural
 from sf_runner.results.notes import notes
+from sf_runner.results.reach_table import reach_cells, reach_explanation, reach_header
 from sf_runner.results.statistics import CONFIDENCE, RESAMPLES
 from sf_runner.state.estimate import format_duration
 
@@ -33,6 +34,9 @@ def markdown(analysis: Analysis) -> str:
             explanation(metric, analysis.options),
             "",
         ]
+        if metric.reaches:
+            lines += [f"### {metric.metric.name}: threshold reached", "", *reach_lines(metric, analysis), ""]
+            lines += [reach_explanation(), ""]
     told = notes(analysis)
     if told:
         lines += ["## Notes", "", *(f"- {line}" for line in told), ""]
@@ -94,6 +98,12 @@ def table_lines(metric: MetricAnalysis, analysis: Analysis) -> list[str]:
     for index in metric.winners:
         rows[index][mean] = f"**{rows[index][mean]}**"
     return aligned(names, rows, left=len(analysis.grouping.columns))
+
+
+def reach_lines(metric: MetricAnalysis, analysis: Analysis) -> list[str]:
+    """The aligned Markdown table of who reached the threshold, and when."""
+    rows = [reach_cells(row, analysis) for row in metric.rows if row.reach is not None]
+    return aligned(reach_header(analysis), rows, left=len(analysis.grouping.columns))
 
 
 def aligned(names: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> list[str]:

@@ -81,6 +81,22 @@ def choose(wanted: Sequence[str], available: Mapping[Source, Sequence[str]], *, 
     return list(chosen.values())
 
 
+def choose_with(
+    wanted: Sequence[str],
+    named: Sequence[str],
+    available: Mapping[Source, Sequence[str]],
+    *,
+    minimize: bool | None = None,
+) -> list[Metric]:
+    """`choose`, and then the metrics `named` by others than who asks for the report: one of these that no experiment
+    has written so far is left out."""
+    chosen = {metric.name: metric for metric in choose(wanted, available, minimize=minimize)}
+    for name in named:
+        if any(resolve(name, names) is not None for names in available.values()):
+            chosen |= {m.name: m for m in choose([name], available, minimize=minimize) if m.name not in chosen}
+    return list(chosen.values())
+
+
 def _main(available: Mapping[Source, Sequence[str]]) -> str:
     """The metric people most likely mean by "the result"."""
     for source in SOURCES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
@@ -10,7 +11,8 @@ from sf_runner.results.formatting import MISSING, decimals, number, step_text
 from sf_runner.results.markdown import explanation, header, headline, table
 from sf_runner.results.notes import notes
 from sf_runner.results.page_assets import SCRIPT, STYLE
-from sf_runner.results.plot_data import Plot, plots_of
+from sf_runner.results.plot_data import Plot, arrival_plots_of, plots_of
+from sf_runner.results.reach_table import reach_cells, reach_explanation, reach_header
 from sf_runner.results.svg import plot_data, plot_svg
 from sf_runner.state.estimate import format_duration
 
@@ -53,9 +55,33 @@ def _metric(metric: MetricAnalysis, analysis: Analysis) -> Iterator[str]:
     yield _table(header(analysis), rows, labels)
     yield f'<p class="dim">{escape(explanation(metric, analysis.options))}</p>'
     for plot in plots:
-        if plot.title:
-            yield f"<h3>{escape(plot.title)}</h3>"
-        yield _figure(plot)
+        yield from _titled(plot)
+    if metric.reaches:
+        yield from _reached(metric, analysis)
+
+
+def _titled(plot: Plot) -> Iterator[str]:
+    if plot.title:
+        yield f"<h3>{escape(plot.title)}</h3>"
+    yield _figure(plot)
+
+
+def _reached(metric: MetricAnalysis, analysis: Analysis) -> Iterator[str]:
+    """How many reached the threshold, and when."""
+    yield f"<h2>{escape(metric.metric.name)}: threshold reached</h2>"
+    labels = len(analysis.grouping.columns)
+    rows = []
+    for row in metric.rows:
+        if row.reach is not None:
+            cells, steps, seconds = reach_cells(row, analysis), row.reach.steps, row.reach.seconds
+            keys: list[object] = [*cells[:labels], row.reach.threshold, row.reach.share, None]
+            for arrival in (steps, seconds):
+                keys += [math.inf if arrival is None else arrival.quantile(0.5) or math.inf, None]
+            rows.append(_table_row(cells, keys, labels, set(), None))
+    yield _table(reach_header(analysis), rows, labels)
+    yield f'<p class="dim">{escape(reach_explanation())}</p>'
+    for plot in arrival_plots_of(metric, analysis):
+        yield from _titled(plot)
 
 
 def _figure(plot: Plot) -> str:

@@ -25,6 +25,8 @@ td.best { font-weight: 700; } td.long { white-space: normal; min-width: 16rem; }
 .plot .grid { stroke: var(--rule); stroke-width: 1; } .plot .axis { stroke: var(--dim); }
 .plot text { fill: var(--dim); font-size: 12px; } .plot .band { fill: var(--c); opacity: .17; }
 .plot .mean { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; }
+.plot .seed { fill: none; stroke: var(--c); stroke-width: .7; opacity: .35; }
+.plot .level { stroke: var(--c); stroke-dasharray: 1 4; opacity: .8; } .plot .mark { stroke: var(--c); }
 .plot .guide { stroke: var(--dim); stroke-dasharray: 3 3; }
 .curve { transition: opacity .12s; } .curve.off { display: none; } .focus .curve:not(.on) { opacity: .12; }
 .legend { display: flex; flex-wrap: wrap; gap: .15rem .3rem; margin: .2rem 0 .6rem; }

@@ -71,6 +71,14 @@ def _curve(line: Line, index: int, axes: _Axes) -> str:
     band = line.band
     around = axes.points([*band.x.tolist(), *band.x[::-1].tolist()], [*band.high.tolist(), *band.low[::-1].tolist()])
     parts = [f'<g class="curve" data-line="{index}" style="--c:{line.color}"><polygon class="band" points="{around}"/>']
+    for x, y in line.seeds:
+        parts.append(f'<polyline class="seed" points="{axes.points(x.tolist(), y.tolist())}"/>')
+    if line.level is not None:
+        y_level = f"{axes.y(line.level):.1f}"
+        parts.append(f'<line class="level" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y_level}" y2="{y_level}"/>')
+    if line.marks is not None:
+        for x_mark, y_mark in zip(*(part.tolist() for part in line.marks), strict=True):
+            parts.append(f'<path class="mark" d="M{axes.x(x_mark):.1f} {axes.y(y_mark) - 5:.1f}v10"/>')
     for part, fewer in line.stretches():
         style = ' stroke-dasharray="2 4"' if fewer else (' stroke-dasharray="9 4"' if line.dashed_label else "")
         points = axes.points(band.x[part].tolist(), band.mean[part].tolist())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sf_runner.basics.errors import UsageError
 from sf_runner.results.analysis import Analysis, Member, MetricAnalysis, Row
+from sf_runner.results.reaching import Reached
 
 Value = str | int | float | bool | None
 Records = Sequence[Mapping[str, Value]]
@@ -33,7 +34,22 @@ def _configuration(metric: MetricAnalysis, row: Row) -> dict[str, Value]:
         "wall_time_s": row.wall_time_s,
         "fps": row.fps,
         "attempts": row.attempts,
+        **_reach(row),
     }
+
+
+def _reach(row: Row) -> dict[str, Value]:
+    """Nothing for a configuration without a threshold: reports that have none keep their columns."""
+    found = row.reach
+    if found is None:
+        return {}
+    record: dict[str, Value] = {"threshold": found.threshold, "ended": found.ended, "reached": found.reached}
+    record["reached_low"] = None if found.interval is None else found.interval.low
+    record["reached_high"] = None if found.interval is None else found.interval.high
+    for name, arrival in (("steps", found.steps), ("seconds", found.seconds)):
+        for share in (25, 50, 75):
+            record[f"{name}_to_it_q{share}"] = None if arrival is None else arrival.quantile(share / 100)
+    return record
 
 
 def experiments(analysis: Analysis) -> list[dict[str, Value]]:
@@ -65,7 +81,14 @@ def _experiment(metric: MetricAnalysis, row: Row, member: Member) -> dict[str, V
         "superseded_values": curve.superseded,
         "not_finite_values": curve.not_finite,
         "error": experiment.error or None,
+        **({} if member.reached is None else _reached(row, member.reached)),
     }
+
+
+def _reached(row: Row, reached: Reached) -> dict[str, Value]:
+    """Empty cells where an experiment has not reached it before its `last_step`."""
+    threshold = None if row.reach is None else row.reach.threshold
+    return {"threshold": threshold, "reached_step": reached.step, "reached_s": reached.elapsed_s}
 
 
 def curves(analysis: Analysis) -> list[dict[str, Value]]:
