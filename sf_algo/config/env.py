@@ -57,7 +57,8 @@ class DmlabConfig:
     res_w: int = flag(96, "width of the observation in pixels", at_least=1, why=_SCREEN)
     res_h: int = flag(72, "height of the observation in pixels", at_least=1, why=_SCREEN)
     dmlab30_dataset: str = flag(
-        "~/datasets/brady_konkle_oliva2008", "folder of the image data set that two levels need"
+        "~/datasets/brady_konkle_oliva2008",
+        "folder of the photographs that two levels show; dummy: colours in their place",
     )
     dmlab_renderer: Literal["software", "hardware"] = flag("software", "how frames are rendered")
     dmlab_gpus: tuple[int, ...] = flag((0,), "GPUs for hardware rendering")
@@ -66,9 +67,15 @@ class DmlabConfig:
     )
     dmlab_extended_action_set: bool = flag(False, "15 discrete actions instead of 9")
     dmlab_use_level_cache: bool = flag(True, "reuse generated maps")
-    dmlab_level_cache_path: str = flag("~/.dmlab_cache", "folder of the generated maps")
+    dmlab_level_cache_path: str = flag("~/.dmlab_cache", "folder of the generated maps, shared by all that name it")
+    dmlab_level_cache_max_gb: float | None = flag(
+        None, "keep no more maps when the folder has grown to this size (GB, 10^9 bytes); None: no limit", above=0
+    )
     dmlab_one_task_per_worker: bool = flag(False, "a worker plays one level only, with all its environments")
-    dmlab_throughput_benchmark: bool = flag(False, "play for speed only: no reset for the sake of a new seed")
+    dmlab_throughput_benchmark: bool = flag(False, "play for speed only: every episode has the same seed and map")
+    dmlab_test_levels: bool = flag(
+        False, "play as in an evaluation: the held-out levels, and episodes that no training sees"
+    )
 
 
 def parse_step_field(text: str) -> tuple[str, tuple[int, ...]]:

@@ -19,8 +19,10 @@ _DOOM: Mapping[FlagKey, FlagValue] = {
 }
 _DMLAB: Mapping[FlagKey, FlagValue] = {
     ("env", "env_frameskip"): 4,
+    ("model", "encoder_custom"): "dmlab_instructions",
     ("rl", "obs_subtract_mean"): 128.0,
     ("rl", "obs_scale"): 128.0,
+    ("sampling", "reset_timeout_seconds"): 300.0,
     ("evaluation", "fps"): 60,
 }
 _ATARI: Mapping[FlagKey, FlagValue] = {

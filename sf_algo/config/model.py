@@ -12,6 +12,9 @@ EncoderSubtype = Literal[
     "auto", "convnet_simple", "convnet_impala", "convnet_atari", "resnet_impala", "mlp", "mlp_mujoco"
 ]
 
+INSTRUCTION_ENCODER = "dmlab_instructions"
+"""Not a path but ours: the encoder of the other flags, with a reader for instructions in words beside it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -25,7 +28,11 @@ class ModelConfig:
         "encoder within its kind; auto: convnet_simple, resnet_impala or mlp",
         aliases=("encoder_conv_architecture",),
     )
-    encoder_custom: str | None = flag(None, "your own encoder as package.module:make_encoder")
+    encoder_custom: str | None = flag(
+        None,
+        f"your own encoder as package.module:make_encoder; {INSTRUCTION_ENCODER}: the usual one, which also reads "
+        "instructions in words",
+    )
     core_custom: str | None = flag(None, "your own core between encoder and decoder, as package.module:make_core")
     decoder_custom: str | None = flag(None, "your own layers between the core and the heads, as package.module:make")
     actor_critic_custom: str | None = flag(

@@ -37,7 +37,11 @@ ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {
     },
     4: {("rl", "extra_losses"): (), ("env", "step_fields"): ()},
     5: {("rl", "vtrace_weighs_advantages"): True},
-    6: {("pbt", "per_policy"): ()},
+    6: {
+        ("pbt", "per_policy"): (),
+        ("dmlab", "dmlab_level_cache_max_gb"): None,
+        ("dmlab", "dmlab_test_levels"): False,
+    },
 }
 """Flags added by each version after 1, with the value that means what older versions did."""
 

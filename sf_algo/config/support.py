@@ -16,8 +16,6 @@ def unsupported_features(config: Config) -> list[str]:
             "trains independent policies"
         )
     family = config.env_family
-    if family is EnvFamily.DMLAB:
-        missing.append(f"--env={config.run.env}: DeepMind Lab environments are not in this version")
     if family is EnvFamily.DOOM:
         missing += [
             f"--{flag}={value}: VizDoom matches of several players or bots are not in this version"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sf_algo.config.env import parse_step_field
-from sf_algo.config.env_family import EnvFamily
+from sf_algo.config.model import INSTRUCTION_ENCODER
 from sf_algo.config.per_policy import check_per_policy
 from sf_algo.config.rounds import fills_rounds, nearest_fitting_batch
 from sf_algo.config.sections import Config
@@ -94,7 +94,7 @@ def _model(config: Config) -> Iterator[str]:
             yield f"--{name}: every width must be at least 1, because a layer has at least one unit"
     for name in ("encoder_custom", "core_custom", "decoder_custom", "actor_critic_custom"):
         path = getattr(model, name)
-        if path is not None and ":" not in path and config.env_family is not EnvFamily.DMLAB:
+        if path is not None and ":" not in path and (name, path) != ("encoder_custom", INSTRUCTION_ENCODER):
             yield f"--{name}={path}: write package.module:{_EXAMPLES[name]}"
     for path in config.rl.extra_losses:
         if ":" not in path:

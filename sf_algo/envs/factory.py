@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sf_algo.config import Config, DmlabConfig, DoomConfig, EnvConfig
 from sf_algo.config.env_family import EnvFamily, family_of
 from sf_algo.envs.spec import Env, EnvPlacement
-from sf_algo.errors import ConfigError, EnvError
+from sf_algo.errors import ConfigError
 from sf_algo.own.additions import NOTHING_ADDED, Additions, is_import_path
 from sf_algo.own.loading import load_maker
 from sf_algo.own.training_info import TrainingInfo
@@ -34,6 +35,8 @@ class EnvSections:
     additions: Additions = NOTHING_ADDED
     """The user's program, which may make the environment itself."""
     training: TrainingInfo = field(default_factory=TrainingInfo)
+    experiment: Path | None = None
+    """The experiment's folder, where workers may leave what they have to agree on; None where nothing is stored."""
 
     @staticmethod
     def of(config: Config, additions: Additions, training: TrainingInfo | None = None) -> EnvSections:
@@ -46,6 +49,7 @@ class EnvSections:
             own=config.own,
             additions=additions,
             training=training or TrainingInfo(),
+            experiment=None if config.run.benchmark else config.run.experiment_dir.absolute(),
         )
 
 
@@ -71,7 +75,9 @@ def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | 
 
         return make_atari(name, sections.env, placement)
     if family is EnvFamily.DMLAB:
-        raise EnvError(f"--env={name}: DMLab environments are not available in this version")
+        from sf_algo.envs.dmlab.make import make_dmlab
+
+        return make_dmlab(name, sections.env, sections.dmlab, placement, experiment=sections.experiment)
     if family is EnvFamily.MUJOCO:
         from sf_algo.envs.mujoco import make_mujoco
 
@@ -80,6 +86,15 @@ def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | 
 
     env = make_gymnasium(name, sections.env, render_mode=placement.render_mode, told=sections.args)
     return _recorded(env, sections)
+
+
+def describe_task(name: str | None, sections: EnvSections, placement: EnvPlacement) -> str:
+    """What the environment in that place plays, for messages; empty where all environments of a run play the same."""
+    if sections.additions.has_env(name or "") or family_of(name) is not EnvFamily.DMLAB:
+        return ""
+    from sf_algo.envs.dmlab.make import describe_task as describe
+
+    return describe(str(name), sections.dmlab, placement)
 
 
 def _recorded(env: Env, sections: EnvSections) -> Env:
@@ -112,6 +127,10 @@ def import_family(name: str | None, additions: Additions = NOTHING_ADDED) -> Non
             import vizdoom  # noqa: F401
 
             import sf_algo.envs.doom.make
+        elif family is EnvFamily.DMLAB:
+            import sf_algo.envs.dmlab.make
+
+            sf_algo.envs.dmlab.make.load_engine()  # the module alone: whoever forks with an open engine hangs
         elif family is EnvFamily.ATARI:
             import sf_algo.envs.atari
         elif own:  # the user's module itself was imported when its flags were asked for
@@ -125,6 +144,10 @@ def remove_leftovers(name: str | None) -> list[str]:
 
     Returns what was removed. To be called by the main process when a run starts and ends.
     """
+    if family_of(name) is EnvFamily.DMLAB:
+        from sf_algo.envs.dmlab.temp_folders import remove_dead_folders
+
+        return remove_dead_folders()
     if family_of(name) not in (EnvFamily.DOOM, EnvFamily.CUSTOM):
         return []
     from sf_algo.envs.doom.shm import remove_dead_segments
@@ -134,6 +157,8 @@ def remove_leftovers(name: str | None) -> list[str]:
 
 def remove_own_leftovers() -> None:
     """For a process that dies without closing its environments: before and after it has killed their processes."""
+    from sf_algo.envs.dmlab.temp_folders import remove_own_folders
     from sf_algo.envs.doom.shm import remove_own_segments
 
     remove_own_segments()
+    remove_own_folders()

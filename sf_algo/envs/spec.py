@@ -295,6 +295,11 @@ class EnvPlacement:
     """The simulator keeps its own pace while the policy thinks (VizDoom; for watching)."""
     record_to: str | None = None
     """Folder for the simulator's own recordings (VizDoom demos)."""
+    reproducible: bool = True
+    """An episode has to follow from the seed of its reset alone. Otherwise the environment may choose episodes that are
+    faster to begin (DeepMind Lab: those whose maps are in the level cache)."""
+    watched: bool = False
+    """A policy is watched in this environment alone: where a run has several tasks, its episodes go through all."""
 
 
 def as_number(value: Any) -> float | None:

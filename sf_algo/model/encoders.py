@@ -1,7 +1,8 @@
 """What turns observations into features: convolutions for images, multilayer perceptrons for vectors.
 
 With images among the observations, each gets its own convolutional encoder and every vector beside them
-("measurements") two layers of 128; the features are concatenated. Without images all vectors go through one
+("measurements") two layers of 128, instructions in words an LSTM where --encoder_custom says so; the features are
+concatenated. Without images all vectors go through one
 perceptron together.
 
 Shape letters: N rows, C x H x W an image.
@@ -19,11 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sf_algo.config.model import INSTRUCTION_ENCODER
+from sf_algo.envs.dmlab.instructions import INSTRUCTIONS
 from sf_algo.envs.spec import ACTION_MASK, ObsSpec
 from sf_algo.errors import ModelError
 from sf_algo.model.activations import Activation, activation
 from sf_algo.model.layers import Conv2d, Linear
 from sf_algo.model.own import make_own
+from sf_algo.model.words import WordsEncoder
 
 if TYPE_CHECKING:
     from sf_algo.config import ModelConfig
@@ -173,7 +177,10 @@ class DictEncoder(nn.Module):
         super().__init__()
         kind, subtype = _choose(obs, model_cfg)
         self._images = [name for name in obs if _is_image(obs[name], kind)]
-        self._vectors = [name for name in obs if name != ACTION_MASK and name not in self._images]
+        reads = INSTRUCTIONS in obs and model_cfg.encoder_custom == INSTRUCTION_ENCODER
+        self.words = WordsEncoder() if reads else None
+        apart = {ACTION_MASK, *self._images, *([INSTRUCTIONS] if reads else [])}
+        self._vectors = [name for name in obs if name not in apart]
         make = ResnetEncoder if kind == "resnet" else ConvEncoder
         automatic = model_cfg.encoder_subtype == "auto"
         self.images = nn.ModuleList(
@@ -190,7 +197,7 @@ class DictEncoder(nn.Module):
         in_size = sum(math.prod(obs[name].shape) for name in self._vectors)
         widths = MEASUREMENT_LAYERS if self._images else _mlp_widths(model_cfg, subtype)
         self.vectors = MlpEncoder(in_size, widths, model_cfg) if self._vectors else None
-        encoders = [*self.images, *([self.vectors] if self.vectors is not None else [])]
+        encoders = [*self.images, *(part for part in (self.vectors, self.words) if part is not None)]
         self.out_size: int = sum(int(encoder.out_size) for encoder in encoders)
         self.raw_pixels = frozenset(self._images)
         """Observations that are taken as the environment wrote them."""
@@ -198,7 +205,8 @@ class DictEncoder(nn.Module):
     @property
     def only_vector(self) -> str | None:
         """Name of the observation, where it is one vector and nothing else."""
-        return self._vectors[0] if len(self._vectors) == 1 and not self._images else None
+        alone = len(self._vectors) == 1 and not self._images and self.words is None
+        return self._vectors[0] if alone else None
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """name -> [N, ...] -> [N, out_size]."""
@@ -214,6 +222,8 @@ class DictEncoder(nn.Module):
         if self.vectors is not None:
             flat = [obs[name].flatten(1) for name in self._vectors]
             features.append(self.vectors(flat[0] if len(flat) == 1 else torch.cat(flat, -1)))
+        if self.words is not None:
+            features.append(self.words(obs[INSTRUCTIONS]))
         return features[0] if len(features) == 1 else torch.cat(features, -1)
 
     def _eyes(self) -> Iterator[tuple[str, ConvEncoder | ResnetEncoder]]:
@@ -234,7 +244,7 @@ def make_encoder(
     Raises:
         ModelError: it does not fit the observations, or the custom one cannot be imported or is none.
     """
-    if model_cfg.encoder_custom is None:
+    if model_cfg.encoder_custom in (None, INSTRUCTION_ENCODER):
         return DictEncoder(obs, model_cfg, pixel_shift_scale)
     seen = {name: spec for name, spec in obs.items() if name != ACTION_MASK}
     by_name = {**own, "model_cfg": model_cfg, "obs_specs": seen}

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from sf_algo.envs.dmlab.instructions import INSTRUCTIONS
 from sf_algo.envs.spec import ACTION_MASK, PLAIN_OBS, ObsSpec
 from sf_algo.errors import ModelError
 
@@ -114,7 +115,8 @@ class ObsNormalizer(nn.Module):
             raise ModelError(
                 f"--normalize_input_keys names {', '.join(unknown)}, but the observations are {', '.join(seen)}"
             )
-        self._running_names = [n for n in seen if running and (not running_keys or n in running_keys)]
+        numbers = [name for name in seen if name != INSTRUCTIONS]  # words are no quantities
+        self._running_names = [n for n in numbers if running and (not running_keys or n in running_keys)]
         self.running = nn.ModuleList([RunningMeanStd(obs[n].shape) for n in self._running_names])
         self._fixed = {
             name: (subtract_mean, scale)

@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import replace
 
 from sf_algo.config import Config
-from sf_algo.envs.factory import EnvSections, make_env, remove_leftovers
+from sf_algo.envs.factory import EnvSections, describe_task, make_env, remove_leftovers
 from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
 from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.own.training_info import TrainingInfo
@@ -27,6 +27,9 @@ class EnvMaker:
         self._name = config.run.env
         self._sections = EnvSections.of(config, additions)
         self._worker_index = worker_index
+        sampling = config.sampling
+        self._reproducible = sampling.serial_mode and not sampling.async_rl
+        self._envs_per_worker = sampling.num_envs_per_worker
         self._making_s = 0.0
 
     def with_training(self, training: TrainingInfo) -> EnvMaker:
@@ -37,8 +40,14 @@ class EnvMaker:
 
     def make(self, env_index: int) -> Env:
         """Environment number `env_index` of the run. Raises what `make_env` does."""
-        placement = EnvPlacement(worker_index=self._worker_index, env_index=env_index)
-        return make_env(self._name, self._sections, placement)
+        return make_env(self._name, self._sections, self._placement(self._worker_index, env_index))
+
+    def _placement(self, worker_index: int, env_index: int) -> EnvPlacement:
+        return EnvPlacement(worker_index=worker_index, env_index=env_index, reproducible=self._reproducible)
+
+    def task(self, env_index: int) -> str:
+        """What environment number `env_index` of the run plays, for messages; empty where all play the same."""
+        return describe_task(self._name, self._sections, self._placement(env_index // self._envs_per_worker, env_index))
 
     def spec(self) -> EnvSpec:
         """The spec of the run's environments; makes one and closes it. Where that takes long, stderr says so."""
