@@ -14,6 +14,7 @@ from typing import Any
 
 from sf_algo.config import Config, DmlabConfig, DoomConfig, EnvConfig
 from sf_algo.config.env_family import EnvFamily, family_of
+from sf_algo.envs.dmlab.scores import LevelScores
 from sf_algo.envs.spec import Env, EnvPlacement
 from sf_algo.errors import ConfigError
 from sf_algo.own.additions import NOTHING_ADDED, Additions, is_import_path
@@ -90,11 +91,20 @@ def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | 
 
 def describe_task(name: str | None, sections: EnvSections, placement: EnvPlacement) -> str:
     """What the environment in that place plays, for messages; empty where all environments of a run play the same."""
-    if sections.additions.has_env(name or "") or family_of(name) is not EnvFamily.DMLAB:
+    if sections.additions.has_env(name) or family_of(name) is not EnvFamily.DMLAB:
         return ""
     from sf_algo.envs.dmlab.make import describe_task as describe
 
     return describe(str(name), sections.dmlab, placement)
+
+
+def derived_means(name: str | None, sections: EnvSections) -> LevelScores | None:
+    """What follows from the averages of the environments' statistics of a run, where something does."""
+    if sections.additions.has_env(name) or family_of(name) is not EnvFamily.DMLAB:
+        return None
+    from sf_algo.envs.dmlab.make import run_scores
+
+    return run_scores(str(name), sections.dmlab)
 
 
 def _recorded(env: Env, sections: EnvSections) -> Env:
@@ -129,8 +139,9 @@ def import_family(name: str | None, additions: Additions = NOTHING_ADDED) -> Non
             import sf_algo.envs.doom.make
         elif family is EnvFamily.DMLAB:
             import sf_algo.envs.dmlab.make
+            from sf_algo.envs.dmlab.engine import load_engine
 
-            sf_algo.envs.dmlab.make.load_engine()  # the module alone: whoever forks with an open engine hangs
+            load_engine()  # the module alone: whoever forks with an open engine hangs
         elif family is EnvFamily.ATARI:
             import sf_algo.envs.atari
         elif own:  # the user's module itself was imported when its flags were asked for

@@ -9,7 +9,8 @@ from copy import copy
 from dataclasses import replace
 
 from sf_algo.config import Config
-from sf_algo.envs.factory import EnvSections, describe_task, make_env, remove_leftovers
+from sf_algo.envs.dmlab.scores import LevelScores
+from sf_algo.envs.factory import EnvSections, derived_means, describe_task, make_env, remove_leftovers
 from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
 from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.own.training_info import TrainingInfo
@@ -44,6 +45,10 @@ class EnvMaker:
 
     def _placement(self, worker_index: int, env_index: int) -> EnvPlacement:
         return EnvPlacement(worker_index=worker_index, env_index=env_index, reproducible=self._reproducible)
+
+    def derived_means(self) -> LevelScores | None:
+        """What follows from the averages of the environments' statistics, where something does."""
+        return derived_means(self._name, self._sections)
 
     def task(self, env_index: int) -> str:
         """What environment number `env_index` of the run plays, for messages; empty where all play the same."""

@@ -112,6 +112,7 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
         clean_up=parts.maker.clean_up,
         forked_copies=parts.forked_copies,
         fork_server=parts.fork_server,
+        task_of=parts.maker.task,
     )
     hub = SamplingHub(
         plan=plan,

@@ -59,9 +59,11 @@ class WorkerPool:
         clean_up: Callable[[], None],
         forked_copies: Sequence[ForkedCopy] = (),
         fork_server: ForkServer | None = None,
+        task_of: Callable[[int], str] = lambda env_index: "",
     ) -> None:
-        """`forked_copies` become the first workers, `fork_server` forks those that replace them. `clean_up` runs after
-        workers have been killed (what their engines left behind is removed)."""
+        """`task_of(env_index)`: what that environment plays, for messages. `forked_copies` become the first workers,
+        `fork_server` forks those that replace them. `clean_up` runs after workers have been killed (what their engines
+        left behind is removed)."""
         self._transport = transport
         self._settings = settings
         self._timeouts = timeouts
@@ -69,6 +71,7 @@ class WorkerPool:
         self._clean_up = clean_up
         self._forked_copies = forked_copies
         self._fork_server = fork_server
+        self._task_of = task_of
         self._workers: list[WorkerProcess] = []
         self._restarts: list[deque[float]] = [deque() for _ in settings]
         self._next_check = 0.0
@@ -84,7 +87,7 @@ class WorkerPool:
 
     def _launch(self, settings: WorkerSettings, forked_copy: ForkedCopy | None = None) -> WorkerProcess:
         status = self._transport.control.status(settings.worker_index)
-        return WorkerProcess(settings, status, forked_copy, self._fork_server)
+        return WorkerProcess(settings, status, forked_copy, self._fork_server, self._task_of)
 
     @property
     def pids(self) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sf_algo.ipc.control import WorkerPhase, WorkerStatus
@@ -20,6 +21,7 @@ _DOING = {
     WorkerPhase.WAITING: "while it waited for actions",
     WorkerPhase.DONE: "while it ended",
 }
+_PLAYING = (WorkerPhase.RESETTING, WorkerPhase.STEPPING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +43,12 @@ class WorkerProcess(ChildProcess):
         status: WorkerStatus,
         forked_copy: ForkedCopy | None = None,
         fork_server: ForkServer | None = None,
+        task_of: Callable[[int], str] = lambda env_index: "",
     ) -> None:
-        """Starts the process, as `ChildProcess` says. Fills in `message_fd` and `trace_fd` of the settings."""
+        """Starts the process, as `ChildProcess` says. Fills in `message_fd` and `trace_fd` of the settings.
+        `task_of(env_index)`: what that environment plays, for messages."""
         self.settings = settings
+        self._task_of = task_of
         self.status = status
         status.set_phase(WorkerPhase.STARTING)
         super().__init__(
@@ -94,5 +99,7 @@ class WorkerProcess(ChildProcess):
         return self._failure(f"has not answered for {limit:g} s (see {flag})")
 
     def _failure(self, how: str) -> WorkerFailure:
-        doing = _DOING[self.status.phase].format(self.status.env_index)
-        return WorkerFailure(what=f"{self.name} {how} {doing}", trace=self.trace)
+        phase, env_index = self.status.phase, self.status.env_index
+        doing = _DOING[phase].format(env_index)
+        task = self._task_of(env_index) if env_index >= 0 and phase in _PLAYING else ""
+        return WorkerFailure(what=f"{self.name} {how} {doing}{f' ({task})' if task else ''}", trace=self.trace)

@@ -5,17 +5,29 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 REWARD = "reward"
 TRUE_REWARD = "true_reward"
 LENGTH = "len"
 
 
+class DerivedMeans(Protocol):
+    """What follows from the averages of an environment's statistics, and is no average itself: scores of a suite."""
+
+    def __call__(self, means: Mapping[str, float]) -> Mapping[str, float]:
+        """More averages, from those of the episodes."""
+
+    def table(self, means: Mapping[str, float], counts: Mapping[str, int]) -> Mapping[str, Any] | None:
+        """`title`, `columns` and `rows` to be shown; `counts` are numbers of episodes. None: nothing to show yet."""
+
+
 class EpisodeWindow:
     """The newest `size` values of every statistic of one policy's episodes."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, derived: DerivedMeans | None = None) -> None:
         self._size = size
+        self._derived = derived
         self._values: dict[str, deque[float]] = {}
         self.total_episodes = 0
         """Episodes since the training began, those before a resume included."""
@@ -30,7 +42,17 @@ class EpisodeWindow:
                 self._values.setdefault(name, deque(maxlen=self._size)).append(value)
 
     def means(self) -> dict[str, float]:
-        """Mean of each statistic over the episodes in the window that have it."""
+        """Mean of each statistic over the episodes in the window that have it, and what is derived from the means."""
+        means = self._plain_means()
+        return means if self._derived is None else {**means, **self._derived(means)}
+
+    def table(self) -> Mapping[str, Any] | None:
+        """As `DerivedMeans.table`, of the episodes in the window."""
+        if self._derived is None:
+            return None
+        return self._derived.table(self._plain_means(), {name: len(values) for name, values in self._values.items()})
+
+    def _plain_means(self) -> dict[str, float]:
         return {name: math.fsum(values) / len(values) for name, values in self._values.items() if values}
 
     def extremes(self, name: str) -> tuple[float, float] | None:
@@ -39,8 +61,8 @@ class EpisodeWindow:
         return (min(values), max(values)) if values else None
 
     def count(self, name: str) -> int:
-        """Episodes in the window that have the statistic."""
-        return len(self._values.get(name, ()))
+        """Episodes in the window that have the statistic; all, where it is derived."""
+        return len(self._values.get(name if name in self._values else REWARD, ()))
 
     def state(self) -> dict[str, object]:
         """For the checkpoint: plain values only."""

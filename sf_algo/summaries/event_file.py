@@ -15,6 +15,7 @@ from pathlib import Path
 
 _FILE_VERSION = b"brain.Event:2"
 _SESSION_START = 1
+_STRING_TYPE = 7  # of a tensor
 
 
 def _make_crc_table() -> tuple[int, ...]:
@@ -70,6 +71,15 @@ def _scalars(values: Mapping[str, float]) -> bytes:
     return _bytes_field(5, summary)
 
 
+def _text(tag: str, text: str) -> bytes:
+    """A string tensor for tensorboard's text plugin, which shows Markdown."""
+    plugin = _bytes_field(1, _bytes_field(1, b"text"))
+    shape = _bytes_field(2, _varint_field(1, 1))
+    tensor = _varint_field(1, _STRING_TYPE) + _bytes_field(2, shape) + _bytes_field(8, text.encode())
+    value = _bytes_field(1, tag.encode()) + _bytes_field(8, tensor) + _bytes_field(9, plugin)
+    return _bytes_field(5, _bytes_field(1, value))
+
+
 def _record(data: bytes) -> bytes:
     length = struct.pack("<Q", len(data))
     crcs = struct.pack("<I", _masked_crc(length)), struct.pack("<I", _masked_crc(data))
@@ -101,6 +111,10 @@ class EventFileWriter:
         """Writes all values as one event. Raises OSError; the file then ends with its last whole record."""
         if values:
             self._append(_event(wall_time, step, _scalars(values)))
+
+    def add_text(self, tag: str, text: str, *, step: int, wall_time: float) -> None:
+        """Writes Markdown. Raises OSError as `add_scalars`."""
+        self._append(_event(wall_time, step, _text(tag, text)))
 
     def _append(self, data: bytes) -> None:
         record = memoryview(_record(data))

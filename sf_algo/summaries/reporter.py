@@ -20,6 +20,8 @@ from sf_algo.summaries.status_line import Snapshot, Speedometer, status_line
 
 log = logging.getLogger(__name__)
 
+TABLE_INTERVAL_S = 600.0
+"""Tables among the summaries come at most this often, and at the end."""
 SHORT_WINDOW_S = 10.0
 LONG_WINDOW_S = 60.0
 
@@ -59,7 +61,7 @@ class Reporter:
         self._progress = progress
         self._clocks = clocks or ReporterClocks()
         self._short, self._long = Speedometer(SHORT_WINDOW_S), Speedometer(LONG_WINDOW_S)
-        self._started = self._last_status = self._clocks.monotonic()
+        self._started = self._last_status = self._last_table = self._clocks.monotonic()
         self._points = PointSchedule(run, now=self._started)
 
     def episode(self, policy_id: int, *, reward: float, num_frames: int, stats: Mapping[str, float]) -> None:
@@ -96,6 +98,9 @@ class Reporter:
         if point:
             self._points.wrote(now, env_steps=env_steps, train_seconds=seconds)
             self._write_summaries(snapshot)
+        if force or now - self._last_table >= TABLE_INTERVAL_S:
+            self._last_table = now
+            self._write_tables(snapshot)
 
     def announce(self, phase: str, snapshot: Snapshot) -> None:
         """Replaces the progress file. The first call is where the measurement of speed begins."""
@@ -157,6 +162,12 @@ class Reporter:
             for sink in self._sinks:
                 sink.write(policy_id, values, env_steps=policy.env_steps, wall_time=wall_time)
 
+    def _write_tables(self, snapshot: Snapshot) -> None:
+        for policy_id, (policy, window) in enumerate(zip(snapshot.policies, self.windows, strict=True)):
+            table = window.table()
+            for sink in self._sinks if table is not None else ():
+                sink.write_table(policy_id, table or {}, env_steps=policy.env_steps, wall_time=self._clocks.wall())
+
     def finish(
         self,
         snapshot: Snapshot,
@@ -188,6 +199,7 @@ class Reporter:
                 "episodes": window.total_episodes,
                 "metrics": window.means(),
                 f"best_{self._run.save_best_metric}": best[policy_id],
+                **({} if (table := window.table()) is None else {"tables": [table]}),
             }
             for policy_id, (policy, window) in enumerate(zip(snapshot.policies, self.windows, strict=True))
         ]

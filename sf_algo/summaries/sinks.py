@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,9 @@ class SummarySink(Protocol):
     training."""
 
     def write(self, policy_id: int, values: Mapping[str, float], *, env_steps: int, wall_time: float) -> None: ...
+
+    def write_table(self, policy_id: int, table: Mapping[str, Any], *, env_steps: int, wall_time: float) -> None:
+        """A table with `title`, `columns` and `rows`."""
 
     def close(self) -> None: ...
 
@@ -56,8 +59,15 @@ class TensorboardSink:
 
     def write(self, policy_id: int, values: Mapping[str, float], *, env_steps: int, wall_time: float) -> None:
         writer = self._writers[policy_id]
+        self._attempt(writer, lambda: writer.add_scalars(values, step=env_steps, wall_time=wall_time))
+
+    def write_table(self, policy_id: int, table: Mapping[str, Any], *, env_steps: int, wall_time: float) -> None:
+        writer, text = self._writers[policy_id], markdown_table(table)
+        self._attempt(writer, lambda: writer.add_text(table["title"], text, step=env_steps, wall_time=wall_time))
+
+    def _attempt(self, writer: EventFileWriter, write: Callable[[], None]) -> None:
         try:
-            writer.add_scalars(values, step=env_steps, wall_time=wall_time)
+            write()
         except OSError as error:
             if not self._failed:
                 log.warning("%s", storage_fault("summaries", writer.path, error))
@@ -126,11 +136,24 @@ class WandbSink:
                 log.warning("Weights & Biases takes no more summaries: %s", error)
             self._failed = True
 
+    def write_table(self, policy_id: int, table: Mapping[str, Any], *, env_steps: int, wall_time: float) -> None:
+        """Its numbers are among the averages already."""
+
     def close(self) -> None:
         try:
             self._run.finish()
         except Exception as error:
             log.warning("Weights & Biases did not end cleanly: %s", error)
+
+
+def markdown_table(table: Mapping[str, Any]) -> str:
+    """A table with `columns` and `rows` as Markdown."""
+    lines = [list(table["columns"]), ["---"] * len(table["columns"]), *(map(_cell, row) for row in table["rows"])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _run_id(path: Path) -> str:

@@ -157,7 +157,8 @@ class _Run:
         self._run = basis.config.run
         self._observers = observers
         self._ledger = Ledger(num_policies=basis.plan.num_policies, frameskip=basis.spec.frameskip, began=stop.began)
-        self._windows = [EpisodeWindow(self._run.stats_avg) for _ in range(basis.plan.num_policies)]
+        derived = maker.derived_means()
+        self._windows = [EpisodeWindow(self._run.stats_avg, derived) for _ in range(basis.plan.num_policies)]
         self._sampler: Sampler | None = None
         self._env_seed = basis.seed
         self._board = TrainingBoard.create(num_policies=basis.plan.num_policies, shaping=list(basis.spec.shaping))

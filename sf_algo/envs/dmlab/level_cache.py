@@ -15,7 +15,9 @@ from sf_algo.envs.dmlab.levels import Task
 class LevelCache:
     """Give it to the engine as its `level_cache`. Its two callbacks never raise: the engine would not survive that."""
 
-    def __init__(self, folder: Path, task: Task, *, experiment: Path | None = None, max_bytes: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, task: Task, *, experiment: Path | None = None, max_bytes: int | None = None
+    ) -> None:
         """`experiment`: the folder through which its workers share out seeds; without it every seed is a fresh one."""
         self._store = MapStore(folder, max_bytes=max_bytes)
         self._lists = SeedLists(folder, task)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sf_algo.envs.dmlab.levels import BY_NAME, Task
 
@@ -25,31 +26,6 @@ def human_normalized(level: str, raw: float) -> float | None:
     """A mean return of `level` in percent of what a person is better than chance; None for levels without scores."""
     known = BY_NAME.get(level)
     return None if known is None else 100.0 * (raw - known.random) / (known.human - known.random)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LevelScores:
-    """Derives a run's scores from the means of its levels' returns; called with the means of an episode window."""
-
-    levels: tuple[str, ...]
-
-    def __call__(self, means: Mapping[str, float]) -> dict[str, float]:
-        """The scores of every level that was played and, once all were, their means over the levels."""
-        scores: dict[str, float] = {}
-        for level in self.levels:
-            score = human_normalized(level, means[RAW + level]) if RAW + level in means else None
-            if score is not None:
-                scores[level] = score
-        derived = {HUMAN + level: score for level, score in scores.items()}
-        if self.levels and len(scores) == len(self.levels):
-            derived[MEAN] = sum(scores.values()) / len(scores)
-            derived[OBJECTIVE] = sum(min(score, CAP) for score in scores.values()) / len(scores)
-        return derived
-
-
-def scores_of(tasks: Sequence[Task]) -> LevelScores:
-    """For a run of these levels."""
-    return LevelScores(levels=tuple(dict.fromkeys(task.name for task in tasks if task.name in BY_NAME)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +55,39 @@ def score_rows(levels: Sequence[str], means: Mapping[str, float], counts: Mappin
         for level in levels
         if RAW + level in means
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelScores:
+    """Derives a run's scores from the means of its levels' returns; called with the means of an episode window."""
+
+    levels: tuple[str, ...]
+
+    def __call__(self, means: Mapping[str, float]) -> dict[str, float]:
+        """The scores of every level that was played and, once all were, their means over the levels."""
+        scores: dict[str, float] = {}
+        for level in self.levels:
+            score = human_normalized(level, means[RAW + level]) if RAW + level in means else None
+            if score is not None:
+                scores[level] = score
+        derived = {HUMAN + level: score for level, score in scores.items()}
+        if self.levels and len(scores) == len(self.levels):
+            derived[MEAN] = sum(scores.values()) / len(scores)
+            derived[OBJECTIVE] = sum(min(score, CAP) for score in scores.values()) / len(scores)
+        return derived
+
+    def table(self, means: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, Any] | None:
+        """The levels that were played, as a table for reports: None before the first."""
+        rows = score_rows(self.levels, means, counts)
+        if not rows:
+            return None
+        cells = [[row.level, row.episodes, row.raw, row.human_normalized] for row in rows]
+        return {"title": "DMLab-30 levels", "columns": list(COLUMNS), "rows": cells}
+
+
+def scores_of(tasks: Sequence[Task]) -> LevelScores:
+    """For a run of these levels."""
+    return LevelScores(levels=tuple(dict.fromkeys(task.name for task in tasks if task.name in BY_NAME)))
 
 
 def score_table(rows: Sequence[ScoreRow], num_levels: int) -> str:
