@@ -62,7 +62,8 @@ class EpisodeWindow:
 
     def count(self, name: str) -> int:
         """Episodes in the window that have the statistic; all, where it is derived."""
-        return len(self._values.get(name if name in self._values else REWARD, ()))
+        derived = name not in self._values and self._derived is not None and name in self.means()
+        return len(self._values.get(REWARD if derived else name, ()))
 
     def state(self) -> dict[str, object]:
         """For the checkpoint: plain values only."""

@@ -6,6 +6,7 @@ The double is what the other tests play against, so whatever they assume has to 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -126,7 +127,7 @@ def test_the_end_of_the_time(make: Any, monkeypatch: pytest.MonkeyPatch) -> None
         if lab.is_running():
             left.append(float(lab.observations()["FRAMES_REMAINING_AT_60"][0]))
     assert left[-1] <= 4 < left[-2]
-    assert {round(before - after) for before, after in zip(left, left[1:], strict=False)} == {4}
+    assert {round(before - after) for before, after in itertools.pairwise(left)} == {4}
     for broken in (lab.observations, lambda: lab.step(NOTHING)):
         with pytest.raises(RuntimeError):
             broken()

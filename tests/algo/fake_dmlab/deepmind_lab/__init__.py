@@ -26,7 +26,7 @@ _SUITE = "contributed/dmlab30/"
 _GENERATES = ("rooms_keys", "lasertag", "skymaze", "explore")
 _FRAME_PLANES = {"RGB": 3, "RGBD": 4}
 _OBSERVATIONS = {
-    **{name: planes for name, planes in _FRAME_PLANES.items()},
+    **dict(_FRAME_PLANES.items()),
     **{f"{name}_INTERLEAVED": planes for name, planes in _FRAME_PLANES.items()},
     "INSTR": 0,
     "FRAMES_REMAINING_AT_60": 0,
@@ -97,7 +97,7 @@ class Lab:
         self._goal, self._frames, self._status = int(self._rng.integers(4)), 0, _RUNNING
         log = os.environ.get("FAKE_DMLAB_LOG")
         if log:
-            with open(log, "a") as file:
+            with Path(log).open("a") as file:
                 file.write(f"{os.getpid()} {self._level} {seed} {key}\n")
         return True
 
@@ -136,7 +136,7 @@ class Lab:
         found = {}
         for name in self._names:
             if name == "INSTR":
-                words = f"Walk to the {'red green blue black'.split()[self._goal]} wall"
+                words = f"Walk to the {['red', 'green', 'blue', 'black'][self._goal]} wall"
                 found[name] = words if "language" in self._level else ""
             elif name == "FRAMES_REMAINING_AT_60":
                 found[name] = np.asarray([float(self._length - self._frames)])
