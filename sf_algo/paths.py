@@ -25,6 +25,11 @@ class ExperimentPaths:
         return self.root / "results.json"
 
     @property
+    def population(self) -> Path:
+        """What happened in a population, line by line."""
+        return self.root / "pbt.jsonl"
+
+    @property
     def lock(self) -> Path:
         """Held by the one training of this experiment."""
         return self.root / ".lock"
@@ -57,7 +62,7 @@ class ExperimentPaths:
     def existing(self) -> list[Path]:
         """The trainer's files and folders that are there, apart from the lock. Other files in the folder (a
         launcher's logs) are none of ours."""
-        fixed = (self.config, self.log, self.results, self.summaries, self.root / "wandb")
+        fixed = (self.config, self.log, self.results, self.population, self.summaries, self.root / "wandb")
         patterns = ("checkpoint_p[0-9]*", "evaluation_p[0-9]*.json")
         found = [path for pattern in patterns for path in sorted(self.root.glob(pattern))]
         return [*(path for path in fixed if path.exists()), *found]

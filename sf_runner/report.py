@@ -145,6 +145,7 @@ def make_report(
     """
     from sf_runner.results.analysis import AnalysisOptions, analyse
     from sf_runner.results.metrics import choose_with
+    from sf_runner.results.population import populations_of
     from sf_runner.results.sources import available_names, read
     from sf_runner.results.thresholds import check_thresholds, metrics_of
 
@@ -165,7 +166,8 @@ def make_report(
         recorded[experiment.run, experiment.job_id] = read(experiment.paths, chosen, available)
         progress(len(started) + number, total)
     title = " + ".join(dict.fromkeys(experiment.run for experiment in experiments))
-    return analyse(title, experiments, chosen, recorded, replace(options, thresholds=thresholds))
+    analysis = analyse(title, experiments, chosen, recorded, replace(options, thresholds=thresholds))
+    return replace(analysis, populations=tuple(populations_of(started)))
 
 
 def _experiments(run: str, train_dir: Path) -> tuple[list[Experiment], list[Threshold]]:
@@ -253,12 +255,19 @@ def _write(analysis: Analysis, folder: Path, wanted: str, made: str) -> None:
 def _write_images(analysis: Analysis, folder: Path, wanted: str) -> None:
     from sf_runner.results.images import write_image
     from sf_runner.results.plot_data import arrival_plots_of, plots_of
+    from sf_runner.results.population_image import write_population_image
+    from sf_runner.results.population_plot import picture_of
 
     for metric in analysis.metrics:
         name = f"{safe_name(metric.metric.name.replace('/', '.'))}.{wanted}"
         for kind, plots in (("curves", plots_of(metric, analysis)), ("reached", arrival_plots_of(metric, analysis))):
             if plots:
                 write_image(folder / f"{kind}_{name}", plots)
+    several = len({population.experiment.run for population in analysis.populations}) > 1
+    for population in analysis.populations:
+        experiment = population.experiment
+        name = safe_name(f"{experiment.run}.{experiment.name}" if several else experiment.name)
+        write_population_image(folder / f"population_{name}.{wanted}", picture_of(population))
 
 
 def _progress_on_terminal() -> Callable[[int, int], None]:

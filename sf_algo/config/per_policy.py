@@ -12,6 +12,7 @@ from sf_algo.config.sections import Config
 from sf_algo.config.values import nearest
 
 SHAPING_PREFIX = "shaping/"
+"""Names of reward shaping among the hyperparameters of a policy: `shaping/delta/health`."""
 ALIKE = frozenset(
     {
         "rollout",

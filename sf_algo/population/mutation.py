@@ -8,12 +8,12 @@ from enum import Enum
 
 import numpy as np
 
+from sf_algo.config.per_policy import SHAPING_PREFIX
+
 RESET_SHARE = 0.05
 """Of the mutations of a number, the share that puts it back to what the policy began with."""
 GAMMA_FACTOR = (1.01, 1.2)
 """1 - gamma is multiplied or divided by a number from this range: the horizon of the discount is what matters."""
-SHAPING_PREFIX = "shaping/"
-"""Names of reward shaping among the numbers: `shaping/delta/health`."""
 
 
 class Kind(Enum):

@@ -13,6 +13,7 @@ from sf_runner.results.curves import EMPTY, Curve, Floats, ValueRule
 from sf_runner.results.experiments import Experiment
 from sf_runner.results.grouping import Group, Grouping, group
 from sf_runner.results.metrics import Metric
+from sf_runner.results.population import Population
 from sf_runner.results.reaching import Reach, Reached, first_reached, reach
 from sf_runner.results.sources import Recorded
 from sf_runner.results.statistics import Aggregate, Band, aggregate, band
@@ -109,6 +110,8 @@ class Analysis:
     grouping: Grouping
     metrics: tuple[MetricAnalysis, ...]
     options: AnalysisOptions
+    populations: tuple[Population, ...] = ()
+    """Of the experiments that trained several policies which learn from each other."""
 
     @property
     def experiments(self) -> list[Experiment]:

@@ -8,6 +8,7 @@ from sf_runner.results.analysis import Analysis, AnalysisOptions, MetricAnalysis
 from sf_runner.results.experiments import RECORDED
 from sf_runner.results.formatting import MISSING, decimals, number, plural
 from sf_runner.results.notes import notes
+from sf_runner.results.population import Population, descent_lines, summary_rows
 from sf_runner.results.reach_table import reach_cells, reach_explanation, reach_header
 from sf_runner.results.statistics import CONFIDENCE, RESAMPLES
 from sf_runner.state.estimate import format_duration
@@ -37,10 +38,22 @@ def markdown(analysis: Analysis) -> str:
         if metric.reaches:
             lines += [f"### {metric.metric.name}: threshold reached", "", *reach_lines(metric, analysis), ""]
             lines += [reach_explanation(), ""]
+    if analysis.populations:
+        lines += ["## Populations", "", *population_lines(analysis.populations), ""]
     told = notes(analysis)
     if told:
         lines += ["## Notes", "", *(f"- {line}" for line in told), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def population_lines(populations: Sequence[Population]) -> list[str]:
+    """A table over the experiments; of a single one also from whom each policy comes."""
+    names, rows = summary_rows(populations)
+    lines = aligned(names, rows, left=1)
+    if len(populations) == 1:
+        lines += ["", "Each policy, whom it took over from, and its numbers from that one's start to now:", ""]
+        lines += [f"- {line}" for line in descent_lines(populations[0])]
+    return lines
 
 
 def headline(analysis: Analysis) -> str:

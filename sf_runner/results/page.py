@@ -12,6 +12,9 @@ from sf_runner.results.markdown import explanation, header, headline, table
 from sf_runner.results.notes import notes
 from sf_runner.results.page_assets import SCRIPT, STYLE
 from sf_runner.results.plot_data import Plot, arrival_plots_of, plots_of
+from sf_runner.results.population import Population, descent_lines
+from sf_runner.results.population_plot import picture_of
+from sf_runner.results.population_svg import population_svg
 from sf_runner.results.reach_table import reach_cells, reach_explanation, reach_header
 from sf_runner.results.svg import plot_data, plot_svg
 from sf_runner.state.estimate import format_duration
@@ -30,6 +33,9 @@ def page(analysis: Analysis, *, made: str) -> str:
     ]
     for metric in analysis.metrics:
         parts.extend(_metric(metric, analysis))
+    if analysis.populations:
+        parts.append("<h2>Populations</h2>")
+        parts.extend(_population(population) for population in analysis.populations)
     told = notes(analysis)
     if told:
         parts.append("<h2>Notes</h2>\n<ul>" + "".join(f"\n<li>{escape(line)}</li>" for line in told) + "\n</ul>")
@@ -82,6 +88,16 @@ def _reached(metric: MetricAnalysis, analysis: Analysis) -> Iterator[str]:
     yield f'<p class="dim">{escape(reach_explanation())}</p>'
     for plot in arrival_plots_of(metric, analysis):
         yield from _titled(plot)
+
+
+def _population(population: Population) -> str:
+    """Folded away, but for the first look at what there is."""
+    name, copies = escape(population.experiment.name), len(population.copies)
+    lines = "".join(f"\n<li>{escape(line)}</li>" for line in descent_lines(population))
+    return (
+        f"<details>\n<summary>{name}: {population.num_exchanges} exchanges, {copies} times taken over</summary>\n"
+        f"{population_svg(picture_of(population))}\n<ul>{lines}\n</ul>\n</details>"
+    )
 
 
 def _figure(plot: Plot) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sf_runner.basics.errors import UsageError
 from sf_runner.results.analysis import Analysis, Member, MetricAnalysis, Row
+from sf_runner.results.population import records as population_records
 from sf_runner.results.reaching import Reached
 
 Value = str | int | float | bool | None
@@ -109,6 +110,8 @@ def all_tables(analysis: Analysis) -> Iterator[tuple[str, Records]]:
     yield "configurations", configurations(analysis)
     yield "experiments", experiments(analysis)
     yield "curves", curves(analysis)
+    if analysis.populations:
+        yield "populations", population_records(analysis.populations)
 
 
 def _plain(value: object) -> Value:
