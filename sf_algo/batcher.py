@@ -47,6 +47,12 @@ class Batcher:
         self._filling: TrajectoryBatch | None = None
         self._columns = 0
         self._valid_steps = 0
+        self._num_taken = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody trains on a batch of this policy, and none is full."""
+        return not self._full and not self._num_taken
 
     def has_room(self, columns: int) -> bool:
         """Whether a slot of that many columns can be added completely."""
@@ -107,11 +113,15 @@ class Batcher:
 
     def take(self) -> FullBatch | None:
         """The oldest full batch, or None. Its memory stays the caller's until `give_back`."""
-        return self._full.popleft() if self._full else None
+        if not self._full:
+            return None
+        self._num_taken += 1
+        return self._full.popleft()
 
     def give_back(self, batch: TrajectoryBatch) -> None:
         """The batch has been trained on; its memory is filled anew."""
         self._free.append(batch)
+        self._num_taken -= 1
 
 
 def batch_arrays(batch: TrajectoryBatch) -> TrajectoryArrays:

@@ -52,10 +52,18 @@ class SamplerPlan:
     slots_per_split: int
     rollout: int
     num_policies: int
+    """Policies in training."""
+    num_opponents: int = 0
+    """Further policies that only act, at a time."""
     batch_trajectories: int
     """B: trajectories that one call of the learner trains on."""
     num_batch_buffers: int
     """Batches that exist at a time: one in training, the others filling or waiting."""
+
+    @property
+    def num_acting(self) -> int:
+        """Policies that act."""
+        return self.num_policies + self.num_opponents
 
     @property
     def slot_trajectories(self) -> int:
@@ -76,7 +84,7 @@ class SamplerPlan:
     @property
     def slots_per_iteration(self) -> int | None:
         """Slots of each split that make one synchronous iteration; None when they do not come out even."""
-        if self.num_policies > 1 or self.batch_trajectories % self.total_trajectories:
+        if self.num_acting > 1 or self.batch_trajectories % self.total_trajectories:
             return None
         return self.batch_trajectories // self.total_trajectories
 

@@ -9,7 +9,7 @@ from sf_algo.config.entry import run_command
 from sf_algo.config.resolve import Command, Invocation
 from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_of
 from sf_algo.processes.threads import keep_freed_memory, leave, prepare_threads
-from sf_algo.training.forked_copies import copies_for_workers, with_learner
+from sf_algo.training.forked_copies import copies_for_workers, with_learners
 
 _BEGAN = time.monotonic()
 
@@ -27,7 +27,7 @@ def train(invocation: Invocation) -> int:
         keep_freed_memory()
         from sf_algo.training.launch import run_training
 
-        copies = with_learner(copies, invocation.config, additions)
+        copies = with_learners(copies, invocation.config, additions)
         return run_training(invocation.config, copies, additions, began=_BEGAN)
     finally:
         copies.let_go()

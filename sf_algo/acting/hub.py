@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sf_algo.acting.inference import ActionRequest, requests_by_policy
-from sf_algo.acting.policy_sampling import PolicySampling, acting_times
+from sf_algo.acting.collecting import Collector
+from sf_algo.acting.inference import ActionRequest, Pass, requests_by_policy
+from sf_algo.acting.policies import ActingPolicy, acting_times
 from sf_algo.buffers.layout import TrajectoryArrays
 from sf_algo.buffers.slots import SlotRing
 from sf_algo.ipc.doorbell import Doorbell
@@ -48,20 +49,21 @@ class HubTimes:
 
 @dataclass(kw_only=True)
 class SamplingHub:
-    """See the module. `on_collected` is told (policy, valid steps) of every slot that reached the
-    batchers."""
+    """See the module. `policies` are all that act, by their ids."""
 
     plan: SamplerPlan
     ports: Sequence[SplitPort]
-    policies: Sequence[PolicySampling]
+    policies: Sequence[ActingPolicy]
+    collector: Collector
     bell: Doorbell
-    on_collected: Callable[[int, int], None]
     times: HubTimes = field(default_factory=HubTimes)
     slots_allowed: int | None = None
     """Synchronous sampling: no split may act in a slot beyond this many since the start."""
     _pending_since: float | None = None
     _turn: int = 0
     """Whose full slots are collected next."""
+    _wanted: dict[int, tuple[int, Mapping[int, int]]] = field(default_factory=dict)
+    """Of each port, who acted in its oldest full slot, and the count of freed slots that tells which slot that was."""
 
     def stage_seconds(self) -> Mapping[str, float]:
         """Seconds that acting took, and that there was nothing to act for."""
@@ -134,37 +136,60 @@ class SamplingHub:
         by_policy: dict[int, list[ActionRequest]] = {}
         for port in ports:
             slot = port.slots[port.ring.fill_position]
-            for policy, request in requests_by_policy(slot, port.mailbox.row, self.plan.num_policies):
+            for policy, request in requests_by_policy(slot, port.mailbox.row, len(self.policies)):
                 by_policy.setdefault(policy, []).append(request)
-        for policy, requests in by_policy.items():
-            self.times.agents += self.policies[policy].inference.serve(requests)
-            self.times.passes += 1
+        self._act(by_policy)
         for port, ticket in zip(ports, tickets, strict=True):
             port.mailbox.serve(ticket)
         for bell in {id(port.bell): port.bell for port in ports}.values():
             bell.ring()
         self._pending_since = None
 
+    def _act(self, by_policy: Mapping[int, Sequence[ActionRequest]]) -> None:
+        """One forward pass of every policy. All are begun before the first is waited for."""
+        under_way: list[tuple[ActingPolicy, Pass]] = []
+        try:
+            for policy_id, requests in by_policy.items():
+                policy = self.policies[policy_id]
+                under_way.append((policy, policy.inference.begin(requests)))
+        finally:
+            for policy, one in under_way:
+                self.times.agents += policy.inference.finish(one)
+                self.times.passes += 1
+
     def _collect(self) -> bool:
         """Copies full slots into batches while there is room. True when any was copied."""
         any_copied = False
-        while (port := self._next_full()) is not None:
-            slot = port.slots[port.ring.oldest_full]
-            for policy in self.policies:
-                self.on_collected(policy.policy_id, policy.batcher.add(slot))
+        while (found := self._next_full()) is not None:
+            port, wanted, takers = found
+            self.collector.take(port.slots[port.ring.oldest_full], wanted, takers)
             any_copied = True
             if port.ring.free():
                 port.bell.ring()
         return any_copied
 
-    def _next_full(self) -> SplitPort | None:
-        """A split with a full slot that fits into a batch. All have their turn: where learning is slower than
-        sampling, the first ones would fill every batch otherwise, and the others' experience grow old."""
-        if not all(policy.batcher.has_room(self.plan.slot_trajectories) for policy in self.policies):
-            return None
-        for _ in self.ports:
-            port = self.ports[self._turn]
-            self._turn = (self._turn + 1) % len(self.ports)
-            if port.ring.num_full:
-                return port
-        return None
+    def _next_full(self) -> tuple[SplitPort, Mapping[int, int], Sequence[int]] | None:
+        """A split with a full slot that can be taken, who acted in that, and who takes it. All splits have their turn:
+        where learning is slower than sampling, the first ones would fill every batch otherwise, and the others'
+        experience grow old."""
+        while True:
+            blocked: list[Mapping[int, int]] = []
+            for _ in self.ports:
+                index, port = self._turn, self.ports[self._turn]
+                self._turn = (index + 1) % len(self.ports)
+                if not port.ring.num_full:
+                    continue
+                wanted = self._wanted_by(index, port)
+                takers = self.collector.takers(wanted)
+                if takers is not None:
+                    return port, wanted, takers
+                blocked.append(wanted)
+            if not blocked or not self.collector.note_blocked(blocked):
+                return None
+
+    def _wanted_by(self, index: int, port: SplitPort) -> Mapping[int, int]:
+        known, freed = self._wanted.get(index), port.ring.freed
+        if known is None or known[0] != freed:
+            known = (freed, self.collector.wanted(port.slots[port.ring.oldest_full]))
+            self._wanted[index] = known
+        return known[1]

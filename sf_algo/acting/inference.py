@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from sf_algo.envs.spec import EnvSpec
 from sf_algo.ipc.weights import SharedWeights, WeightArrays
 from sf_algo.model.actor import Actor
 from sf_algo.model.actor_critic import ActorCritic
+from sf_algo.model.types import ActedStep
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class ActionRequest:
     @property
     def num_agents(self) -> int:
         return int(self.slot["rewards"].shape[1]) if self.columns is None else len(self.columns)
+
+
+class Pass(NamedTuple):
+    """A forward pass under way."""
+
+    requests: Sequence[ActionRequest]
+    acted: ActedStep
 
 
 class PolicyInference:
@@ -108,12 +117,30 @@ class PolicyInference:
     def serve(self, requests: Sequence[ActionRequest]) -> int:
         """Writes actions, log-probs, values, next recurrent states and the version into the slots. Returns
         M."""
+        return self.finish(self.begin(requests))
+
+    def begin(self, requests: Sequence[ActionRequest]) -> Pass:
+        """Starts a forward pass; on a GPU it goes on while other policies begin theirs. Nobody changes the weights
+        before `finish`, which the same thread calls next."""
         began = time.monotonic()
-        with self._lock:
+        self._lock.acquire()
+        try:
             whole = len(requests) == 1 and requests[0].columns is None and self.device.type == "cpu"
             obs, states = self._borrow(requests[0]) if whole else self._gather(requests)
             gathered = time.monotonic()
             acted = self.actor.step(obs, states)
+        except BaseException:
+            self._lock.release()
+            raise
+        self.transport_s += gathered - began
+        self.forward_s += time.monotonic() - gathered
+        return Pass(requests, acted)
+
+    def finish(self, under_way: Pass) -> int:
+        """Waits for the pass and writes its results into the slots. Returns M."""
+        began = time.monotonic()
+        acted = under_way.acted
+        try:
             fields = {
                 "actions": acted.actions.cpu().numpy(),
                 "log_probs": acted.log_probs.cpu().numpy(),
@@ -121,9 +148,11 @@ class PolicyInference:
             }
             next_states = acted.rnn_states.cpu().numpy()
             version = self._version
+        finally:
+            self._lock.release()
         done = time.monotonic()
         start = 0
-        for request in requests:
+        for request in under_way.requests:
             stop = start + request.num_agents
             slot, row = request.slot, request.row
             columns = slice(None) if request.columns is None else request.columns
@@ -132,8 +161,8 @@ class PolicyInference:
             slot["rnn_states"][row + 1][columns] = next_states[start:stop]
             slot["policy_version"][row][columns] = version
             start = stop
-        self.forward_s += done - gathered
-        self.transport_s += gathered - began + time.monotonic() - done
+        self.forward_s += done - began
+        self.transport_s += time.monotonic() - done
         return start
 
     def _borrow(self, request: ActionRequest) -> tuple[dict[str, Tensor], Tensor]:
@@ -157,9 +186,9 @@ class PolicyInference:
         return tensor.to(self.device, non_blocking=True) if self.device.type != "cpu" else tensor
 
 
-def requests_by_policy(slot: TrajectoryArrays, row: int, num_policies: int) -> list[tuple[int, ActionRequest]]:
+def requests_by_policy(slot: TrajectoryArrays, row: int, num_acting: int) -> list[tuple[int, ActionRequest]]:
     """What a split asks of each policy at that row: (policy id, request)."""
-    if num_policies == 1:
+    if num_acting == 1:
         return [(0, ActionRequest(slot, row))]
     policy_ids = slot["policy_id"][row]
     return [

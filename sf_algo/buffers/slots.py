@@ -27,6 +27,10 @@ class SlotRing:
         return self.filled_counts[self.index]
 
     @property
+    def freed(self) -> int:
+        return self.freed_counts[self.index]
+
+    @property
     def num_full(self) -> int:
         return self.filled_counts[self.index] - self.freed_counts[self.index]
 

@@ -174,6 +174,10 @@ class EnvSpec:
                 f"per discrete choice; got {mask.dtype} {mask.shape}"
             )
 
+    @property
+    def num_roles(self) -> int:
+        return max(self.roles, default=0) + 1
+
     def sample_actions(self, rng: np.random.Generator, seen: ObsTarget) -> NDArray[np.float32]:
         """Random actions [A, width] that the action masks among the observations allow."""
         mask = None

@@ -1,5 +1,5 @@
-"""What the main process tells the environments of all workers while a training runs: frames so far, and the reward
-shaping of every policy. One writer; readers look when they like."""
+"""What the main process tells the workers while a training runs: frames so far, the reward shaping of every policy, and
+who acts where (`Roster`). One writer; readers look when they like."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sf_algo.buffers.shared import ArraySpec, SharedBlock
+from sf_algo.ipc.roster import Roster, roster_specs
 from sf_algo.own.training_info import TrainingInfo
 
 
@@ -21,16 +22,18 @@ class TrainingBoard:
         self._is_set = block.counters("is_set")
         self._shaping = block.arrays["shaping"]
         self.info = TrainingInfo(self._env_steps)
+        self.roster = Roster(block)
 
     @classmethod
-    def create(cls, *, num_policies: int, shaping: Sequence[str]) -> TrainingBoard:
-        """`shaping`: the names of the numbers that shape rewards. Raises StorageError."""
-        return cls(SharedBlock.create("sf_algo_training", _specs(num_policies, len(shaping))), shaping)
+    def create(cls, *, num_acting: int, shaping: Sequence[str], num_roles: int = 1) -> TrainingBoard:
+        """`num_acting`: policies that act. `shaping`: the names of the numbers that shape rewards. Raises
+        StorageError."""
+        return cls(SharedBlock.create("sf_algo_training", _specs(num_acting, len(shaping), num_roles)), shaping)
 
     @classmethod
-    def attach(cls, fd: int, *, num_policies: int, shaping: Sequence[str]) -> TrainingBoard:
+    def attach(cls, fd: int, *, num_acting: int, shaping: Sequence[str], num_roles: int = 1) -> TrainingBoard:
         """Maps the memory behind an inherited descriptor."""
-        return cls(SharedBlock(fd, _specs(num_policies, len(shaping))), shaping)
+        return cls(SharedBlock(fd, _specs(num_acting, len(shaping), num_roles)), shaping)
 
     @property
     def fd(self) -> int:
@@ -56,10 +59,11 @@ class TrainingBoard:
         self._block.close_fd()
 
 
-def _specs(num_policies: int, num_names: int) -> list[ArraySpec]:
+def _specs(num_acting: int, num_names: int, num_roles: int) -> list[ArraySpec]:
     word = np.dtype(np.int64)
     return [
         ArraySpec(name="env_steps", shape=(1,), dtype=word),
-        ArraySpec(name="is_set", shape=(num_policies,), dtype=word),
-        ArraySpec(name="shaping", shape=(num_policies, max(1, num_names)), dtype=np.dtype(np.float64)),
+        ArraySpec(name="is_set", shape=(num_acting,), dtype=word),
+        ArraySpec(name="shaping", shape=(num_acting, max(1, num_names)), dtype=np.dtype(np.float64)),
+        *roster_specs(num_acting, num_roles),
     ]

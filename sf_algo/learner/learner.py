@@ -52,7 +52,13 @@ class Learner:
         """The network being trained. Copy its `state_dict()` between calls of `train` to publish it."""
         self.model.use_bf16(bf16)
         self.policy_version = 0
-        """Optimizer steps done since the run began: the version that acting stamps on every step."""
+        """Optimizer steps done since the run began: the version that acting stamps on every step. The beginning of a
+        generation counts as one."""
+        self.born_version = 0
+        """The first version of the policy's generation: what older ones collected is not trained on, however large the
+        lag may be."""
+        self.carried: dict[str, Any] = {}
+        """Plain values that are saved with the state: what else belongs to the policy as it is."""
         self._policy_id = policy_id
         self._extra_losses = extra_losses
         self._cfg = rl_cfg
@@ -110,6 +116,11 @@ class Learner:
         self._optimizer.load_state_dict(state["optimizer"])
         self._lr.adopt(state)
 
+    def begin_generation(self) -> None:
+        """The policy is another one from now on, and learns nothing from what it was before."""
+        self.policy_version += 1
+        self.born_version = self.policy_version
+
     def state_dict(self) -> dict[str, Any]:
         """Everything training depends on: weights, normalizers, optimizer, version, learning rate, generator.
         Only tensors, numbers, strings and containers of them: loadable with `weights_only=True`. The tensors
@@ -118,6 +129,8 @@ class Learner:
             "model": dict(self.model.state_dict()),
             "optimizer": self._optimizer.state_dict(),
             "policy_version": self.policy_version,
+            "born_version": self.born_version,
+            "carried": self.carried,
             **self._lr.state(),
             **self._overrides.state(),
             "generator": self._generator.get_state(),
@@ -133,6 +146,8 @@ class Learner:
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.policy_version = int(state["policy_version"])
+        self.born_version = int(state.get("born_version", 0))
+        self.carried = dict(state.get("carried", {}))
         self._overrides.restore(state)
         self.set_config(self._overrides.config)
         self._lr.resume(state)
@@ -145,6 +160,7 @@ class Learner:
             policy_id=self._policy_id,
             policy_version=self.policy_version,
             max_policy_lag=self._max_policy_lag,
+            born_version=self.born_version,
         )
         log = UpdateLog()
         figures: Tensor | None = None

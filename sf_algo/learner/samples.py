@@ -30,17 +30,20 @@ class Validity:
     """Trajectories of this policy that hold a number that is not finite; none of their samples is valid."""
 
 
-def validity(batch: TrajectoryBatch, *, policy_id: int, policy_version: int, max_policy_lag: int) -> Validity:
+def validity(
+    batch: TrajectoryBatch, *, policy_id: int, policy_version: int, max_policy_lag: int, born_version: int = 0
+) -> Validity:
     """Which samples of a batch in host memory policy `policy_id` may train on, and their lag.
 
     Policy lag = version of the learner (`policy_version`) minus version of the policy that acted, both counted in
-    optimizer steps. A sample with a lag of `max_policy_lag` or more is not valid.
+    optimizer steps. A sample with a lag of `max_policy_lag` or more is not valid, nor is one from before
+    `born_version`.
     """
     sound = _sound_trajectories(batch)
     own = batch.valid & (batch.policy_id == policy_id)
     damaged = int((own.any(0) & ~sound).sum())
     lag = policy_version - batch.policy_version
-    valid = own & (lag < max_policy_lag) & sound
+    valid = own & (lag < max_policy_lag) & (batch.policy_version >= born_version) & sound
     lags = lag[own]
     if len(lags):
         spread = (float(lags.min()), float(lags.float().mean()), float(lags.max()))

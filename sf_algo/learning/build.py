@@ -7,8 +7,6 @@ from collections.abc import Callable
 import torch
 
 from sf_algo.acting.inference import PolicyInference
-from sf_algo.acting.policy_sampling import PolicySampling
-from sf_algo.batcher import Batcher
 from sf_algo.buffers.layout import TrajectoryLayout, make_layout
 from sf_algo.config import Config
 from sf_algo.config.per_policy import policy_rl
@@ -82,31 +80,17 @@ def build_policy_learner(
     return build_learner(config, model, device, policy_id=policy_id, seed=seed)
 
 
-def build_policy_sampling(
-    spec: EnvSpec,
-    plan: SamplerPlan,
-    model: ActorCritic,
-    device: torch.device,
-    allocate: Callable[[], TrajectoryBatch],
-    *,
-    policy_id: int,
-    run_seed: int,
-) -> PolicySampling:
-    """What sampling needs of one policy: an acting copy (`model`) and a batcher whose buffers `allocate` makes."""
-    inference = PolicyInference(
+def build_inference(
+    spec: EnvSpec, plan: SamplerPlan, model: ActorCritic, device: torch.device, *, policy_id: int, run_seed: int
+) -> PolicyInference:
+    """Where a policy acts, with `model`."""
+    return PolicyInference(
         model,
         spec,
         device=device,
         max_agents=plan.total_trajectories,
         seed=mix_seed(run_seed, _ACTOR_SEED, policy_id),
     )
-    batcher = Batcher(
-        policy_id=policy_id,
-        trajectories=plan.batch_trajectories,
-        num_buffers=plan.num_batch_buffers,
-        allocate=allocate,
-    )
-    return PolicySampling(policy_id=policy_id, inference=inference, batcher=batcher)
 
 
 def batch_allocator(

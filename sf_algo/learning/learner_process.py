@@ -1,4 +1,4 @@
-"""The learner process: a copy of the main process made at its start, where that can be, else
+"""The learner process of one policy: a copy of the main process made at its start, where that can be, else
 `python -m sf_algo.learning.learner_process <descriptor of its settings>`.
 
 It trains on batches that the main process fills in shared memory, one command at a time, publishes the
@@ -14,7 +14,7 @@ import pickle
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 import torch
@@ -29,6 +29,7 @@ from sf_algo.ipc.messages import Message, MessageWriter, urgent_first
 from sf_algo.ipc.weights import SharedWeights
 from sf_algo.learning.build import build_policy_learner
 from sf_algo.learning.learner_settings import LearnerSettings
+from sf_algo.learning.learners import PolicyChange, change
 from sf_algo.learning.remote_memory import SharedBatches, batch_specs, weight_specs, write_weights
 from sf_algo.learning.state_file import read_state, write_state
 from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_at
@@ -42,7 +43,7 @@ PROCESS_NAME = "sf_learner"
 
 
 class LearnerProcess:
-    """All learners of a run, obeying commands."""
+    """One learner, obeying commands."""
 
     def __init__(self, settings: LearnerSettings, additions: Additions | None) -> None:
         self._settings = settings
@@ -71,12 +72,10 @@ class LearnerProcess:
         config = config_from_dict(settings.config, additions.facts(settings.config))
         spec: EnvSpec = pickle.loads(base64.b64decode(settings.pickled_spec))
         torch.set_num_threads(settings.num_threads)
-        num_policies = config.sampling.num_policies
-        device = torch.device("cpu")
-        self._learners = [
-            build_policy_learner(config, spec, device, policy_id=p, run_seed=settings.seed) for p in range(num_policies)
-        ]
-        model = self._learners[0].model
+        self._learner = build_policy_learner(
+            config, spec, torch.device(settings.device), policy_id=settings.policy_id, run_seed=settings.seed
+        )
+        model = self._learner.model
         layout = make_layout(
             obs=spec.obs,
             actions=spec.actions,
@@ -86,54 +85,61 @@ class LearnerProcess:
         )
         trajectories = config.rl.batch_size * config.rl.num_batches_per_iteration // config.rl.rollout
         specs = batch_specs(layout, num_buffers=settings.num_buffers, trajectories=trajectories)
-        self._batches = [SharedBatches(SharedBlock(fd, specs)) for fd in settings.batch_fds]
-        self._weights = [SharedWeights.attach(fd, weight_specs(model)) for fd in settings.weights_fds]
+        self._batches = SharedBatches(SharedBlock(settings.batch_fd, specs))
+        self._weights = SharedWeights.attach(settings.weights_fd, weight_specs(model))
 
     def _obey(self, command: Message) -> None:
-        policy = int(command["policy"])
-        if command["kind"] == "train":
-            self._train(policy, command)
-        elif command["kind"] == "state":
-            self._send_state(policy)
-        elif command["kind"] == "load":
-            self._load(policy, int(command["nbytes"]))
+        kind = command["kind"]
+        if kind == "train":
+            self._train(command)
+        elif kind == "state":
+            self._send_state()
+        elif kind == "load":
+            state = read_state(self._settings.state_fd, command["nbytes"])
+            self._answer("loaded", lambda: self._learner.load_state_dict(state))
+        elif kind == "change":
+            self._answer("changed", lambda: self._change(command))
         else:
-            raise AssertionError(f"unknown command {command['kind']}")
+            raise AssertionError(f"unknown command {kind}")
 
-    def _train(self, policy: int, command: Message) -> None:
+    def _train(self, command: Message) -> None:
         began = time.monotonic()
-        batch = self._batches[policy].batches[command["buffer"]]
-        stats = self._learners[policy].train(batch, env_steps=command["env_steps"])
-        self._publish(policy)
+        stats = self._learner.train(self._batches.batches[command["buffer"]], env_steps=command["env_steps"])
+        self._publish()
         self._send(
             {
                 "kind": "trained",
-                "policy": policy,
                 "buffer": command["buffer"],
                 "stats": asdict(stats),
                 "seconds": time.monotonic() - began,
             }
         )
 
-    def _publish(self, policy: int) -> None:
-        learner = self._learners[policy]
-        self._weights[policy].publish(lambda arrays: write_weights(learner.model, arrays), learner.policy_version)
+    def _publish(self) -> None:
+        learner = self._learner
+        self._weights.publish(lambda arrays: write_weights(learner.model, arrays), learner.policy_version)
 
-    def _send_state(self, policy: int) -> None:
+    def _send_state(self) -> None:
         buffer = io.BytesIO()
-        torch.save(cloned(self._learners[policy].state_dict()), buffer)
+        torch.save(cloned(self._learner.state_dict()), buffer)
         nbytes = write_state(self._settings.state_fd, buffer.getvalue())
-        self._send({"kind": "state", "policy": policy, "nbytes": nbytes})
+        self._send({"kind": "state", "nbytes": nbytes})
 
-    def _load(self, policy: int, nbytes: int) -> None:
-        learner = self._learners[policy]
+    def _change(self, command: Message) -> None:
+        nbytes = command["nbytes"]
+        donor = read_state(self._settings.state_fd, nbytes) if nbytes else None
+        what = PolicyChange(overrides=command["overrides"], donor=donor, carried=command["carried"])
+        change(self._learner, what)
+
+    def _answer(self, kind: str, obey: Callable[[], None]) -> None:
+        """Says what came of a command that changes the learner."""
         try:
-            learner.load_state_dict(read_state(self._settings.state_fd, nbytes))
+            obey()
         except SfAlgoError as error:
-            self._send({"kind": "refused", "policy": policy, "error": type(error).__name__, "message": str(error)})
+            self._send({"kind": "refused", "error": type(error).__name__, "message": str(error)})
             return
-        self._publish(policy)
-        self._send({"kind": "loaded", "policy": policy, "policy_version": learner.policy_version})
+        self._publish()
+        self._send({"kind": kind, "policy_version": self._learner.policy_version})
 
     def _send(self, message: Message) -> None:
         self._messages.send(message)

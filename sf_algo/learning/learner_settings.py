@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerSettings:
-    """Everything the learner process needs to build the same networks and to find the shared memory."""
+    """Everything the learner process of a policy needs to build the same networks and to find the shared memory."""
 
     config: dict[str, dict[str, Any]]
     """`config_to_dict`"""
@@ -18,13 +18,17 @@ class LearnerSettings:
     """Import path of the user's program, for a process that was not forked."""
     pickled_spec: str
     """The EnvSpec, pickled by the main process, base64."""
+    policy_id: int
+    device: str
+    """Where it trains, as torch names it."""
     seed: int
+    """Of the run."""
     num_buffers: int
-    """Batch buffers of each policy."""
-    batch_fds: tuple[int, ...]
-    """One block of buffers for each policy."""
-    weights_fds: tuple[int, ...]
-    """`SharedWeights` of each policy."""
+    """Batch buffers."""
+    batch_fd: int
+    """The block of these buffers."""
+    weights_fd: int
+    """`SharedWeights`"""
     state_fd: int
     """File through which learner states pass, in either direction."""
     command_fd: int
@@ -37,15 +41,23 @@ class LearnerSettings:
     single_thread: bool = False
 
     def inherited_fds(self) -> set[int]:
-        single = {self.state_fd, self.command_fd, self.message_fd, self.lifeline_fd, self.trace_fd}
-        return {*single, *self.batch_fds, *self.weights_fds, *self.hub_fds}
+        return {
+            self.batch_fd,
+            self.weights_fd,
+            self.state_fd,
+            self.command_fd,
+            self.message_fd,
+            *self.hub_fds,
+            self.lifeline_fd,
+            self.trace_fd,
+        }
 
     def renumbered(self, fds: Mapping[int, int]) -> LearnerSettings:
         """The same for a process in which descriptors have other numbers: `fds` maps ours to those."""
         return replace(
             self,
-            batch_fds=tuple(fds[fd] for fd in self.batch_fds),
-            weights_fds=tuple(fds[fd] for fd in self.weights_fds),
+            batch_fd=fds[self.batch_fd],
+            weights_fd=fds[self.weights_fd],
             hub_fds=(fds[self.hub_fds[0]], fds[self.hub_fds[1]]),
             state_fd=fds[self.state_fd],
             command_fd=fds[self.command_fd],
@@ -60,6 +72,4 @@ class LearnerSettings:
     @classmethod
     def from_json(cls, text: str) -> LearnerSettings:
         values = json.loads(text)
-        for name in ("batch_fds", "weights_fds", "hub_fds"):
-            values[name] = tuple(values[name])
-        return cls(**values)
+        return cls(**{**values, "hub_fds": tuple(values["hub_fds"])})

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from sf_algo.acting.policy_sampling import PolicySampling
-from sf_algo.learning.learners import LocalLearners
+from sf_algo.acting.policies import TrainedPolicy
+from sf_algo.errors import WorkerError
+from sf_algo.learning.learners import LocalLearners, PolicyChange
 from sf_algo.timing import ProcessTimes
 
 T = TypeVar("T")
@@ -24,7 +27,7 @@ class LearnerThread:
 
     def __init__(
         self,
-        policy: PolicySampling,
+        policy: TrainedPolicy,
         local: LocalLearners,
         *,
         on_room: Callable[[], None],
@@ -37,7 +40,7 @@ class LearnerThread:
         self._prepare = prepare
         self._wake = threading.Event()
         self._stopping = False
-        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._calls: deque[tuple[Callable[[], Future[Any]], Future[Any]]] = deque()
         self.error: BaseException | None = None
         """Why the thread ended, if it was not asked to."""
         self._thread = threading.Thread(target=self._run, name=f"learner-{policy.policy_id}", daemon=True)
@@ -47,19 +50,31 @@ class LearnerThread:
         """A batch may be full."""
         self._wake.set()
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Runs `function` in the learner's thread as soon as no training is under way; returns its result."""
+    def call(self, function: Callable[[], Future[T]]) -> Future[T]:
+        """Has `function` called in the learner's thread as soon as no training is under way; what comes of it."""
         future: Future[T] = Future()
         self._calls.append((function, future))
         self._wake.set()
-        while True:
-            try:
+        if not self.is_alive:
+            self._run_calls()
+        return future
+
+    def wait(self, future: Future[T], timeout_s: float | None) -> T:
+        """The result of a call. Raises WorkerError where it is not there in time."""
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while not future.done():
+            with suppress(FutureTimeoutError):
                 return future.result(_ALIVE_CHECK_S)
-            except FutureTimeoutError:
-                if future.done():
-                    raise
-                if not self._thread.is_alive():
-                    self._run_calls()
+            if not self.is_alive:
+                self._run_calls()
+            if not future.done() and time.monotonic() > deadline:
+                name = f"the learner of policy {self._policy.policy_id}"
+                raise WorkerError(f"{name} has not answered for {timeout_s:g} s")
+        return future.result()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Ends the thread after the iteration under way, and waits for that."""
@@ -85,9 +100,11 @@ class LearnerThread:
     def _run_calls(self) -> None:
         while self._calls:
             function, future = self._calls.popleft()
-            try:
-                future.set_result(function())
-            except BaseException as error:
+            answer = function()
+            error = answer.exception()
+            if error is None:
+                future.set_result(answer.result())
+            else:
                 future.set_exception(error)
 
 
@@ -96,7 +113,7 @@ class ThreadLearners:
 
     def __init__(
         self,
-        policies: Sequence[PolicySampling],
+        policies: Sequence[TrainedPolicy],
         local: LocalLearners,
         *,
         on_room: Callable[[], None],
@@ -116,11 +133,17 @@ class ThreadLearners:
         if timeout_s > 0:
             time.sleep(timeout_s)
 
-    def state(self, policy_id: int) -> Mapping[str, Any]:
-        return self._threads[policy_id].call(lambda: self._local.state(policy_id))
+    def ask_state(self, policy_id: int) -> Future[Mapping[str, Any]]:
+        return self._threads[policy_id].call(lambda: self._local.ask_state(policy_id))
 
-    def load(self, policy_id: int, state: Mapping[str, Any]) -> int:
-        return self._threads[policy_id].call(lambda: self._local.load(policy_id, state))
+    def ask_load(self, policy_id: int, state: Mapping[str, Any]) -> Future[int]:
+        return self._threads[policy_id].call(lambda: self._local.ask_load(policy_id, state))
+
+    def ask_change(self, policy_id: int, what: PolicyChange) -> Future[int]:
+        return self._threads[policy_id].call(lambda: self._local.ask_change(policy_id, what))
+
+    def wait(self, policy_id: int, future: Future[T], timeout_s: float | None = None) -> T:
+        return self._threads[policy_id].wait(future, timeout_s)
 
     def process_times(self) -> Sequence[ProcessTimes]:
         return self._local.process_times()

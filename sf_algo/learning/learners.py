@@ -1,4 +1,4 @@
-"""Where policies are trained: in the calling thread, in threads, or in a process of their own.
+"""Where policies are trained: in the calling thread, in threads, or each in a process of its own.
 
 All offer the same few methods, so the samplers need not know which.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import torch
 
-from sf_algo.acting.policy_sampling import PolicySampling
+from sf_algo.acting.policies import TrainedPolicy
 from sf_algo.batcher import FullBatch
 from sf_algo.learner.learner import Learner
 from sf_algo.learner.stats import TrainStats
@@ -34,6 +35,43 @@ class TrainedBatch:
 
 
 TrainedSink = Callable[[TrainedBatch], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyChange:
+    """What happens to a policy between two iterations."""
+
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Hyperparameters that differ from the flags from now on: name of the flag -> value."""
+    donor: Mapping[str, Any] | None = None
+    """State of another policy's learner: its weights, normalizers and optimizer replace those of this one."""
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    """Saved with the learner's state: plain values."""
+
+
+def change(learner: Learner, what: PolicyChange) -> int:
+    """Changes a learner. Returns the policy version.
+
+    Raises:
+        CheckpointMismatchError: the donor has another network.
+    """
+    if what.donor is not None:
+        learner.adopt(what.donor)
+        learner.begin_generation()
+    learner.set_overrides(what.overrides)
+    learner.carried = dict(what.carried)
+    return learner.policy_version
+
+
+def done(function: Callable[[], T]) -> Future[T]:
+    """Calls the function at once; what comes of it, as a future."""
+    future: Future[T] = Future()
+    try:
+        future.set_result(function())
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 class Learners(Protocol):
@@ -46,15 +84,20 @@ class Learners(Protocol):
         """Takes note of what has been trained elsewhere, waiting at most so long for it. Raises what went
         wrong there."""
 
-    def state(self, policy_id: int) -> Mapping[str, Any]:
+    def ask_state(self, policy_id: int) -> Future[Mapping[str, Any]]:
         """A copy of the learner's state between two iterations."""
 
-    def load(self, policy_id: int, state: Mapping[str, Any]) -> int:
-        """Goes on from a state; the acting weights follow. Returns the policy version.
+    def ask_load(self, policy_id: int, state: Mapping[str, Any]) -> Future[int]:
+        """Goes on from a state; the acting weights follow. The answer is the policy version, or a
+        CheckpointMismatchError: it belongs to another network."""
 
-        Raises:
-            CheckpointMismatchError: it belongs to another network.
-        """
+    def ask_change(self, policy_id: int, what: PolicyChange) -> Future[int]:
+        """Changes a policy between two iterations; the acting weights follow. The answer is the policy version, or a
+        CheckpointMismatchError: the donor has another network."""
+
+    def wait(self, policy_id: int, future: Future[T], timeout_s: float | None = None) -> T:
+        """The result of what this policy's learner was asked. Raises WorkerError where that learner is dead or does not
+        answer in time, and what went wrong."""
 
     def process_times(self) -> Sequence[ProcessTimes]:
         """See `Timed`."""
@@ -72,7 +115,7 @@ class LocalLearners:
 
     def __init__(
         self,
-        policies: Sequence[PolicySampling],
+        policies: Sequence[TrainedPolicy],
         learners: Sequence[Learner],
         *,
         env_steps: Callable[[], int],
@@ -98,7 +141,7 @@ class LocalLearners:
             while self.train_one(policy):
                 pass
 
-    def train_one(self, policy: PolicySampling) -> bool:
+    def train_one(self, policy: TrainedPolicy) -> bool:
         """Trains a policy on its oldest full batch; False where there is none, or no need."""
         full = None if self._is_enough(0) else policy.batcher.take()
         if full is None:
@@ -130,15 +173,29 @@ class LocalLearners:
     def process_times(self) -> Sequence[ProcessTimes]:
         return [ProcessTimes(name="main process", pid=os.getpid(), busy_s={Stage.LEARNING: self.training_s})]
 
-    def state(self, policy_id: int) -> Mapping[str, Any]:
-        state: Mapping[str, Any] = cloned(self._learners[policy_id].state_dict())
-        return state
+    def ask_state(self, policy_id: int) -> Future[Mapping[str, Any]]:
+        return done(lambda: cloned(self._learners[policy_id].state_dict()))
 
-    def load(self, policy_id: int, state: Mapping[str, Any]) -> int:
+    def ask_load(self, policy_id: int, state: Mapping[str, Any]) -> Future[int]:
+        return done(lambda: self._load(policy_id, state))
+
+    def ask_change(self, policy_id: int, what: PolicyChange) -> Future[int]:
+        return done(lambda: self._change(policy_id, what))
+
+    def wait(self, policy_id: int, future: Future[T], timeout_s: float | None = None) -> T:
+        return future.result()
+
+    def _load(self, policy_id: int, state: Mapping[str, Any]) -> int:
         learner = self._learners[policy_id]
         learner.load_state_dict(state)
         self._policies[policy_id].inference.take_weights(learner.model, learner.policy_version)
         return learner.policy_version
+
+    def _change(self, policy_id: int, what: PolicyChange) -> int:
+        learner = self._learners[policy_id]
+        version = change(learner, what)
+        self._policies[policy_id].inference.take_weights(learner.model, version)
+        return version
 
     def close(self) -> None:
         pass

@@ -6,10 +6,12 @@ import base64
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 
-from sf_algo.acting.policy_sampling import PolicySampling
+from sf_algo.acting.policies import ActingPolicy, TrainedPolicy
+from sf_algo.batcher import Batcher
 from sf_algo.buffers.layout import TrajectoryLayout
 from sf_algo.config import Config
 from sf_algo.config.store import config_to_dict
@@ -18,14 +20,15 @@ from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.learning.build import (
     batch_allocator,
+    build_inference,
     build_policy_learner,
     build_policy_model,
-    build_policy_sampling,
     layout_of,
 )
 from sf_algo.learning.learner_settings import LearnerSettings
 from sf_algo.learning.learner_threads import ThreadLearners
 from sf_algo.learning.learners import Learners, LocalLearners, TrainedSink
+from sf_algo.learning.remote_learner import RemoteLearner
 from sf_algo.learning.remote_learners import RemoteLearners
 from sf_algo.learning.remote_memory import LearnerMemory
 from sf_algo.model.actor_critic import ActorCritic
@@ -49,19 +52,28 @@ class RunBasis:
         """The spec as text, for child processes."""
         return base64.b64encode(pickle.dumps(self.spec)).decode()
 
+    def device_of(self, policy_id: int) -> torch.device:
+        """Where a policy acts and is trained: they are dealt out to the devices in turn."""
+        if self.device.type != "cuda":
+            return self.device
+        return torch.device("cuda", policy_id % torch.cuda.device_count())
+
     def models(self) -> list[ActorCritic]:
-        """A network for every policy. Raises ModelError where the flags do not fit the observations."""
+        """A network for every policy that acts. Raises ModelError where the flags do not fit the observations."""
         return [
-            build_policy_model(self.config, self.spec, self.device, policy_id=p, run_seed=self.seed)
-            for p in range(self.plan.num_policies)
+            build_policy_model(self.config, self.spec, self.device_of(p), policy_id=p, run_seed=self.seed)
+            for p in range(self.plan.num_acting)
         ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenLearners:
-    """The learners, and the policies that act with their weights."""
+    """The learners, and the policies that act."""
 
-    policies: Sequence[PolicySampling]
+    trained: Sequence[TrainedPolicy]
+    """Act with the weights of the learners."""
+    acting: Sequence[ActingPolicy]
+    """All by their ids: those in training, and opponents."""
     learners: Learners
     layout: TrajectoryLayout
     bell: Doorbell
@@ -79,12 +91,12 @@ def open_learners(
     env_steps: Callable[[], int],
     is_enough: Callable[[int], bool],
     on_trained: TrainedSink,
-    forked_copy: ForkedCopy | None = None,
+    forked_copies: Sequence[ForkedCopy] = (),
 ) -> OpenLearners:
-    """Starts the learners; `models` (from the basis) become the acting networks. `forked_copy` becomes the learner
-    process, in place of a new process; it is let go where there is no learner process.
+    """Starts the learners; `models` (from the basis) become the acting networks. `forked_copies` become the learner
+    processes, in place of new processes; they are let go where there are no learner processes.
 
-    On a CPU, learners that train at the same time as others act get a process of their own. On a GPU they are
+    On a CPU, learners that train at the same time as others act get a process each. On a GPU they are
     threads, because a second process would need a second context and the weights would have to travel.
     """
     layout = layout_of(basis.spec, basis.plan, models[0])
@@ -98,24 +110,29 @@ def open_learners(
             env_steps=env_steps,
             is_enough=is_enough,
             on_trained=on_trained,
-            forked_copy=forked_copy,
+            forked_copies=forked_copies,
         )
-    if forked_copy is not None:
+    for forked_copy in forked_copies:
         forked_copy.let_go()
     learners = [
-        build_policy_learner(basis.config, basis.spec, basis.device, policy_id=p, run_seed=basis.seed)
+        build_policy_learner(basis.config, basis.spec, basis.device_of(p), policy_id=p, run_seed=basis.seed)
         for p in range(basis.plan.num_policies)
     ]
     aside = basis.plan.mode.learns_aside
     # One thread that acts and learns in turn needs one set of weights only.
-    acting = models if aside else [learner.model for learner in learners]
-    policies = _policies(basis, acting, [batch_allocator(basis.spec, basis.plan, m, basis.device) for m in acting])
+    if not aside:
+        models = [*(learner.model for learner in learners), *models[len(learners) :]]
+    allocators = [
+        batch_allocator(basis.spec, basis.plan, model, basis.device_of(p))
+        for p, model in enumerate(models[: len(learners)])
+    ]
+    trained, acting = _policies(basis, models, allocators)
     threads = None
     if basis.device.type == "cpu":
         has_images = any(obs.is_image for obs in basis.spec.obs.values())
         threads = TorchThreads.in_turn(basis.config.sampling, has_images=has_images)
     local = LocalLearners(
-        policies,
+        trained,
         learners,
         env_steps=env_steps,
         # In turns, what has been collected is trained on: a resume must find nothing half-way.
@@ -123,10 +140,8 @@ def open_learners(
         on_trained=on_trained,
         threads=threads,
     )
-    if not aside:
-        return OpenLearners(policies=policies, learners=local, layout=layout, bell=bell)
-    beside = ThreadLearners(policies, local, on_room=bell.ring)
-    return OpenLearners(policies=policies, learners=beside, layout=layout, bell=bell)
+    place = ThreadLearners(trained, local, on_room=bell.ring) if aside else local
+    return OpenLearners(trained=trained, acting=acting, learners=place, layout=layout, bell=bell)
 
 
 def wants_process(device: torch.device) -> bool:
@@ -143,35 +158,45 @@ def _open_remote(
     env_steps: Callable[[], int],
     is_enough: Callable[[int], bool],
     on_trained: TrainedSink,
-    forked_copy: ForkedCopy | None,
+    forked_copies: Sequence[ForkedCopy],
 ) -> OpenLearners:
     plan = basis.plan
-    memory = LearnerMemory(models, layout, num_buffers=plan.num_batch_buffers, trajectories=plan.batch_trajectories)
-    policies = _policies(basis, models, [batches.allocator() for batches in memory.batches])
-    threads = TorchThreads.beside(basis.config.sampling)
+    memories = [
+        LearnerMemory(
+            model, layout, policy_id=p, num_buffers=plan.num_batch_buffers, trajectories=plan.batch_trajectories
+        )
+        for p, model in enumerate(models[: plan.num_policies])
+    ]
+    trained, acting = _policies(basis, models, [memory.batches.allocator() for memory in memories])
+    threads = TorchThreads.beside(basis.config.sampling, num_learners=plan.num_policies)
     torch.set_num_threads(threads.acting)
-    remote = RemoteLearners(
-        memory,
-        policies,
-        _remote_settings(basis, threads),
-        bell=bell,
-        env_steps=env_steps,
-        is_enough=is_enough,
-        on_trained=on_trained,
-        forked_copy=forked_copy,
-    )
-    return OpenLearners(policies=policies, learners=remote, layout=layout, bell=bell)
+    learners = [
+        RemoteLearner(
+            memory,
+            policy,
+            _remote_settings(basis, policy.policy_id, threads),
+            name="the learner" if plan.num_policies == 1 else f"the learner of policy {policy.policy_id}",
+            bell=bell,
+            on_trained=on_trained,
+            forked_copy=forked_copy,
+        )
+        for memory, policy, forked_copy in zip_longest(memories, trained, forked_copies[: len(trained)])
+    ]
+    remote = RemoteLearners(trained, learners, env_steps=env_steps, is_enough=is_enough)
+    return OpenLearners(trained=trained, acting=acting, learners=remote, layout=layout, bell=bell)
 
 
-def _remote_settings(basis: RunBasis, threads: TorchThreads) -> LearnerSettings:
+def _remote_settings(basis: RunBasis, policy_id: int, threads: TorchThreads) -> LearnerSettings:
     return LearnerSettings(
         config=config_to_dict(basis.config),
         app=basis.config.app,
         pickled_spec=basis.pickled_spec,
+        policy_id=policy_id,
+        device=str(basis.device_of(policy_id)),
         seed=basis.seed,
         num_buffers=basis.plan.num_batch_buffers,
-        batch_fds=(),
-        weights_fds=(),
+        batch_fd=-1,
+        weights_fd=-1,
         state_fd=-1,
         command_fd=-1,
         message_fd=-1,
@@ -184,8 +209,28 @@ def _remote_settings(basis: RunBasis, threads: TorchThreads) -> LearnerSettings:
 
 def _policies(
     basis: RunBasis, models: Sequence[ActorCritic], allocators: Sequence[Callable[[], TrajectoryBatch]]
-) -> list[PolicySampling]:
-    return [
-        build_policy_sampling(basis.spec, basis.plan, model, basis.device, allocate, policy_id=p, run_seed=basis.seed)
-        for p, (model, allocate) in enumerate(zip(models, allocators, strict=True))
+) -> tuple[list[TrainedPolicy], list[ActingPolicy]]:
+    """Those in training, for whom there are allocators of batches, and all that act."""
+    acting = [
+        ActingPolicy(
+            policy_id=p,
+            inference=build_inference(
+                basis.spec, basis.plan, model, basis.device_of(p), policy_id=p, run_seed=basis.seed
+            ),
+        )
+        for p, model in enumerate(models)
     ]
+    trained = [
+        TrainedPolicy(
+            policy_id=p,
+            inference=acting[p].inference,
+            batcher=Batcher(
+                policy_id=p,
+                trajectories=basis.plan.batch_trajectories,
+                num_buffers=basis.plan.num_batch_buffers,
+                allocate=allocate,
+            ),
+        )
+        for p, allocate in enumerate(allocators)
+    ]
+    return trained, acting

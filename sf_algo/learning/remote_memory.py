@@ -1,8 +1,8 @@
-"""What the main process and the learner process share: batch buffers and published weights."""
+"""What the main process and a learner process share: batch buffers and published weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -67,25 +67,16 @@ class SharedBatches:
 
 
 class LearnerMemory:
-    """Everything shared with the learner process, as the main process owns it."""
+    """Everything shared with the learner process of a policy, as the main process owns it."""
 
     def __init__(
-        self,
-        models: Sequence[nn.Module],
-        layout: TrajectoryLayout,
-        *,
-        num_buffers: int,
-        trajectories: int,
+        self, model: nn.Module, layout: TrajectoryLayout, *, policy_id: int, num_buffers: int, trajectories: int
     ) -> None:
-        """One model per policy tells the shapes of the weights. Raises StorageError without memory."""
+        """The model tells the shapes of the weights. Raises StorageError without memory."""
         specs = batch_specs(layout, num_buffers=num_buffers, trajectories=trajectories)
-        self.batches = [SharedBatches(SharedBlock.create(f"sf_algo_batches_{p}", specs)) for p in range(len(models))]
-        self.weights = [
-            SharedWeights.create(f"sf_algo_weights_{p}", weight_specs(model)) for p, model in enumerate(models)
-        ]
+        self.batches = SharedBatches(SharedBlock.create(f"sf_algo_batches_{policy_id}", specs))
+        self.weights = SharedWeights.create(f"sf_algo_weights_{policy_id}", weight_specs(model))
 
     def close(self) -> None:
-        for batches in self.batches:
-            batches.close()
-        for weights in self.weights:
-            weights.close()
+        self.batches.close()
+        self.weights.close()

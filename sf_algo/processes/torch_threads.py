@@ -16,13 +16,13 @@ class TorchThreads:
     learner: int
 
     @staticmethod
-    def beside(sampling: SamplingConfig) -> TorchThreads:
-        """For a learner beside the acting process, both on the CPU. Half of the work of a frame is learning,
+    def beside(sampling: SamplingConfig, *, num_learners: int = 1) -> TorchThreads:
+        """For learners beside the acting process, all on the CPU. Half of the work of a frame is learning,
         a quarter acting, the rest is done by the environments."""
         cores = usable_cpus()
         return TorchThreads(
             acting=max(1, cores // 4),
-            learner=sampling.learner_main_loop_num_cores or max(1, cores // 2),
+            learner=sampling.learner_main_loop_num_cores or max(1, cores // 2 // num_learners),
         )
 
     @staticmethod

@@ -1,9 +1,9 @@
-"""What an agent's episode adds up to, and which policy plays it."""
+"""What an agent's episode adds up to, and what a match of several agents came to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,20 @@ from sf_algo.buffers.layout import TrajectoryArrays
 from sf_algo.envs.spec import EpisodeStats, agent_episode_stats
 
 _MASK = (1 << 64) - 1
+MATCH_SCORE = "match_score"
+"""Statistic of an agent's episode that decides a match. Where an environment has none, the reward does."""
+WIN_RATE = "win_rate"
+"""Statistic that every agent of a match between different players gets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchReport:
+    """An episode that agents of several players played together, from its beginning to its end."""
+
+    players: Sequence[tuple[int, int]]
+    """Of every agent: its policy, and the member of the pool of earlier selves that this was (`NOBODY`: none)."""
+    scores: Sequence[float]
+    """Of every agent: the more, the better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +42,21 @@ class EpisodeReport:
     """The environment's own statistics, `true_reward` among them where shaping changes rewards."""
     extras: Any = None
     """What the environment says of the episode beside numbers, as JSON can say it."""
+    match: MatchReport | None = None
+    """The match that this was part of; told with its first agent only."""
+
+    def to_message(self) -> list[Any]:
+        """For JSON."""
+        match = [] if self.match is None else [[*self.match.players], [*self.match.scores]]
+        return [self.policy_id, self.reward, self.num_steps, self.stats, self.extras, *match]
+
+    @staticmethod
+    def from_message(values: Sequence[Any]) -> EpisodeReport:
+        policy_id, reward, num_steps, stats, extras, *match = values
+        played = MatchReport(players=[(p, m) for p, m in match[0]], scores=match[1]) if match else None
+        return EpisodeReport(
+            policy_id=policy_id, reward=reward, num_steps=num_steps, stats=stats, extras=extras, match=played
+        )
 
 
 def mix_seed(*parts: int) -> int:
@@ -39,44 +68,6 @@ def mix_seed(*parts: int) -> int:
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
         state ^= state >> 31
     return state & 0x7FFFFFFF
-
-
-class PolicyDraw:
-    """Draws the policy of every agent of an environment for one episode, uniformly.
-
-    With `mix` every agent draws for itself, otherwise all agents of a role follow the same policy. Where there are as
-    many policies as roles or more, each role has policies of its own: policy p serves role p modulo roles. The draw
-    depends on the seed, the environment and the episode only, never on the order of calls.
-    """
-
-    def __init__(self, *, num_policies: int, mix: bool, seed: int, roles: Sequence[int] = ()) -> None:
-        """`roles`: number of each agent's role, from 0; empty: all have the same."""
-        self.num_policies = num_policies
-        self._mix = mix
-        self._seed = seed
-        num_roles = max(roles, default=0) + 1
-        self._separate = 1 < num_roles <= num_policies
-        by_role = [range(role, num_policies, num_roles) for role in range(num_roles)]
-        self._choices = [by_role[role] for role in roles] if self._separate else []
-
-    def draw(self, *, env_index: int, episode: int, num_agents: int) -> NDArray[np.int32]:
-        """Policy ids [num_agents] for episode number `episode` of environment `env_index`."""
-        if self.num_policies == 1:
-            return np.zeros(num_agents, np.int32)
-        seeds = [mix_seed(self._seed, env_index, episode)] * num_agents
-        if self._mix:
-            seeds = [mix_seed(self._seed, env_index, episode, agent) for agent in range(num_agents)]
-        return np.asarray([self._pick(agent, seed) for agent, seed in enumerate(seeds)], np.int32)
-
-    def draw_one(self, *, env_index: int, agent: int, episode: int) -> int:
-        """The policy of an agent that begins episodes on its own, for its episode number `episode`."""
-        return self._pick(agent, mix_seed(self._seed, env_index, agent, episode))
-
-    def _pick(self, agent: int, seed: int) -> int:
-        if not self._separate:
-            return seed % self.num_policies
-        choices = self._choices[agent]
-        return choices[seed % len(choices)]
 
 
 class EpisodeTotals:
@@ -111,6 +102,8 @@ class _Ended(NamedTuple):
     """Column and policy of those that count."""
     first: int
     """The environment's first column."""
+    players: Sequence[tuple[int, int]] | None
+    """Of every agent of the environment, where this was a match."""
     stats: EpisodeStats | None
     extras: Sequence[Any] | None
     """Of every agent of the environment."""
@@ -137,12 +130,16 @@ class EpisodeEnds:
         stats: EpisodeStats | None,
         policy_ids: NDArray[np.int32],
         extras: Sequence[Any] | None = None,
+        players: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         """The episodes of these columns end with this step; `policy_ids` are those of all columns, `extras` of all
-        agents of the environment."""
+        agents of the environment. `players`: who they were, where all of them have played a match."""
         counted = columns[self.counted[columns]]
+        if len(counted) < len(columns):
+            players = None
         drawn = policy_ids[counted].tolist()
-        self._ended.append(_Ended(columns, list(zip(counted.tolist(), drawn, strict=True)), first, stats, extras))
+        to_report = list(zip(counted.tolist(), drawn, strict=True))
+        self._ended.append(_Ended(columns, to_report, first, players, stats, extras))
 
     def credit_late(self, slot: TrajectoryArrays, t: int, column: int) -> None:
         """A reward that comes while an agent is out of the game is for what it did last, where that is in this slot:
@@ -161,12 +158,26 @@ class EpisodeEnds:
 
     def take(self) -> list[EpisodeReport]:
         """Reports of what was noted, once the rewards of the step have been added."""
-        reports = []
+        reports: list[EpisodeReport] = []
         for ended in self._ended:
+            own = []
             for column, policy_id in ended.to_report:
                 agent = column - ended.first
                 extras = ended.extras[agent] if ended.extras else None
-                reports.append(self.totals.report(column, policy_id, ended.stats, agent, extras))
+                own.append(self.totals.report(column, policy_id, ended.stats, agent, extras))
+            reports += own if ended.players is None else with_match(own, ended.players)
             self.totals.clear(ended.columns)
         self._ended.clear()
         return reports
+
+
+def with_match(reports: Sequence[EpisodeReport], players: Sequence[tuple[int, int]]) -> list[EpisodeReport]:
+    """The same reports of all agents of a match; the first one tells of the match. Each agent's share of the others'
+    agents that it has beaten (a draw is half of that) is one more statistic, WIN_RATE."""
+    scores = [report.stats.get(MATCH_SCORE, report.reward) for report in reports]
+    told = []
+    for report, player, score in zip(reports, players, scores, strict=True):
+        others = [other for who, other in zip(players, scores, strict=True) if who != player]
+        won = sum(0.5 * ((score > other) + (score >= other)) for other in others)
+        told.append(replace(report, stats={**report.stats, WIN_RATE: won / len(others)}))
+    return [replace(told[0], match=MatchReport(players=players, scores=scores)), *told[1:]]

@@ -21,6 +21,9 @@ class WorkerSettings:
     rollout: int
     rnn_state_size: int
     num_policies: int
+    """Those in training."""
+    num_acting: int
+    """With the opponents."""
     mix_policies: bool
     seed: int
     """Of the run; every environment and episode derives its own."""

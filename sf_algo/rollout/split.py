@@ -18,8 +18,10 @@ from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays
 from sf_algo.envs.spec import ACTION_MASK, ObsTarget, StepResult
 from sf_algo.rollout.action_log import ActionLog
 from sf_algo.rollout.env_set import NO_CHOICE, EnvSet
-from sf_algo.rollout.episodes import EpisodeEnds, EpisodeReport, PolicyDraw
+from sf_algo.rollout.episodes import EpisodeEnds, EpisodeReport
 from sf_algo.rollout.extras import ShapingOf, SplitExtras
+from sf_algo.rollout.matches import Players
+from sf_algo.rollout.policy_draw import PolicyDraw
 from sf_algo.rollout.soundness import RowCheck, all_finite
 from sf_algo.rollout.split_state import SplitState, WarmUp
 
@@ -58,6 +60,7 @@ class EnvSplit:
         given up."""
         self._agent_episodes = np.zeros(self.num_columns, np.int64)
         self._policy_ids = np.zeros(self.num_columns, np.int32)
+        self._players = Players(policies, self._policy_ids) if self.num_agents > 1 and not self._autoreset else None
         self._ends = EpisodeEnds(self.num_columns)
         self._log = ActionLog(self._columns) if remember_actions and not self._autoreset else None
         self._remembers = remember_actions
@@ -244,6 +247,8 @@ class EnvSplit:
         self._policy_ids[columns] = self._policies.draw(
             env_index=self._envs.env_indices[e], episode=self._envs.episodes[e], num_agents=self.num_agents
         )
+        if self._players:
+            self._players.begin(columns)
         self._awaiting_reset[e] = False
         self._ends.counted[columns] = True
         self._extras.shape(e, range(columns.start, columns.stop), self._policy_ids)
@@ -282,7 +287,8 @@ class EnvSplit:
 
     def _note(self, e: int, columns: NDArray[np.int64], result: StepResult) -> None:
         first, extras = self._columns[e].start, self._extras.of_episode(e)
-        self._ends.note(columns, first, result.episode, self._policy_ids, extras)
+        players = self._players.of_match(self._columns[e]) if self._players else None
+        self._ends.note(columns, first, result.episode, self._policy_ids, extras, players)
 
     def _note_ends(self, e: int, t: int, result: StepResult, rows: ObsTarget) -> None:
         """Some agents of environment e ended. Unless they were the last, they wait for the others."""
@@ -343,6 +349,7 @@ class EnvSplit:
             awaiting_reset=list(self._awaiting_reset),
             counted=self._ends.counted.tolist(),
             policy_ids=self._policy_ids.copy(),
+            members=self._players.members.copy() if self._players else None,
             total_rewards=self._ends.totals.rewards.copy(),
             total_steps=self._ends.totals.steps.copy(),
         )
@@ -375,6 +382,8 @@ class EnvSplit:
         counted = np.asarray(state.counted, np.bool_)
         self._ends.counted[:] = np.repeat(counted, self.num_columns // len(counted))
         self._policy_ids[:] = state.policy_ids
+        if self._players and state.members is not None:
+            self._players.members[:] = state.members
         self._extras.shape_all(self._policy_ids)
         self._extras.forget()
         self._ends.totals.rewards[:] = state.total_rewards

@@ -28,6 +28,9 @@ class SplitState:
     counted: list[bool]
     """Of each agent: none of its episode was played at random. One per environment in older checkpoints."""
     policy_ids: NDArray[np.int32]
+    members: NDArray[np.int64] | None = None
+    """Which members of the pool of earlier selves the agents follow; None in older checkpoints, and where nobody
+    can."""
     total_rewards: NDArray[np.float64]
     total_steps: NDArray[np.int64]
 

@@ -33,7 +33,8 @@ from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_at
 from sf_algo.processes.child_setup import dying_with_parent, let_wakers_finish, name_process, prepare_process
 from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.rollout.env_set import EnvFault, EnvSet
-from sf_algo.rollout.episodes import PolicyDraw, mix_seed
+from sf_algo.rollout.episodes import mix_seed
+from sf_algo.rollout.policy_draw import PolicyDraw
 from sf_algo.rollout.settings import WorkerSettings, read_all
 from sf_algo.rollout.split import EnvSplit
 from sf_algo.rollout.split_state import WarmUp
@@ -162,7 +163,10 @@ class RolloutWorker:
         config = config_from_dict(settings.config, additions.facts(settings.config))
         spec: EnvSpec = pickle.loads(base64.b64decode(settings.pickled_spec))
         board = TrainingBoard.attach(
-            settings.training_fd, num_policies=settings.num_policies, shaping=list(spec.shaping)
+            settings.training_fd,
+            num_acting=settings.num_acting,
+            shaping=list(spec.shaping),
+            num_roles=spec.num_roles,
         )
         maker = EnvMaker(config, settings.worker_index, additions).with_training(board.info)
         layout = make_layout(
@@ -176,7 +180,11 @@ class RolloutWorker:
         specs = trajectory_specs(layout, slots=settings.num_splits * settings.slots_per_split, trajectories=columns)
         slots = slot_views(SharedBlock(settings.trajectories_fd, specs).arrays)
         policies = PolicyDraw(
-            num_policies=settings.num_policies, mix=settings.mix_policies, seed=settings.seed, roles=spec.roles
+            num_policies=settings.num_policies,
+            mix=settings.mix_policies,
+            seed=settings.seed,
+            roles=spec.roles,
+            roster=board.roster,
         )
         warm_up = self._warm_up()
         runners = []
@@ -232,9 +240,9 @@ class RolloutWorker:
             began = now
 
     def _report_episodes(self, split: EnvSplit) -> None:
-        items = [[r.policy_id, r.reward, r.num_steps, r.stats, r.extras] for r in split.finished]
+        message = {"kind": "episodes", "items": [report.to_message() for report in split.finished]}
         split.finished.clear()
-        self._messages.send({"kind": "episodes", "items": items})
+        self._messages.send(message)
 
     def _report_fault(self, fault: EnvFault) -> None:
         self._messages.send({"kind": "fault", "fault": asdict(fault)})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sf_algo.acting.collecting import Collector
 from sf_algo.acting.hub import SamplingHub
 from sf_algo.buffers.layout import TrajectoryLayout
 from sf_algo.config.store import config_to_dict
@@ -51,7 +52,19 @@ class SamplerParts:
     the episodes of the one before."""
     stop: StopCondition
     on_collected: Callable[[int, int], None]
+    """See `Collector`, and `on_dropped`."""
+    on_dropped: Callable[[int, int], None]
     on_episodes: Callable[[list[EpisodeReport]], None]
+    on_iteration: Callable[[], None]
+    """Where sampling and learning take turns in one thread: between two iterations."""
+
+    def collector(self) -> Collector:
+        return Collector(
+            self.learning.trained,
+            opponents=self.basis.plan.num_opponents > 0,
+            on_collected=self.on_collected,
+            on_dropped=self.on_dropped,
+        )
 
 
 def open_sampler(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
@@ -71,16 +84,18 @@ def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
         basis.plan,
         parts.learning.layout,
         basis.spec,
-        parts.learning.policies,
+        parts.learning.acting,
+        parts.collector(),
         parts.learning.learners,
         make_env=parts.maker.with_training(parts.board.info).make,
         shaping=parts.board.shaping,
+        roster=parts.board.roster,
+        on_iteration=parts.on_iteration,
         seed=parts.env_seed,
         mix_policies=sampling.pbt_mix_policies_in_one_env,
         warm_up=sampling.decorrelate_experience_max_seconds > 0,
         warm_up_each=sampling.decorrelate_envs_on_one_worker,
         stop=parts.stop,
-        on_collected=parts.on_collected,
         on_episodes=parts.on_episodes,
         on_fault=lambda fault: faults.add("the main process", fault),
     )
@@ -117,9 +132,9 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
     hub = SamplingHub(
         plan=plan,
         ports=transport.ports,
-        policies=learning.policies,
+        policies=learning.acting,
+        collector=parts.collector(),
         bell=learning.bell,
-        on_collected=parts.on_collected,
     )
     try:
         pool.start()
@@ -147,6 +162,7 @@ def worker_settings(
         rollout=plan.rollout,
         rnn_state_size=layout.by_name["rnn_states"].shape[0],
         num_policies=plan.num_policies,
+        num_acting=plan.num_acting,
         mix_policies=sampling.pbt_mix_policies_in_one_env,
         seed=env_seed,
         config=config_to_dict(config),

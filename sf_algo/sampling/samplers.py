@@ -69,7 +69,7 @@ class SyncSampler:
                 self._pool.listen(0.0)
                 next_listen = now + _SYNC_TURN_S
             self._hub.turn(_SYNC_TURN_S)
-            for policy in self._hub.policies:
+            for policy in self._hub.collector.policies:
                 while self._learners.train_one(policy):
                     if self._hub.slots_allowed is not None and self._step is not None:
                         self._hub.slots_allowed += self._step

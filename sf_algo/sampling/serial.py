@@ -10,16 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from sf_algo.acting.collecting import Collector
 from sf_algo.acting.inference import requests_by_policy
-from sf_algo.acting.policy_sampling import PolicySampling, acting_times
+from sf_algo.acting.policies import ActingPolicy, acting_times
 from sf_algo.buffers.layout import TrajectoryArrays, TrajectoryLayout
 from sf_algo.envs.spec import Env, EnvSpec
+from sf_algo.ipc.roster import Roster
 from sf_algo.learning.learners import Learners
 from sf_algo.plain import to_arrays
 from sf_algo.plan import SamplerPlan
 from sf_algo.processes.stopping import StopCondition
 from sf_algo.rollout.env_set import EnvFault, EnvSet
-from sf_algo.rollout.episodes import EpisodeReport, PolicyDraw, mix_seed
+from sf_algo.rollout.episodes import EpisodeReport, mix_seed
+from sf_algo.rollout.policy_draw import PolicyDraw
 from sf_algo.rollout.split import EnvSplit
 from sf_algo.rollout.split_state import SplitState, WarmUp
 from sf_algo.sampling.guard import Activity
@@ -72,26 +75,29 @@ class SerialSampler:
         plan: SamplerPlan,
         layout: TrajectoryLayout,
         spec: EnvSpec,
-        policies: Sequence[PolicySampling],
+        policies: Sequence[ActingPolicy],
+        collector: Collector,
         learners: Learners,
         *,
         make_env: Callable[[int], Env],
         shaping: Callable[[int], Mapping[str, float] | None] | None = None,
+        roster: Roster | None = None,
         seed: int,
         mix_policies: bool,
         warm_up: bool,
         warm_up_each: bool,
         stop: StopCondition,
-        on_collected: Callable[[int, int], None],
         on_episodes: Callable[[list[EpisodeReport]], None],
         on_fault: Callable[[EnvFault], None],
+        on_iteration: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_collected` is told (policy, valid steps) of every full slot; `shaping` is that of a policy."""
-        self._plan = plan
+        """`policies` are all that act, by their ids; `shaping` is that of a policy. `on_iteration` is called
+        when full batches have been handed to the learners."""
         self._policies = policies
         self._learners = learners
         self._stop = stop
-        self._on_collected = on_collected
+        self._collector = collector
+        self._on_iteration = on_iteration
         self._on_episodes = on_episodes
         self.watch = SerialWatch(stop)
         self.reproducible = not plan.mode.learns_aside
@@ -105,7 +111,7 @@ class SerialSampler:
             watch=self.watch,
             on_fault=on_fault,
         )
-        draw = PolicyDraw(num_policies=plan.num_policies, mix=mix_policies, seed=seed, roles=spec.roles)
+        draw = PolicyDraw(num_policies=plan.num_policies, mix=mix_policies, seed=seed, roles=spec.roles, roster=roster)
         slot = layout.allocate(plan.slot_trajectories)
         self._split = EnvSplit(envs, [slot], policies=draw, remember_actions=self.reproducible, shaping=shaping)
         self._warm_up = WarmUp(
@@ -128,17 +134,17 @@ class SerialSampler:
             self._split.open(0, self._warm_up)
         else:
             self._split.restore(state.split, 0)
-            for policy, trajectories in zip(self._policies, state.unfinished, strict=True):
+            for policy, trajectories in zip(self._collector.policies, state.unfinished, strict=True):
                 policy.batcher.load_unfinished(trajectories)
         self._stop.check()
         self.watch.starting = False
 
     def work(self, until: float) -> None:
         """Samples and learns until that moment (monotonic clock) or a reason to stop."""
-        split, plan, clock = self._split, self._plan, time.monotonic
+        split, clock = self._split, time.monotonic
         while clock() < until and self._stop.reason is None:
             began = clock()
-            for policy, request in requests_by_policy(split.slot, split.row, plan.num_policies):
+            for policy, request in requests_by_policy(split.slot, split.row, len(self._policies)):
                 self._policies[policy].inference.serve([request])
             served = clock()
             full = split.step()
@@ -153,18 +159,20 @@ class SerialSampler:
 
     def _collect(self) -> bool:
         """Hands the full slot over. False where that has to wait until after a stop."""
-        columns = self._plan.slot_trajectories
-        while not all(policy.batcher.has_room(columns) for policy in self._policies):
+        slot = self._split.slot
+        wanted = self._collector.wanted(slot)
+        while (takers := self._collector.takers(wanted)) is None:
             if self._stop.reason is not None:
                 return False
-            self._learners.poll(_ROOM_POLL_S)
+            if not self._collector.note_blocked([wanted]):
+                self._learners.poll(_ROOM_POLL_S)
         began = time.monotonic()
-        for policy in self._policies:
-            self._on_collected(policy.policy_id, policy.batcher.add(self._split.slot))
+        self._collector.take(slot, wanted, takers)
         self._split.begin_slot(0)
         self._batching_s += time.monotonic() - began
         self._learners.train_ready()
         self._learners.poll(0.0)
+        self._on_iteration()
         return True
 
     def stage_seconds(self) -> Mapping[str, float]:
@@ -178,7 +186,7 @@ class SerialSampler:
         """To be saved with the learners, between two calls of `work`."""
         return SerialState(
             split=self._split.state(),
-            unfinished=[policy.batcher.unfinished() for policy in self._policies],
+            unfinished=[policy.batcher.unfinished() for policy in self._collector.policies],
         )
 
     def close(self) -> None:

@@ -122,12 +122,7 @@ class WorkerPool:
     def _handle(self, worker: WorkerProcess, message: Message) -> None:
         kind = message["kind"]
         if kind == "episodes":
-            self._on_episodes(
-                [
-                    EpisodeReport(policy_id=policy_id, reward=reward, num_steps=num_steps, stats=stats, extras=extras)
-                    for policy_id, reward, num_steps, stats, extras in message["items"]
-                ]
-            )
+            self._on_episodes([EpisodeReport.from_message(item) for item in message["items"]])
         elif kind == "ready":
             self.num_ready += 1
         elif kind == "fault":

@@ -65,6 +65,10 @@ class EpisodeWindow:
         derived = name not in self._values and self._derived is not None and name in self.means()
         return len(self._values.get(REWARD if derived else name, ()))
 
+    def forget(self) -> None:
+        """The averages begin anew: the policy is another one now."""
+        self._values.clear()
+
     def state(self) -> dict[str, object]:
         """For the checkpoint: plain values only."""
         return {

@@ -21,7 +21,7 @@ class ForkedCopies:
     """The copies that were made. Where one is missing, a new process is started in its place."""
 
     workers: Sequence[ForkedCopy] = ()
-    learner: ForkedCopy | None = None
+    learners: Sequence[ForkedCopy] = ()
     server: ForkServer | None = None
     """Forks the workers that replace others."""
 
@@ -29,7 +29,7 @@ class ForkedCopies:
         """End the copies that no training has used, and the server."""
         if self.server is not None:
             self.server.close()
-        for forked_copy in (*self.workers, *([self.learner] if self.learner else [])):
+        for forked_copy in (*self.workers, *self.learners):
             forked_copy.let_go()
 
 
@@ -54,8 +54,9 @@ def copies_for_workers(config: Config, additions: Additions) -> ForkedCopies:
     return ForkedCopies(workers=made, server=ForkServer(body, made))
 
 
-def with_learner(copies: ForkedCopies, config: Config, additions: Additions) -> ForkedCopies:
-    """The same copies, with one for the learner process where the training has such a process. Imports torch."""
+def with_learners(copies: ForkedCopies, config: Config, additions: Additions) -> ForkedCopies:
+    """The same copies, with one for the learner process of every policy where the training has such processes. Imports
+    torch."""
     if not (ForkedCopy.possible() and config.sampling.async_rl) or config.run.device == "gpu":
         return copies
     import torch
@@ -65,4 +66,7 @@ def with_learner(copies: ForkedCopies, config: Config, additions: Additions) -> 
     from sf_algo.learning.learner_process import run_forked
 
     sockets: list[Forked] = [*copies.workers, *([copies.server] if copies.server else [])]
-    return replace(copies, learner=ForkedCopy(partial(run_forked, additions=additions), sockets))
+    learners: list[ForkedCopy] = []
+    for _ in range(config.sampling.num_policies):
+        learners.append(ForkedCopy(partial(run_forked, additions=additions), [*sockets, *learners]))
+    return replace(copies, learners=learners)

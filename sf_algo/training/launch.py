@@ -41,6 +41,8 @@ from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
 from sf_algo.training.forked_copies import ForkedCopies
 from sf_algo.training.ledger import Ledger
 from sf_algo.training.observing import Observers, ProgramState, TrainingHandle
+from sf_algo.training.policies import PolicyControl
+from sf_algo.training.rules import Rules
 from sf_algo.training.saving import Saver, resume
 from sf_algo.training.training import TrainingLoop
 
@@ -161,7 +163,9 @@ class _Run:
         self._windows = [EpisodeWindow(self._run.stats_avg, derived) for _ in range(basis.plan.num_policies)]
         self._sampler: Sampler | None = None
         self._env_seed = basis.seed
-        self._board = TrainingBoard.create(num_policies=basis.plan.num_policies, shaping=list(basis.spec.shaping))
+        self._board = TrainingBoard.create(
+            num_acting=basis.plan.num_acting, shaping=list(basis.spec.shaping), num_roles=basis.spec.num_roles
+        )
         stack.callback(self._board.close)
         self._handle = TrainingHandle(self._board, basis.spec.shaping, basis.plan.num_policies)
 
@@ -173,18 +177,20 @@ class _Run:
             env_steps=lambda: self._ledger.trained_frames,
             is_enough=self._is_enough,
             on_trained=self._trained,
-            forked_copy=self._copies.learner,
+            forked_copies=self._copies.learners,
         )
         self._stack.callback(learning.close)
+        self._rules = self._make_rules(learning)
         saver = Saver(
             self._run,
             self._paths,
-            learning.policies,
+            learning.trained,
             self._ledger,
             self._windows,
             learners=learning.learners,
             sampler_state=self._sampler_state,
             programs=ProgramState(self._observers, self._handle),
+            rules=self._rules,
         )
         sampler_state = {} if self._run.benchmark else self._resume(learning, saver)
         self._stop.set_time_left(self._run.train_for_seconds - self._ledger.seconds_before)
@@ -198,6 +204,8 @@ class _Run:
             reporter=reporter,
             frameskip=self._basis.spec.frameskip,
             observers=self._observers,
+            rules=self._rules,
+            rules_in_turn=self._basis.plan.mode is Mode.SERIAL,
             profile=self._basis.config.speed.profile,
         )
         outcome: Outcome | None = None
@@ -230,6 +238,21 @@ class _Run:
             self._observers.tell(between_iterations=True)
         self._check_frames()
 
+    def _make_rules(self, learning: OpenLearners) -> Rules:
+        """Who changes policies while they train."""
+        config, spec = self._basis.config, self._basis.spec
+        separate = 1 < spec.num_roles <= self._basis.plan.num_policies
+        control = PolicyControl(
+            [config.rl for _ in learning.trained],
+            [policy.policy_id % spec.num_roles if separate else 0 for policy in learning.trained],
+            learning.learners,
+            self._ledger,
+            self._windows,
+            self._handle,
+            self._board.roster,
+        )
+        return Rules(control, {})
+
     def _is_enough(self, steps_under_way: int) -> bool:
         limit = self._run.env_steps_limit
         frames = self._ledger.trained_frames + steps_under_way * self._basis.spec.frameskip
@@ -242,7 +265,7 @@ class _Run:
     def _resume(self, learning: OpenLearners, saver: Saver) -> Mapping[str, Any]:
         """Goes on from the checkpoints, if any. Returns the sampler's state."""
         best = self._run.load_checkpoint_kind == "best"
-        state = resume(learning.policies, learning.learners, saver, self._ledger, self._windows, best=best)
+        state = resume(learning.trained, saver, self._ledger, self._windows, best=best)
         if self._basis.plan.mode.has_workers:
             state = {}
         change = self._change_since(state, learning) if state else ""
@@ -281,7 +304,9 @@ class _Run:
             env_seed=self._env_seed,
             stop=self._stop,
             on_collected=self._collected,
+            on_dropped=self._ledger.dropped,
             on_episodes=loop.on_episodes,
+            on_iteration=self._rules.step if self._basis.plan.mode is Mode.SERIAL else lambda: None,
         )
         try:
             self._stop.check()

@@ -13,6 +13,7 @@ from sf_algo.summaries.status_line import PolicySnapshot, Snapshot
 
 JUDGED_ITERATIONS = 100
 FEWEST_JUDGED = 20
+KEPT_VERSIONS = 100
 MAX_FRUITLESS_SHARE = 0.5
 """A training goes on while at most this share of its newest iterations learned nothing."""
 
@@ -30,6 +31,12 @@ class PolicyAccount:
     """Updates of this start that changed nothing because their gradient was not finite."""
     damaged_trajectories: int = 0
     """Trajectories of this start left out because a number in them was not finite."""
+    iteration_s: float = 0.0
+    """Time that the newest iteration took."""
+    late_trajectories: int = 0
+    """Trajectories of this start that were dropped, because the policy had no room for them while others waited."""
+    versions: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=KEPT_VERSIONS))
+    """The newest versions, and the frames trained on until each."""
     fruitless: deque[bool] = field(default_factory=lambda: deque(maxlen=JUDGED_ITERATIONS))
     """Of the newest iterations, which ones such numbers kept from learning anything."""
 
@@ -51,17 +58,36 @@ class Ledger:
         account = self.policies[policy_id]
         account.collected_frames = account.trained_frames = env_steps
         account.policy_version = policy_version
+        account.versions.append((policy_version, env_steps))
         self.seconds_before = max(self.seconds_before, train_seconds)
 
     def collected(self, policy_id: int, steps: int) -> None:
         """Valid steps of a policy reached its batcher."""
         self.policies[policy_id].collected_frames += steps * self._frameskip
 
+    def dropped(self, policy_id: int, trajectories: int) -> None:
+        """A late policy could not take what it did."""
+        self.policies[policy_id].late_trajectories += trajectories
+
+    def changed(self, policy_id: int, policy_version: int) -> None:
+        """A policy was changed from outside, which counts as a version."""
+        account = self.policies[policy_id]
+        account.policy_version = policy_version
+        account.versions.append((policy_version, account.trained_frames))
+
+    def frames_at(self, policy_id: int, policy_version: int) -> int:
+        """Frames that a policy had been trained on when it had that version, one of the newest."""
+        account = self.policies[policy_id]
+        known = [frames for version, frames in list(account.versions) if version <= policy_version]
+        return known[-1] if known else account.trained_frames
+
     def trained(self, batch: TrainedBatch) -> None:
         """A policy was trained on a batch."""
         account = self.policies[batch.policy_id]
         account.trained_frames += batch.valid_steps * self._frameskip
         account.policy_version = batch.stats.policy_version
+        account.versions.append((account.policy_version, account.trained_frames))
+        account.iteration_s = batch.seconds
         account.summaries = batch.stats.summaries
         account.skipped_updates += batch.stats.num_skipped_updates
         account.damaged_trajectories += batch.stats.num_damaged_trajectories

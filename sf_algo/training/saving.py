@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
-from sf_algo.acting.policy_sampling import PolicySampling
+from sf_algo.acting.policies import TrainedPolicy
 from sf_algo.checkpoints import Checkpoint, CheckpointStore, unsound_tensors
 from sf_algo.config import RunConfig
-from sf_algo.errors import DivergedError, StorageError
+from sf_algo.errors import DivergedError, SfAlgoError, StorageError
 from sf_algo.learning.learners import Learners
 from sf_algo.paths import ExperimentPaths
 from sf_algo.plain import cloned
@@ -20,30 +22,49 @@ from sf_algo.save_schedule import SaveSchedule
 from sf_algo.summaries.episodes import EpisodeWindow
 from sf_algo.training.ledger import Ledger
 from sf_algo.training.observing import ProgramState
+from sf_algo.training.rules import Rules
 
 log = logging.getLogger(__name__)
 
-WINDOW, ACTOR, SAMPLER, PROGRAM = "episodes", "actor_generator", "sampler", "program"
+WINDOW, ACTOR, SAMPLER, PROGRAM, RULES = "episodes", "actor_generator", "sampler", "program", "rules"
 """Keys of a checkpoint's `runtime` part."""
+LAST_PATIENCE_S = 120.0
+"""At the end, a learner has this long to hand over its state, and the time of three iterations more (s)."""
+
+Kind = Literal["regular", "milestone", "best"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A checkpoint under way: its policy is in the middle of an iteration."""
+
+    kind: Kind
+    state: Future[Mapping[str, Any]]
+    metric: float | None = None
+    """Of the best checkpoint."""
+    before: float | None = None
+    """The best value until then."""
 
 
 class Saver:
-    """Saves the policies of a run, each into its own folder. A save that fails is told and tried again later."""
+    """Saves the policies of a run, each into its own folder. Nobody waits for a policy that is slow to give its state.
+    A save that fails is told and tried again later."""
 
     def __init__(
         self,
         run: RunConfig,
         paths: ExperimentPaths,
-        policies: Sequence[PolicySampling],
+        policies: Sequence[TrainedPolicy],
         ledger: Ledger,
         windows: Sequence[EpisodeWindow],
         *,
         learners: Learners,
         sampler_state: Callable[[], Mapping[str, Any]],
         programs: ProgramState,
+        rules: Rules,
     ) -> None:
         """`sampler_state` is what a serial training adds to the first policy's checkpoint, else empty. `programs`: what
-        the user's program adds."""
+        the user's program adds; `rules` add what they must remember, and say which policies are to be saved soon."""
         self.programs = programs
         self._run = run
         self._policies = policies
@@ -51,12 +72,15 @@ class Saver:
         self._windows = windows
         self._learners = learners
         self._sampler_state = sampler_state
+        self.rules = rules
         now = time.monotonic()
         self._schedules = [SaveSchedule(run=run, started=now) for _ in policies]
         self.stores = [
             CheckpointStore(paths.checkpoints(policy.policy_id), keep=run.keep_checkpoints) for policy in policies
         ]
         self._saved_versions = [-1] * len(policies)
+        self._asked: dict[int, _Asked] = {}
+        self._wanted: set[int] = set()
         self._told_unknown_metric = False
 
     @property
@@ -68,108 +92,150 @@ class Saver:
         self._schedules[policy_id].best_metric = best_metric
 
     def save_due(self) -> None:
-        """Writes what is due now."""
-        for policy, schedule in zip(self._policies, self._schedules, strict=True):
+        """Asks for what is due now, and writes what has been handed over."""
+        self._wanted |= self.rules.control.take_changed()
+        for policy in self._policies:
+            policy_id, schedule = policy.policy_id, self._schedules[policy.policy_id]
+            self._write_asked(policy_id)
             now = time.monotonic()
-            if schedule.save_due(now) and self._save(policy):
-                schedule.saved(time.monotonic())
-            if schedule.milestone_due(now) and self._save(policy, milestone=True):
-                schedule.milestone_saved(time.monotonic())
-            self._save_best(policy, now)
+            if policy_id in self._wanted or schedule.save_due(now):
+                self._ask(policy_id, "regular")
+            if schedule.milestone_due(now):
+                self._ask(policy_id, "milestone")
+            self._ask_best(policy_id, now)
 
-    def _save_best(self, policy: PolicySampling, now: float, *, at_the_end: bool = False) -> None:
-        window, name = self._windows[policy.policy_id], self._run.save_best_metric
+    def _ask(self, policy_id: int, kind: Kind, metric: float | None = None, before: float | None = None) -> None:
+        """One at a time of every policy: what else is due has its turn afterwards."""
+        if policy_id in self._asked:
+            return
+        if kind == "best":
+            self._schedules[policy_id].best_metric = metric
+        state = self._learners.ask_state(policy_id)
+        self._asked[policy_id] = _Asked(kind=kind, state=state, metric=metric, before=before)
+        self._write_asked(policy_id)
+
+    def _write_asked(self, policy_id: int) -> None:
+        """Writes the checkpoint of a policy that has handed its state over. A failure is told."""
+        asked = self._asked.get(policy_id)
+        if asked is None or not asked.state.done():
+            return
+        try:
+            self._write(policy_id, self._asked.pop(policy_id))
+        except StorageError as error:
+            log.warning("%s; the training goes on", error)
+
+    def _write(self, policy_id: int, asked: _Asked) -> None:
+        """Raises StorageError: the schedule knows. Raises DivergedError."""
+        schedule, store = self._schedules[policy_id], self.stores[policy_id]
+        try:
+            checkpoint = self._checkpoint(policy_id, asked.state.result())
+            if asked.kind == "best":
+                assert asked.metric is not None
+                path = store.save_best(checkpoint, metric=self._run.save_best_metric, value=asked.metric)
+            else:
+                path = store.save_milestone(checkpoint) if asked.kind == "milestone" else store.save(checkpoint)
+        except SfAlgoError:
+            if asked.kind == "best":
+                schedule.best_metric = asked.before
+            schedule.failed(time.monotonic())
+            raise
+        now = time.monotonic()
+        if asked.metric is not None:
+            schedule.best_saved(now, asked.metric)
+            log.info("best %s so far %.3f: saved %s", self._run.save_best_metric, asked.metric, path.name)
+            return
+        if asked.kind == "milestone":
+            schedule.milestone_saved(now)
+        else:
+            schedule.saved(now)
+            self._wanted.discard(policy_id)
+            self._saved_versions[policy_id] = checkpoint.policy_version
+        log.info("saved %s", path)
+
+    def _ask_best(self, policy_id: int, now: float, *, at_the_end: bool = False) -> None:
+        window, name = self._windows[policy_id], self._run.save_best_metric
         means = window.means()
         if means and name not in means and not self._told_unknown_metric:
             self._told_unknown_metric = True
             log.warning("--save_best_metric=%s: no episode has it; they have %s", name, ", ".join(means))
         metric = means.get(name)
-        schedule = self._schedules[policy.policy_id]
-        frames = self._ledger.policies[policy.policy_id].trained_frames
+        schedule = self._schedules[policy_id]
+        frames = self._ledger.policies[policy_id].trained_frames
         episodes = window.count(name)
-        if not schedule.best_due(now, env_steps=frames, metric=metric, episodes=episodes, at_the_end=at_the_end):
-            return
-        assert metric is not None
-        before = schedule.best_metric
-        schedule.best_metric = metric
-        try:
-            path = self.stores[policy.policy_id].save_best(self._snapshot(policy), metric=name, value=metric)
-        except StorageError as error:
-            schedule.best_metric = before
-            schedule.failed(time.monotonic())
-            log.warning("%s; the training goes on", error)
-            return
-        schedule.best_saved(time.monotonic(), metric)
-        log.info("best %s so far %.3f: saved %s", name, metric, path.name)
+        if schedule.best_due(now, env_steps=frames, metric=metric, episodes=episodes, at_the_end=at_the_end):
+            assert metric is not None
+            self._ask(policy_id, "best", metric, schedule.best_metric)
 
     def save_all(self) -> None:
         """At the end: a checkpoint of every policy that has learned since its last one, and of the best ones.
 
         Raises:
-            StorageError: one of them cannot be written; the others have been.
+            SfAlgoError: one of them cannot be written, or its learner does not hand it over; the others have been.
         """
-        failure: StorageError | None = None
+        failure: SfAlgoError | None = None
         for policy in self._policies:
-            self._save_best(policy, time.monotonic(), at_the_end=True)
-            version = self._ledger.policies[policy.policy_id].policy_version
-            if version != self._saved_versions[policy.policy_id]:
-                try:
-                    self._write(policy)
-                except StorageError as error:
-                    failure = error
-        if failure is not None:
+            try:
+                self._save_last(policy.policy_id)
+            except SfAlgoError as error:
+                log.warning("%s", error)
+                failure = failure or error
+        if isinstance(failure, StorageError):
             raise StorageError(f"{failure}; what was learned since the checkpoint before is lost") from failure
+        if failure is not None:
+            raise failure
 
-    def _save(self, policy: PolicySampling, *, milestone: bool = False) -> bool:
-        try:
-            self._write(policy, milestone=milestone)
-        except StorageError as error:
-            log.warning("%s; the training goes on", error)
-            self._schedules[policy.policy_id].failed(time.monotonic())
-            return False
-        return True
+    def _save_last(self, policy_id: int) -> None:
+        self._finish_asked(policy_id)
+        self._ask_best(policy_id, time.monotonic(), at_the_end=True)
+        self._finish_asked(policy_id)
+        if self._ledger.policies[policy_id].policy_version != self._saved_versions[policy_id]:
+            asked = _Asked(kind="regular", state=self._learners.ask_state(policy_id))
+            self._wait(policy_id, asked)
+            self._write(policy_id, asked)
 
-    def _write(self, policy: PolicySampling, *, milestone: bool = False) -> None:
-        """Raises StorageError."""
-        checkpoint = self._snapshot(policy)
-        store = self.stores[policy.policy_id]
-        path = store.save_milestone(checkpoint) if milestone else store.save(checkpoint)
-        if not milestone:
-            self._saved_versions[policy.policy_id] = checkpoint.policy_version
-        log.info("saved %s", path)
+    def _finish_asked(self, policy_id: int) -> None:
+        if policy_id in self._asked:
+            self._wait(policy_id, self._asked[policy_id])
+            self._write_asked(policy_id)
 
-    def _snapshot(self, policy: PolicySampling) -> Checkpoint:
+    def _wait(self, policy_id: int, asked: _Asked) -> None:
+        patience_s = LAST_PATIENCE_S + 3.0 * self._ledger.policies[policy_id].iteration_s
+        self._learners.wait(policy_id, asked.state, patience_s)
+
+    def _checkpoint(self, policy_id: int, learner: Mapping[str, Any]) -> Checkpoint:
         """A copy that later training does not touch. Raises DivergedError: a checkpoint of such a policy would push
         a sound one out."""
-        learner = self._learners.state(policy.policy_id)
         if wrong := unsound_tensors(learner["model"]):
             raise DivergedError(
-                f"policy {policy.policy_id} is not saved: its {wrong[0]} holds numbers that are none (NaN); what was "
+                f"policy {policy_id} is not saved: its {wrong[0]} holds numbers that are none (NaN); what was "
                 "saved before stays: start again from the newest checkpoint with a lower --learning_rate"
             )
         runtime: dict[str, Any] = {
-            WINDOW: self._windows[policy.policy_id].state(),
-            ACTOR: policy.inference.actor.generator_state(),
+            WINDOW: self._windows[policy_id].state(),
+            ACTOR: self._policies[policy_id].inference.actor.generator_state(),
         }
-        own = self.programs.of_policy(policy.policy_id)
+        own = self.programs.of_policy(policy_id)
         if own:
             runtime[PROGRAM] = own
-        if policy.policy_id == 0:
+        remembered = self.rules.state(policy_id)
+        if remembered:
+            runtime[RULES] = remembered
+        if policy_id == 0:
             runtime[SAMPLER] = self._sampler_state()
+        version = int(learner["policy_version"])
         return Checkpoint(
-            policy_id=policy.policy_id,
-            policy_version=int(learner["policy_version"]),
-            env_steps=self._ledger.policies[policy.policy_id].trained_frames,
+            policy_id=policy_id,
+            policy_version=version,
+            env_steps=self._ledger.frames_at(policy_id, version),
             learner=learner,
             train_seconds=self._ledger.train_seconds,
-            best_metric=self._schedules[policy.policy_id].best_metric,
+            best_metric=self._schedules[policy_id].best_metric,
             runtime=cloned(runtime),
         )
 
 
 def resume(
-    policies: Sequence[PolicySampling],
-    learners: Learners,
+    policies: Sequence[TrainedPolicy],
     saver: Saver,
     ledger: Ledger,
     windows: Sequence[EpisodeWindow],
@@ -188,8 +254,9 @@ def resume(
             continue
         for note in loaded.notes:
             log.warning("%s", note)
-        checkpoint = loaded.checkpoint
-        learners.load(policy.policy_id, checkpoint.learner)
+        checkpoint, runtime = loaded.checkpoint, loaded.checkpoint.runtime
+        saver.programs.restore(policy.policy_id, runtime.get(PROGRAM, {}))
+        saver.rules.control.load(policy.policy_id, checkpoint.learner)
         for note in store.take_over(loaded):
             log.warning("%s", note)
         ledger.resume(
@@ -199,11 +266,10 @@ def resume(
             train_seconds=checkpoint.train_seconds,
         )
         saver.resumed(policy.policy_id, best_metric=checkpoint.best_metric)
-        runtime = checkpoint.runtime
         windows[policy.policy_id].restore(runtime[WINDOW])
         if isinstance(runtime.get(ACTOR), torch.Tensor):
             policy.inference.actor.set_generator_state(runtime[ACTOR])
         sampler_state = runtime.get(SAMPLER, sampler_state)
-        saver.programs.restore(policy.policy_id, runtime.get(PROGRAM, {}))
+        saver.rules.restore(policy.policy_id, runtime.get(RULES, {}))
         log.info("policy %d goes on from %s", policy.policy_id, loaded.path)
     return sampler_state

@@ -16,6 +16,7 @@ from sf_algo.summaries.status_line import Snapshot
 from sf_algo.timing import Profiler
 from sf_algo.training.ledger import Ledger
 from sf_algo.training.observing import Observers
+from sf_algo.training.rules import Rules
 from sf_algo.training.saving import Saver
 
 log = logging.getLogger(__name__)
@@ -57,14 +58,19 @@ class TrainingLoop:
         reporter: Reporter,
         frameskip: int,
         observers: Observers,
+        rules: Rules,
+        rules_in_turn: bool,
         profile: bool = False,
     ) -> None:
-        """`profile`: measure where the time goes once the first iteration has been trained."""
+        """`rules_in_turn`: the sampler asks the rules, between two iterations. `profile`: measure where the time goes
+        once the first iteration has been trained."""
         self._stop = stop
         self._ledger = ledger
         self._reporter = reporter
         self._frameskip = frameskip
         self._observers = observers
+        self._rules = rules
+        self._rules_in_turn = rules_in_turn
         self._wants_profile = profile
         self._profiler: Profiler | None = None
         self._meter = StageMeter()
@@ -72,6 +78,10 @@ class TrainingLoop:
 
     def on_episodes(self, episodes: list[EpisodeReport]) -> None:
         for episode in episodes:
+            if episode.match is not None:
+                self._rules.note_match(episode.match)
+            if episode.policy_id not in self._rules.control.trained:
+                continue  # of an opponent
             self._reporter.episode(
                 episode.policy_id,
                 reward=episode.reward,
@@ -100,8 +110,10 @@ class TrainingLoop:
             sampler.work(min(time.monotonic() + tick_s, self._stop.deadline))
             tick_s = self._next_tick_s(tick_s, self._ledger.collected_frames - frames)
             self._observers.tell()
+            if not self._rules_in_turn:
+                self._rules.step()
             if self._reporter.status_due(
-                env_steps=self._ledger.collected_frames, train_seconds=self._ledger.train_seconds
+                env_steps=self._ledger.trained_frames, train_seconds=self._ledger.train_seconds
             ):
                 seconds = {**sampler.stage_seconds(), "learner": learners.training_s}
                 self._shares = self._meter.shares(seconds)

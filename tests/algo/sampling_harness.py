@@ -10,9 +10,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from sf_algo.acting.collecting import Collector
 from sf_algo.acting.hub import SamplingHub
 from sf_algo.acting.inference import ActionRequest
-from sf_algo.acting.policy_sampling import PolicySampling
+from sf_algo.acting.policies import ActingPolicy, TrainedPolicy
 from sf_algo.batcher import Batcher, batch_arrays
 from sf_algo.buffers.layout import TrajectoryArrays, make_layout
 from sf_algo.config.resolve import parse_args
@@ -36,7 +37,10 @@ class FakeInference:
     def __init__(self) -> None:
         self.num_served = 0
 
-    def serve(self, requests: Sequence[ActionRequest]) -> int:
+    def begin(self, requests: Sequence[ActionRequest]) -> Sequence[ActionRequest]:
+        return requests
+
+    def finish(self, requests: Sequence[ActionRequest]) -> int:
         agents = 0
         for request in requests:
             columns = slice(None) if request.columns is None else request.columns
@@ -48,7 +52,7 @@ class FakeInference:
 
 
 class FakeTeam:
-    """What the hub needs of a PolicySampling."""
+    """What hub and collector need of a policy."""
 
     def __init__(self, policy_id: int, batcher: Batcher) -> None:
         self.policy_id = policy_id
@@ -82,12 +86,12 @@ class SamplingHarness:
             )
             for policy in range(self.plan.num_policies)
         ]
-        policies = cast("list[PolicySampling]", self.policies)
         self.episodes: list[EpisodeReport] = []
+        self.dropped = [0] * self.plan.num_policies
         self.steps = [0] * self.plan.num_policies
         self.bell = Doorbell.create()
         self.transport = Transport(self.plan, layout, self.bell)
-        self.board = TrainingBoard.create(num_policies=self.plan.num_policies, shaping=[])
+        self.board = TrainingBoard.create(num_acting=self.plan.num_acting, shaping=[])
         basis = RunBasis(config=config, spec=spec, plan=self.plan, device=torch.device("cpu"), seed=5)
         self.pool = WorkerPool(
             self.transport,
@@ -102,14 +106,22 @@ class SamplingHarness:
         self.hub = SamplingHub(
             plan=self.plan,
             ports=self.transport.ports,
-            policies=policies,
+            policies=cast("list[ActingPolicy]", self.policies),
+            collector=Collector(
+                cast("list[TrainedPolicy]", self.policies),
+                opponents=False,
+                on_collected=self._collected,
+                on_dropped=self._dropped,
+            ),
             bell=self.bell,
-            on_collected=self._collected,
         )
         self.batches: list[TrajectoryArrays] = []
 
     def _collected(self, policy_id: int, steps: int) -> None:
         self.steps[policy_id] += steps
+
+    def _dropped(self, policy_id: int, trajectories: int) -> None:
+        self.dropped[policy_id] += trajectories
 
     def __enter__(self) -> SamplingHarness:
         self.pool.start()

@@ -9,8 +9,8 @@ import numpy as np
 from sf_algo.buffers.layout import TrajectoryArrays, TrajectoryLayout, make_layout
 from sf_algo.envs.spec import Env
 from sf_algo.rollout.env_set import EnvFault, EnvSet
-from sf_algo.rollout.episodes import PolicyDraw
 from sf_algo.rollout.extras import ShapingOf
+from sf_algo.rollout.policy_draw import PolicyDraw
 from sf_algo.rollout.split import EnvSplit
 from sf_algo.rollout.split_state import WarmUp
 

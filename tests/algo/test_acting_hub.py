@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sf_algo.acting import hub as hub_module
+from sf_algo.acting.collecting import Collector
 from sf_algo.acting.hub import SamplingHub, SplitPort
 from sf_algo.acting.inference import ActionRequest
 from sf_algo.buffers.slots import SlotRing
@@ -43,10 +44,10 @@ class RecordingPolicy:
     def __init__(self) -> None:
         self.room = True
         self.passes: list[int] = []
-        self.batcher = SimpleNamespace(has_room=lambda columns: self.room, add=lambda slot: 0)
-        self.inference = SimpleNamespace(serve=self.serve, transport_s=0.0, forward_s=0.0)
+        self.batcher = SimpleNamespace(has_room=lambda columns: self.room, add=lambda slot: 0, is_idle=False)
+        self.inference = SimpleNamespace(begin=self.begin, finish=int, transport_s=0.0, forward_s=0.0)
 
-    def serve(self, requests: Sequence[ActionRequest]) -> int:
+    def begin(self, requests: Sequence[ActionRequest]) -> int:
         agents = sum(request.num_agents for request in requests)
         self.passes.append(agents)
         return agents
@@ -87,8 +88,13 @@ def hub(policy: RecordingPolicy) -> SamplingHub:
         plan=plan,
         ports=ports,
         policies=cast(Any, [policy]),
+        collector=Collector(
+            cast(Any, [policy]),
+            opponents=False,
+            on_collected=lambda policy, steps: None,
+            on_dropped=lambda policy, trajectories: None,
+        ),
         bell=cast(Doorbell, Bell()),
-        on_collected=lambda policy, steps: None,
     )
 
 

@@ -15,7 +15,7 @@ from sf_algo.envs.factory import EnvSections, make_env
 from sf_algo.envs.parallel import ParallelAgents, TurnAgents, parallel, roles_of
 from sf_algo.envs.spec import Discrete, Env
 from sf_algo.errors import EnvError
-from sf_algo.rollout.episodes import PolicyDraw
+from sf_algo.rollout.policy_draw import PolicyDraw
 from tests.algo.split_harness import Harness
 
 

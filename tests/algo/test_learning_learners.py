@@ -96,11 +96,11 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path: Path) -> N
 
 
 def test_a_learner_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sf_algo.learning.remote_learners.STALL_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("sf_algo.learning.remote_learner.STALL_TIMEOUT_S", 1.0)
     train_ready = RemoteLearners.train_ready
 
     def stop_it_first(self: RemoteLearners) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        os.kill(self.pids[0], signal.SIGSTOP)
         train_ready(self)
 
     monkeypatch.setattr(RemoteLearners, "train_ready", stop_it_first)

@@ -60,7 +60,7 @@ def observers(*makers: Any, in_turn: bool = False) -> tuple[Observers, list[Obse
 
 
 def handle(num_policies: int = 1) -> TrainingHandle:
-    board = TrainingBoard.create(num_policies=num_policies, shaping=list(SHAPING))
+    board = TrainingBoard.create(num_acting=num_policies, shaping=list(SHAPING))
     return TrainingHandle(board, SHAPING, num_policies)
 
 
@@ -136,9 +136,9 @@ def test_shaping_is_changed_for_one_policy_and_kept() -> None:
 
 
 def test_the_board_is_shared() -> None:
-    board = TrainingBoard.create(num_policies=2, shaping=["a"])
-    other = TrainingBoard.attach(board.fd, num_policies=2, shaping=["a"])
+    board = TrainingBoard.create(num_acting=2, shaping=["a"])
+    other = TrainingBoard.attach(board.fd, num_acting=2, shaping=["a"])
     board.set_env_steps(1 << 40)
     board.set_shaping(1, {"a": 0.25})
     assert (other.info.env_steps, other.shaping(0), other.shaping(1)) == (1 << 40, None, {"a": 0.25})
-    TrainingBoard.create(num_policies=1, shaping=[]).set_shaping(0, {})
+    TrainingBoard.create(num_acting=1, shaping=[]).set_shaping(0, {})

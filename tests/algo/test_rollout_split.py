@@ -8,7 +8,8 @@ import pytest
 
 from sf_algo.envs.spec import Env
 from sf_algo.errors import WorkerError
-from sf_algo.rollout.episodes import PolicyDraw, mix_seed
+from sf_algo.rollout.episodes import mix_seed
+from sf_algo.rollout.policy_draw import PolicyDraw
 from sf_algo.testing import BrokenEnv, CountingEnv, MemoryEnv
 from tests.algo.split_harness import Harness, T, obs_column
 

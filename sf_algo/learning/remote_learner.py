@@ -1,0 +1,255 @@
+"""The main process's handle on the learner process of one policy."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+
+from sf_algo import errors
+from sf_algo.acting.policies import TrainedPolicy
+from sf_algo.errors import WorkerError
+from sf_algo.ipc.doorbell import Doorbell
+from sf_algo.ipc.messages import Message, MessageWriter
+from sf_algo.learner.stats import TrainStats
+from sf_algo.learning.learner_settings import LearnerSettings
+from sf_algo.learning.learners import PolicyChange, TrainedBatch, TrainedSink
+from sf_algo.learning.remote_memory import LearnerMemory
+from sf_algo.learning.state_file import read_state, write_state
+from sf_algo.processes.absence import AbsenceWatch
+from sf_algo.processes.child import ChildProcess, Lifeline
+from sf_algo.processes.copies import ForkedCopy
+
+T = TypeVar("T")
+
+_MODULE = "sf_algo.learning.learner_process"
+_STOP_GRACE_S = 5.0
+_ANSWER_TURN_S = 0.05
+STALL_TIMEOUT_S = 600.0
+"""An iteration that takes longer than this will never end."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A command whose answer somebody waits for."""
+
+    command: Message
+    state: Mapping[str, Any] | None
+    """Goes with the command, through the shared file."""
+    answer: Future[Any]
+
+
+class RemoteLearner:
+    """One policy's learner in a process of its own. Any thread may call; replies are handled by whichever thread polls.
+
+    Questions are put one after the other, because states in both directions pass through the same file.
+    """
+
+    def __init__(
+        self,
+        memory: LearnerMemory,
+        policy: TrainedPolicy,
+        settings: LearnerSettings,
+        *,
+        name: str,
+        bell: Doorbell,
+        on_trained: TrainedSink,
+        forked_copy: ForkedCopy | None = None,
+    ) -> None:
+        """`settings` lack the descriptors that are made here. `name`: as users are told of it. `bell` is rung whenever
+        there is a reply. `forked_copy`: who shall be the process, if not a new one."""
+        self._memory = memory
+        self._policy = policy
+        self._name = name
+        self._on_trained = on_trained
+        self._lifeline = Lifeline()
+        self._state_fd = _state_file()
+        command_read, command_write = os.pipe()
+        self._commands = MessageWriter(command_write)
+        self._sending, self._receiving, self._asking = threading.Lock(), threading.Lock(), threading.Lock()
+        self._valid_steps: dict[int, int] = {}
+        self._last_reply = time.monotonic()
+        self._absence = AbsenceWatch(STALL_TIMEOUT_S)
+        self._questions: deque[_Question] = deque()
+        self._stop_by = 0.0
+        self.training_s = 0.0
+        try:
+            self._process = ChildProcess(
+                _MODULE,
+                lambda messages, trace: replace(
+                    settings,
+                    batch_fd=memory.batches.fd,
+                    weights_fd=memory.weights.fd,
+                    state_fd=self._state_fd,
+                    command_fd=command_read,
+                    message_fd=messages,
+                    hub_fds=bell.fds,
+                    lifeline_fd=self._lifeline.read_fd,
+                    trace_fd=trace,
+                ),
+                forked_copy,
+            )
+        finally:
+            os.close(command_read)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def message_fd(self) -> int:
+        """Readable when there is a reply."""
+        return self._process.messages.fd
+
+    @property
+    def steps_under_way(self) -> int:
+        """Handed over and not trained on yet."""
+        return sum(list(self._valid_steps.values()))
+
+    def train_ready(self, env_steps: Callable[[], int], is_enough: Callable[[], bool]) -> None:
+        """Hands over full batches, as long as it is not enough."""
+        while not is_enough() and (full := self._policy.batcher.take()) is not None:
+            buffer = self._memory.batches.index(full.batch)
+            self._valid_steps[buffer] = full.valid_steps
+            self._send({"kind": "train", "buffer": buffer, "env_steps": env_steps()})
+
+    def _send(self, command: Message) -> None:
+        with self._sending, suppress(BrokenPipeError):  # its death is told by the next poll
+            self._commands.send(command)
+
+    def poll(self) -> None:
+        """Takes replies. Raises WorkerError when the learner failed, died or does not answer any more."""
+        with self._receiving:
+            messages = self._process.read()
+            now = time.monotonic()
+            if messages or not (self._valid_steps or self._questions):
+                self._last_reply = now
+            for message in messages:
+                self._handle(message)
+            if self._process.messages.closed:
+                self._process.wait(_STOP_GRACE_S)
+                raise self._failure(self._process.death or "closed its pipe")
+            if now - max(self._last_reply, self._absence.look()) > STALL_TIMEOUT_S:
+                self._process.ask_trace()
+                raise self._failure(f"has not finished an iteration for {STALL_TIMEOUT_S:g} s")
+
+    def _handle(self, message: Message) -> None:
+        kind = message["kind"]
+        if kind == "trained":
+            self._trained(message)
+        elif kind == "error":
+            trace = f"\n{message['traceback'].rstrip()}" if message["traceback"] else ""
+            raise WorkerError(f"{self._name} failed: {message['message']}{trace}")
+        else:
+            self._answered(message)
+
+    def _trained(self, message: Message) -> None:
+        buffer = int(message["buffer"])
+        self.take_weights()
+        self._policy.batcher.give_back(self._memory.batches.batches[buffer])
+        self.training_s += message["seconds"]
+        self._on_trained(
+            TrainedBatch(
+                policy_id=self._policy.policy_id,
+                stats=TrainStats(**message["stats"]),
+                valid_steps=self._valid_steps.pop(buffer),
+                seconds=message["seconds"],
+            )
+        )
+
+    def take_weights(self) -> None:
+        if self._memory.weights.news:
+            self._policy.inference.take_arrays(self._memory.weights)
+
+    def _failure(self, what: str) -> WorkerError:
+        trace = self._process.trace
+        return WorkerError(
+            f"{self._name} process {what}; start the same command again to go on from the last checkpoint"
+            + (f"\n{trace}" if trace else "")
+        )
+
+    def ask_state(self) -> Future[Mapping[str, Any]]:
+        return self._ask({"kind": "state"})
+
+    def ask_load(self, state: Mapping[str, Any]) -> Future[int]:
+        return self._ask({"kind": "load"}, state)
+
+    def ask_change(self, what: PolicyChange) -> Future[int]:
+        command = {"kind": "change", "overrides": dict(what.overrides), "carried": dict(what.carried)}
+        return self._ask(command, what.donor)
+
+    def _ask(self, command: Message, state: Mapping[str, Any] | None = None) -> Future[Any]:
+        """The answer comes after the training under way."""
+        question = _Question(command, state, Future())
+        with self._asking:
+            self._questions.append(question)
+            if len(self._questions) == 1:
+                self._put(question)
+        return question.answer
+
+    def _put(self, question: _Question) -> None:
+        nbytes = 0
+        if question.state is not None:
+            buffer = io.BytesIO()
+            torch.save(dict(question.state), buffer)
+            nbytes = write_state(self._state_fd, buffer.getvalue())
+        self._send({**question.command, "nbytes": nbytes})
+
+    def _answered(self, message: Message) -> None:
+        kind = message["kind"]
+        result = read_state(self._state_fd, message["nbytes"]) if kind == "state" else message.get("policy_version")
+        if kind != "state":
+            self.take_weights()
+        with self._asking:
+            question = self._questions.popleft()
+            if self._questions:
+                self._put(self._questions[0])
+        if kind == "refused":
+            question.answer.set_exception(getattr(errors, message["error"])(message["message"]))
+        else:
+            question.answer.set_result(result)
+
+    def wait(self, future: Future[T], timeout_s: float | None) -> T:
+        """Its result, polling meanwhile. Raises WorkerError as `poll` does, and when it takes longer than that."""
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while not future.done():
+            self.poll()
+            if not future.done() and time.monotonic() > deadline:
+                raise self._failure(f"has not answered for {timeout_s:g} s")
+            with suppress(TimeoutError):
+                return future.result(_ANSWER_TURN_S)
+        return future.result()
+
+    def stop(self) -> None:
+        """Asks it to end after the training under way."""
+        self._send({"kind": "stop"})
+        self._stop_by = time.monotonic() + _STOP_GRACE_S
+
+    def close(self) -> None:
+        """Ends it, with patience until some seconds after `stop`."""
+        while not self._process.wait(0.02) and time.monotonic() < self._stop_by:
+            self._process.read()  # one that blocks on a full pipe would never see the command
+        self._process.close()
+        self._commands.close()
+        self._lifeline.close()
+        with suppress(OSError):
+            os.close(self._state_fd)
+        self._memory.close()
+
+
+def _state_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("sf_algo_state", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

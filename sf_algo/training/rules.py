@@ -1,0 +1,56 @@
+"""Those who decide how policies change while they train, asked together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sf_algo.rollout.episodes import MatchReport
+from sf_algo.training.policies import PolicyControl, PolicyRules
+
+_ROSTER = "roster"
+
+
+class Rules:
+    """All `PolicyRules` of a training, and the control that they act through. Belongs to the main thread."""
+
+    def __init__(self, control: PolicyControl, rules: Mapping[str, PolicyRules]) -> None:
+        """`rules`: by the name under which their state is in checkpoints."""
+        self.control = control
+        self._rules = rules
+        self._matches: list[MatchReport] = []
+
+    def note_match(self, match: MatchReport) -> None:
+        """To be told with the next step."""
+        if self._rules:
+            self._matches.append(match)
+
+    def step(self) -> None:
+        """Between two iterations, or a few times a second: see `PolicyRules.step`."""
+        self.control.advance()
+        matches, self._matches = self._matches, []
+        for rules in self._rules.values():
+            if matches:
+                rules.on_matches(matches)
+            rules.step(self.control)
+
+    def summaries(self, policy: int) -> dict[str, float]:
+        """What all of them add to the summaries of a policy: tag -> number."""
+        found: dict[str, float] = {}
+        for rules in self._rules.values():
+            found |= rules.summaries(policy)
+        return found
+
+    def state(self, policy: int) -> dict[str, Any]:
+        """For a policy's checkpoint; empty where there is nothing."""
+        state = {name: own for name, rules in self._rules.items() if (own := rules.state(policy))}
+        roster = self.control.roster.state() if policy == 0 else {}
+        return {**state, _ROSTER: roster} if roster else state
+
+    def restore(self, policy: int, state: Mapping[str, Any]) -> None:
+        """What `state` returned."""
+        for name, rules in self._rules.items():
+            if name in state:
+                rules.restore(policy, state[name])
+        if policy == 0:
+            self.control.roster.restore(state.get(_ROSTER, {}))
