@@ -89,8 +89,8 @@ class Reporter:
         point = force or self._points.due(now, env_steps=env_steps, train_seconds=seconds)
         line = force or self._status_line_due(now)
         if line or point:
-            self._short.update(now, snapshot.env_steps)
-            self._long.update(now, snapshot.env_steps)
+            self._short.update(now, snapshot.frames_for_speed)
+            self._long.update(now, snapshot.frames_for_speed)
             self.announce(phase, snapshot)
         if line:
             self._last_status = now
@@ -106,8 +106,8 @@ class Reporter:
         """Replaces the progress file. The first call is where the measurement of speed begins."""
         if self._long.is_empty:
             now = self._clocks.monotonic()
-            self._short.update(now, snapshot.env_steps)
-            self._long.update(now, snapshot.env_steps)
+            self._short.update(now, snapshot.frames_for_speed)
+            self._long.update(now, snapshot.frames_for_speed)
             self._points.wrote(now, env_steps=snapshot.env_steps, train_seconds=snapshot.train_seconds)
         self._progress.write(
             phase=phase,

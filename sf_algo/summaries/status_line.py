@@ -14,7 +14,7 @@ class PolicySnapshot:
     """One policy at one moment."""
 
     env_steps: int
-    """Environment frames it has collected since the training began, before resumes included."""
+    """Environment frames it has been trained on since the training began, before resumes included."""
     policy_version: int
     train: Mapping[str, float] = field(default_factory=dict)
     """Figures of the newest training iteration, written as ``train/<name>``."""
@@ -27,6 +27,9 @@ class Snapshot:
     policies: Sequence[PolicySnapshot]
     train_seconds: float
     """Time spent training, before resumes included."""
+    collected_frames: int | None = None
+    """Environment frames that have reached the policies' batches, which is where speed shows at once. None: as many as
+    they have been trained on."""
     lag_mean: float | None = None
     """Mean age of the samples last trained on, in policy versions."""
     lag_max: float | None = None
@@ -34,6 +37,8 @@ class Snapshot:
     """Which stage limits the speed, in a few words."""
     skipped_updates: int = 0
     """Updates since the start that changed nothing because their gradient was not finite."""
+    late_trajectories: int = 0
+    """Trajectories since the start that were dropped, because their policy was late."""
     damaged_trajectories: int = 0
     """Trajectories since the start that were left out because a number in them was not finite."""
     stats: Mapping[str, float] = field(default_factory=dict)
@@ -43,7 +48,12 @@ class Snapshot:
 
     @property
     def env_steps(self) -> int:
+        """What the limit counts, and what a resumed training begins with."""
         return sum(policy.env_steps for policy in self.policies)
+
+    @property
+    def frames_for_speed(self) -> int:
+        return self.env_steps if self.collected_frames is None else self.collected_frames
 
 
 class Speedometer:
@@ -97,7 +107,7 @@ def status_line(
 ) -> str:
     """`means` are every policy's episode averages; `limit` is the number of frames to train for, if any."""
     steps = snapshot.env_steps
-    parts = [f"{format_count(steps)} frames" + (f" ({steps / limit:.1%})" if limit else "")]
+    parts = [f"{format_count(steps)} frames" + (f" ({min(1.0, steps / limit):.1%})" if limit else "")]
     parts.append("fps -" if fps is None else f"fps {fps:,.0f}")
     parts.append("reward " + ", ".join(_reward(policy_means) for policy_means in means))
     lengths = [policy_means[LENGTH] for policy_means in means if LENGTH in policy_means]
@@ -109,6 +119,8 @@ def status_line(
         parts.append(f"{snapshot.skipped_updates} updates skipped (gradient not finite)")
     if snapshot.damaged_trajectories:
         parts.append(f"{snapshot.damaged_trajectories} trajectories left out (not finite)")
+    if snapshot.late_trajectories:
+        parts.append(f"{snapshot.late_trajectories} trajectories dropped (their policy is late)")
     if snapshot.bottleneck:
         parts.append(f"bottleneck: {snapshot.bottleneck}")
     if eta_s is not None:

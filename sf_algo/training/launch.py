@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from sf_algo.config import Config
+from sf_algo.config.per_policy import policy_rl
 from sf_algo.config.store import config_to_dict, save_config
 from sf_algo.config.support import unsupported_features
 from sf_algo.config.validate import check_batch_can_fill
@@ -223,7 +224,7 @@ class _Run:
             if outcome is None and not self._run.benchmark:
                 with suppress(SfAlgoError):  # what is broken already may be what saving needs
                     saver.save_all()
-            last = loop.snapshot(final=True)
+            last = loop.snapshot()
             reporter.finish(last, self._paths, outcome=outcome or "failed", reason=why, best=saver.best)
         return reason
 
@@ -243,7 +244,7 @@ class _Run:
         config, spec = self._basis.config, self._basis.spec
         separate = 1 < spec.num_roles <= self._basis.plan.num_policies
         control = PolicyControl(
-            [config.rl for _ in learning.trained],
+            [policy_rl(config, policy.policy_id) for policy in learning.trained],
             [policy.policy_id % spec.num_roles if separate else 0 for policy in learning.trained],
             learning.learners,
             self._ledger,

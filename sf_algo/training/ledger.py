@@ -120,28 +120,28 @@ class Ledger:
     def train_seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self._began
 
-    def snapshot(
-        self, *, bottleneck: str, stats: Mapping[str, float], perf: Mapping[str, float], final: bool = False
-    ) -> Snapshot:
-        """The run at this moment; a final one counts only what was trained on."""
+    def snapshot(self, *, bottleneck: str, stats: Mapping[str, float], perf: Mapping[str, float]) -> Snapshot:
+        """The run at this moment."""
         return Snapshot(
-            policies=[_policy_snapshot(account, final) for account in self.policies],
+            policies=[_policy_snapshot(account) for account in self.policies],
+            collected_frames=self.collected_frames,
             train_seconds=self.train_seconds,
             lag_mean=_mean_of(self.policies, "policy_lag_mean"),
             lag_max=_max_of(self.policies, "policy_lag_max"),
             bottleneck=bottleneck,
             skipped_updates=sum(account.skipped_updates for account in self.policies),
+            late_trajectories=sum(account.late_trajectories for account in self.policies),
             damaged_trajectories=sum(account.damaged_trajectories for account in self.policies),
             stats=stats,
             perf=perf,
         )
 
 
-def _policy_snapshot(account: PolicyAccount, final: bool) -> PolicySnapshot:
+def _policy_snapshot(account: PolicyAccount) -> PolicySnapshot:
     return PolicySnapshot(
-        env_steps=account.trained_frames if final else account.collected_frames,
+        env_steps=account.trained_frames,
         policy_version=account.policy_version,
-        train=account.summaries,
+        train={**account.summaries, "late_trajectories": float(account.late_trajectories)},
     )
 
 

@@ -135,7 +135,7 @@ class TrainingLoop:
             return _TICK_S
         return min(_TICK_S, max(_SHORTEST_TICK_S, tick_s * between / frames))
 
-    def snapshot(self, *, final: bool = False) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         shares = self._shares
         perf = {f"busy_{name}": share for name, share in shares.items()}
-        return self._ledger.snapshot(bottleneck=bottleneck(shares) if shares else "", stats={}, perf=perf, final=final)
+        return self._ledger.snapshot(bottleneck=bottleneck(shares) if shares else "", stats={}, perf=perf)
