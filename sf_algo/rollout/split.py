@@ -60,7 +60,7 @@ class EnvSplit:
         given up."""
         self._agent_episodes = np.zeros(self.num_columns, np.int64)
         self._policy_ids = np.zeros(self.num_columns, np.int32)
-        self._players = Players(policies, self._policy_ids) if self.num_agents > 1 and not self._autoreset else None
+        self._players = Players(policies, self._policy_ids, meet=self.num_agents > 1 and not self._autoreset)
         self._ends = EpisodeEnds(self.num_columns)
         self._log = ActionLog(self._columns) if remember_actions and not self._autoreset else None
         self._remembers = remember_actions
@@ -247,8 +247,7 @@ class EnvSplit:
         self._policy_ids[columns] = self._policies.draw(
             env_index=self._envs.env_indices[e], episode=self._envs.episodes[e], num_agents=self.num_agents
         )
-        if self._players:
-            self._players.begin(columns)
+        self._players.begin(columns)
         self._awaiting_reset[e] = False
         self._ends.counted[columns] = True
         self._extras.shape(e, range(columns.start, columns.stop), self._policy_ids)
@@ -286,9 +285,8 @@ class EnvSplit:
             self._new_episode_after(e, t, rows)
 
     def _note(self, e: int, columns: NDArray[np.int64], result: StepResult) -> None:
-        first, extras = self._columns[e].start, self._extras.of_episode(e)
-        players = self._players.of_match(self._columns[e]) if self._players else None
-        self._ends.note(columns, first, result.episode, self._policy_ids, extras, players)
+        own, extras = self._columns[e], self._extras.of_episode(e)
+        self._ends.note(columns, own.start, result.episode, self._policy_ids, extras, self._players.of_match(own))
 
     def _note_ends(self, e: int, t: int, result: StepResult, rows: ObsTarget) -> None:
         """Some agents of environment e ended. Unless they were the last, they wait for the others."""
@@ -349,7 +347,7 @@ class EnvSplit:
             awaiting_reset=list(self._awaiting_reset),
             counted=self._ends.counted.tolist(),
             policy_ids=self._policy_ids.copy(),
-            members=self._players.members.copy() if self._players else None,
+            members=self._players.members.copy(),
             total_rewards=self._ends.totals.rewards.copy(),
             total_steps=self._ends.totals.steps.copy(),
         )
@@ -382,8 +380,7 @@ class EnvSplit:
         counted = np.asarray(state.counted, np.bool_)
         self._ends.counted[:] = np.repeat(counted, self.num_columns // len(counted))
         self._policy_ids[:] = state.policy_ids
-        if self._players and state.members is not None:
-            self._players.members[:] = state.members
+        self._players.restore(state.members)
         self._extras.shape_all(self._policy_ids)
         self._extras.forget()
         self._ends.totals.rewards[:] = state.total_rewards
