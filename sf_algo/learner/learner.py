@@ -209,12 +209,15 @@ class Learner:
             step_fields=batch.step_fields,
         )
         T = samples.rollout
-        model.obs_normalizer.update({n: x[:T].flatten(0, 1) for n, x in batch.obs.items()}, valid.flatten())
+        rows = judged.rows()
+        rows = None if rows is None else rows.to(self._device, non_blocking=True)
+        model.obs_normalizer.update({n: x[:T].flatten(0, 1) for n, x in batch.obs.items()}, rows)
         if cfg.with_vtrace and model.returns_normalizer is None:
             return samples
         returns = self._acting_returns(samples)
         if model.returns_normalizer is not None:
-            model.returns_normalizer.update(returns.targets[valid])
+            targets = returns.targets.flatten()
+            model.returns_normalizer.update(targets if rows is None else targets.index_select(0, rows))
         return samples if cfg.with_vtrace else replace(samples, returns=returns)
 
     def _acting_returns(self, samples: Samples) -> Returns:

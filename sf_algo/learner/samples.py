@@ -29,6 +29,11 @@ class Validity:
     num_damaged: int
     """Trajectories of this policy that hold a number that is not finite; none of their samples is valid."""
 
+    def rows(self) -> Tensor | None:
+        """Places of the valid samples among all T * B, int64 in host memory; None where all are valid. A device that
+        was given a mask instead would have to tell the host how many there are."""
+        return None if self.valid.all() else self.valid.flatten().nonzero().squeeze(1)
+
 
 def validity(
     batch: TrajectoryBatch, *, policy_id: int, policy_version: int, max_policy_lag: int, born_version: int = 0

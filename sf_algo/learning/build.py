@@ -47,7 +47,7 @@ def build_model(config: Config, spec: EnvSpec, device: torch.device, *, seed: in
         seed=seed,
         own=config.own,
     )
-    return model.to(device)
+    return model.arrange(device)
 
 
 def build_learner(config: Config, model: ActorCritic, device: torch.device, *, policy_id: int, seed: int) -> Learner:

@@ -6,6 +6,7 @@ Shape letters: N agents acting now, S numbers of recurrent state.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,10 +61,14 @@ class Actor:
                     actions[..., where] = distribution.argmax()[..., where]
             return ActedStep(actions, distribution.log_prob(actions), values, rnn_states)
 
-    def generator_state(self) -> Tensor:
-        """uint8 state of the generator, to be saved with a checkpoint."""
-        return self._generator.get_state()
+    def generator_state(self) -> dict[str, Any]:
+        """The kind of device that draws, and the uint8 state of its generator: to be saved with a checkpoint."""
+        return {"device": self._generator.device.type, "state": self._generator.get_state()}
 
-    def set_generator_state(self, state: Tensor) -> None:
-        """Goes on drawing where `generator_state` was taken."""
-        self._generator.set_state(state.cpu())
+    def set_generator_state(self, saved: Mapping[str, Any] | Tensor) -> None:
+        """Goes on drawing where `generator_state` was taken. What a device of another kind drew with says nothing here:
+        then this generator stays as it was made. A tensor is what older checkpoints hold, of either kind."""
+        state = saved if isinstance(saved, Tensor) else saved["state"]
+        same_kind = isinstance(saved, Tensor) or saved["device"] == self._generator.device.type
+        if same_kind and state.numel() == self._generator.get_state().numel():
+            self._generator.set_state(state.cpu())

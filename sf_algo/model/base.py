@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sf_algo.model.distributions import ActionDistribution, ActionFamily
-from sf_algo.model.layers import arrange_weights, power_iterations
+from sf_algo.model.layers import move_weights, power_iterations
 from sf_algo.model.normalizers import ObsNormalizer, RunningMeanStd
 from sf_algo.model.types import ActOutput, SequenceOutput
 
@@ -74,6 +74,5 @@ class ActorCritic(nn.Module):
 
     def arrange(self, device: torch.device) -> ActorCritic:
         """Moves the network to `device` and puts its weights into the memory order that is fastest there."""
-        self.to(device)
-        arrange_weights(self, device)
+        move_weights(self, device)
         return self

@@ -210,7 +210,8 @@ class BoxUnits:
 
     def to(self, like: Tensor) -> BoxUnits:
         """The same on the device and in the precision of `like`."""
-        return BoxUnits(self.middle.to(like), self.half_range.to(like), self.uniform_log_std.to(like))
+        parts = (self.middle, self.half_range, self.uniform_log_std)
+        return BoxUnits(*(part.to(like.device, like.dtype, non_blocking=True) for part in parts))
 
 
 BOX_GAIN = 0.01

@@ -212,15 +212,29 @@ _NARROW = 16
 
 
 @torch.no_grad()
-def arrange_weights(module: nn.Module, device: torch.device) -> None:
-    """Puts the matrices of linear and recurrent layers into the memory order that is fastest on `device`:
-    column-major on a CPU (see `Linear`), row-major elsewhere and for few outputs. Values and shapes stay."""
-    for layer in module.modules():
-        if isinstance(layer, (nn.Linear, nn.GRU, nn.LSTM)):
-            for parameter in layer.parameters(recurse=False):
-                if parameter.dim() == 2:
-                    data = parameter.detach()
-                    by_column = device.type == "cpu" and len(data) >= _NARROW
-                    parameter.data = data.t().contiguous().t() if by_column else data.contiguous()
-        if isinstance(layer, (nn.GRU, nn.LSTM)) and device.type == "cuda":
-            layer.flatten_parameters()
+def move_weights(module: nn.Module, device: torch.device) -> None:
+    """Moves `module` to `device`, and puts the matrices of linear and recurrent layers into the memory order that is
+    fastest there: column-major on a CPU (see `Linear`), row-major elsewhere and for few outputs. Values and shapes
+    stay.
+
+    A recurrent layer puts its weights side by side for cuDNN as soon as it is on a GPU, which takes row-major ones
+    only. So the order of one device never travels to another.
+    """
+    if any(parameter.device != device for parameter in module.parameters()):
+        for parameter in _matrices(module):
+            parameter.data = parameter.detach().contiguous()
+        module.to(device)
+    if device.type == "cpu":
+        for parameter in _matrices(module):
+            data = parameter.detach()
+            parameter.data = data.t().contiguous().t() if len(data) >= _NARROW else data.contiguous()
+
+
+def _matrices(module: nn.Module) -> list[nn.Parameter]:
+    return [
+        parameter
+        for layer in module.modules()
+        if isinstance(layer, (nn.Linear, nn.GRU, nn.LSTM))
+        for parameter in layer.parameters(recurse=False)
+        if parameter.dim() == 2
+    ]

@@ -129,11 +129,12 @@ class ObsNormalizer(nn.Module):
         the encoder as it came: (0, 1) where `forward` does it."""
         return (0.0, 1.0) if name in self._running_names else self._fixed.get(name, (0.0, 1.0))
 
-    def update(self, obs: Mapping[str, Tensor], valid: Tensor) -> None:
-        """Takes in the valid rows: obs name -> [N, ...], valid [N] bool."""
+    def update(self, obs: Mapping[str, Tensor], rows: Tensor | None = None) -> None:
+        """Takes in observations, name -> [N, ...]: those `rows` (int64, where the observations are), or all."""
         for name, running in zip(self._running_names, self.running, strict=True):
             assert isinstance(running, RunningMeanStd)
-            running.update(self._shifted(name, obs[name][valid]))
+            x = obs[name]
+            running.update(self._shifted(name, x if rows is None else x.index_select(0, rows)))
 
     def forward(self, obs: Mapping[str, Tensor], keep_pixels: frozenset[str]) -> dict[str, Tensor]:
         """Normalized float32 observations; those in `keep_pixels` that only need a fixed shift and scale

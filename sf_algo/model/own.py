@@ -53,7 +53,7 @@ class SteppedCore(nn.Module):
         if self.state_size == 0:
             out, _ = self.step(x_TBF.flatten(0, 1), states_BS.new_zeros(T * B, 0))
             return out.view(T, B, -1), states_BS
-        keep = (~reset_after_TB).to(x_TBF).unsqueeze(-1)
+        keep = (~reset_after_TB).to(x_TBF, non_blocking=True).unsqueeze(-1)
         outputs = []
         for t in range(T):
             x, states_BS = self.step(x_TBF[t], states_BS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
@@ -50,33 +51,36 @@ class Packing:
 
 
 def make_packing(reset_after_TB: Tensor, device: torch.device) -> Packing:
-    """The packing for resets [T, B] bool. Works on the CPU: resets that live on a GPU cost one
-    synchronization."""
-    resets = reset_after_TB.cpu()
+    """The packing for resets [T, B] bool in host memory. All it needs on the device goes there in one copy, for which
+    nobody waits."""
+    resets = reset_after_TB.numpy()
     T, B = resets.shape
-    starts = torch.ones(B, T, dtype=torch.bool)
-    starts[:, 1:] = resets[:-1].t()
-    piece = starts.flatten().cumsum(0) - 1
-    lengths = torch.bincount(piece)
-    by_length = torch.argsort(lengths, descending=True, stable=True)
-    rank = torch.empty_like(by_length)
-    rank[by_length] = torch.arange(len(by_length))
-    first = torch.nonzero(starts.flatten()).squeeze(1)
-    within = torch.arange(T * B) - first[piece]
+    starts = np.ones((B, T), bool)
+    starts[:, 1:] = resets[:-1].T
+    first = np.flatnonzero(starts)
+    lengths = np.diff(first, append=T * B)
+    by_length = np.argsort(-lengths, kind="stable")
+    rank = np.empty_like(by_length)
+    rank[by_length] = np.arange(len(by_length))
+    begins, lengths = first[by_length], lengths[by_length]
     # Packed order: first the first row of every piece, longest piece first, then every second row, ...
-    places = torch.argsort(within * len(lengths) + rank[piece])
+    within = np.arange(lengths[0])[:, None]
+    there = within < lengths
+    places = (begins + within)[there]
     order = places % T * B + places // T
-    inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(T * B)
-    ends = torch.arange(1, B + 1) * T - 1
-    sorted_lengths = lengths[by_length]
-    longest = int(sorted_lengths[0])
+    inverse = np.empty_like(order)
+    inverse[order] = np.arange(T * B)
+    last = rank[np.cumsum(starts.sum(1)) - 1]
+    parts = [order, inverse, begins // T, begins % T != 0, last, resets[-1]]
+    sizes = [len(part) for part in parts]
+    there_as_one = torch.from_numpy(np.concatenate(parts)).to(device, non_blocking=True)
+    on_device = torch.split(there_as_one, sizes)
     return Packing(
-        order=order.to(device),
-        inverse=inverse.to(device),
-        batch_sizes=(sorted_lengths.unsqueeze(0) > torch.arange(longest).unsqueeze(1)).sum(1),
-        owner=(first[by_length] // T).to(device),
-        fresh=(first[by_length] % T != 0).unsqueeze(1).to(device),
-        last=rank[piece[ends]].to(device),
-        ended=resets[-1].unsqueeze(1).to(device),
+        order=on_device[0],
+        inverse=on_device[1],
+        batch_sizes=torch.from_numpy(there.sum(1)),
+        owner=on_device[2],
+        fresh=on_device[3].bool().unsqueeze(1),
+        last=on_device[4],
+        ended=on_device[5].bool().unsqueeze(1),
     )

@@ -8,15 +8,18 @@ Shape letters: N agents acting now, T steps, B sequences, F input features, H un
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
 
 from sf_algo.model.packing import make_packing
 from sf_algo.model.products import linear
 from sf_algo.model.rnn_functions import gru_cell, gru_sequence, lstm_cell, lstm_sequence
+
+_Rows = TypeVar("_Rows", Tensor, PackedSequence)
 
 
 class NoCore(nn.Module):
@@ -65,7 +68,7 @@ class RecurrentCore(nn.Module):
     def sequence(self, x_TBF: Tensor, states_BS: Tensor, reset_after_TB: Tensor) -> tuple[Tensor, Tensor]:
         """T steps of B sequences from states [B, S]; reset_after [T, B] bool, on any device. Returns outputs
         [T, B, H] and the states after the last row [B, S], zeroed where it is followed by a reset."""
-        if x_TBF.is_cuda:
+        if x_TBF.device.type != "cpu":
             return self.packed_sequence(x_TBF, states_BS, reset_after_TB)
         return self.stepped_sequence(x_TBF, states_BS, reset_after_TB)
 
@@ -94,18 +97,25 @@ class RecurrentCore(nn.Module):
 
     def packed_sequence(self, x_TBF: Tensor, states_BS: Tensor, reset_after_TB: Tensor) -> tuple[Tensor, Tensor]:
         """As `sequence`, as packed pieces between resets: one fused kernel where the device has one."""
-        packing = make_packing(reset_after_TB, x_TBF.device)
         T, B, _ = x_TBF.shape
-        packed = packing.pack(x_TBF)
         # [B, S] -> [L or 2 L, B, H]
-        states = packing.initial(states_BS.view(B, -1, self.out_size).transpose(0, 1)).contiguous()
-        if self._is_lstm:
-            hidden, cells = torch.split(states, self._num_layers)
-            outputs, (hidden, cells) = self.rnn(packed, (hidden.contiguous(), cells.contiguous()))
-            states = torch.cat([hidden, cells])
-        else:
-            outputs, states = self.rnn(packed, states)
-        return packing.unpack(outputs, T), packing.final(states).transpose(0, 1).reshape(B, -1)
+        states = states_BS.view(B, -1, self.out_size).transpose(0, 1)
+        resets = reset_after_TB.cpu()
+        if not resets.any():
+            outputs, states = self._run(x_TBF, states)
+            return outputs, states.transpose(0, 1).reshape(B, -1)
+        packing = make_packing(resets, x_TBF.device)
+        packed, states = self._run(packing.pack(x_TBF), packing.initial(states))
+        return packing.unpack(packed, T), packing.final(states).transpose(0, 1).reshape(B, -1)
+
+    def _run(self, x: _Rows, states: Tensor) -> tuple[_Rows, Tensor]:
+        """torch's own layers over whole or packed sequences, from and to states [L or 2 L, B, H]."""
+        if not self._is_lstm:
+            outputs, states = self.rnn(x, states.contiguous())
+            return outputs, states
+        hidden, cells = torch.split(states, self._num_layers)
+        outputs, (hidden, cells) = self.rnn(x, (hidden.contiguous(), cells.contiguous()))
+        return outputs, torch.cat([hidden, cells])
 
     def _weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         weight_ih, weight_hh, bias_ih, bias_hh = self.rnn.all_weights[layer]

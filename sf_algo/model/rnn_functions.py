@@ -53,7 +53,7 @@ def gru_cell(
     x: Tensor, state: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
 ) -> Tensor:
     """One step of a GRU layer: x [B, F], state [B, H] -> [B, H]; on any device, with gradient."""
-    if x.is_cuda:
+    if x.device.type != "cpu":
         return torch.gru_cell(x, state, weight_ih, weight_hh, bias_ih, bias_hh)
     H = state.shape[-1]
     given, recurrent = linear(x, weight_ih, bias_ih), linear(state, weight_hh, bias_hh)
@@ -72,7 +72,7 @@ def lstm_cell(
     bias_hh: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """One step of an LSTM layer: x [B, F], hidden and cell [B, H] -> both anew; on any device, with gradient."""
-    if x.is_cuda:
+    if x.device.type != "cpu":
         return torch.lstm_cell(x, (hidden, cell), weight_ih, weight_hh, bias_ih, bias_hh)
     gates = linear(x, weight_ih, bias_ih) + linear(hidden, weight_hh, bias_hh)
     i, f, g, o = gates.chunk(4, -1)

@@ -80,7 +80,7 @@ class WholeActorCritic(ActorCritic):
         if self.rnn_state_size == 0:
             params, values, _ = self._step(prepared, rnn_states_B.new_zeros(T * B, 0))
             return SequenceOutput(params.view(T, B, -1), values.view(T, B), rnn_states_B)
-        keep = (~reset_after_TB).to(rnn_states_B).unsqueeze(-1)
+        keep = (~reset_after_TB).to(rnn_states_B, non_blocking=True).unsqueeze(-1)
         outputs = []
         states = rnn_states_B
         for t in range(T):

@@ -9,8 +9,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-
 from sf_algo.acting.policies import TrainedPolicy
 from sf_algo.checkpoints import Checkpoint, CheckpointStore, unsound_tensors
 from sf_algo.config import RunConfig
@@ -267,7 +265,7 @@ def resume(
         )
         saver.resumed(policy.policy_id, best_metric=checkpoint.best_metric)
         windows[policy.policy_id].restore(runtime[WINDOW])
-        if isinstance(runtime.get(ACTOR), torch.Tensor):
+        if ACTOR in runtime:
             policy.inference.actor.set_generator_state(runtime[ACTOR])
         sampler_state = runtime.get(SAMPLER, sampler_state)
         saver.rules.restore(policy.policy_id, runtime.get(RULES, {}))

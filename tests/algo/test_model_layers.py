@@ -17,8 +17,8 @@ from sf_algo.model.layers import (
     Conv2d,
     Linear,
     add_spectral_norm,
-    arrange_weights,
     initialize,
+    move_weights,
     power_iterations,
 )
 from sf_algo.model.normalizers import CLIP, EPSILON, ObsNormalizer, RunningMeanStd
@@ -89,8 +89,8 @@ def test_bytes_are_kept_for_the_gradient_also_inside_autocast() -> None:
 def test_weights_lie_by_column_on_a_cpu_and_keep_their_values() -> None:
     module = nn.ModuleDict({"a": Linear(5, 17), "head": Linear(5, 4), "gru": nn.GRU(3, 8)})
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    arrange_weights(module, CPU)
-    arrange_weights(module, CPU)
+    move_weights(module, CPU)
+    move_weights(module, CPU)
     for name, parameter in module.named_parameters():
         assert torch.equal(parameter, before[name])
         if parameter.dim() == 2:
@@ -224,8 +224,7 @@ class TestObsNormalizer:
 
     def test_running_normalization_of_valid_rows_only(self) -> None:
         normalizer = ObsNormalizer(OBS, subtract_mean=0.0, scale=1.0, running=True, running_keys=["measurements"])
-        valid = torch.tensor([True, True, True, False, False, False])
-        normalizer.update(ROWS, valid)
+        normalizer.update(ROWS, torch.arange(3))
         out = normalizer(ROWS, frozenset({"obs"}))
         assert out["obs"].dtype == torch.uint8
         seen = np.arange(6.0).reshape(3, 2)
@@ -237,7 +236,7 @@ class TestObsNormalizer:
     def test_running_normalization_of_images_takes_them_from_the_encoder(self) -> None:
         normalizer = ObsNormalizer(OBS, subtract_mean=0.0, scale=255.0, running=True)
         assert normalizer.pixel_shift_scale("obs") == (0.0, 1.0)
-        normalizer.update(ROWS, torch.ones(6, dtype=torch.bool))
+        normalizer.update(ROWS)
         assert normalizer(ROWS, frozenset({"obs"}))["obs"].dtype == torch.float32
 
     def test_unknown_key(self) -> None:

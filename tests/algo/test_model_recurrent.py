@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sf_algo.model.layers import arrange_weights
+from sf_algo.model.layers import move_weights
 from sf_algo.model.packing import make_packing
 from sf_algo.model.recurrent import NoCore, RecurrentCore, make_core
 
@@ -26,7 +26,7 @@ def make(kind: Kind, layers: int = 1) -> RecurrentCore:
     core = RecurrentCore(kind, F, H, layers).double()
     for parameter in core.parameters():
         nn.init.normal_(parameter, std=0.7)
-    arrange_weights(core, torch.device("cpu"))
+    move_weights(core, torch.device("cpu"))
     return core
 
 
