@@ -36,10 +36,13 @@ class Output:
     """[T, B]: what values are trained on, in the network's own units, without gradient."""
     valid: Tensor
     """[T, B] float: 1 where a sample is trained on."""
+    count: Tensor | None = None
+    """Where the minibatch is shared out to several learners: how many samples each trains on, on average. `mean` then
+    weighs every sample alike, whatever its share is."""
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean of x [T, B] over the samples that are trained on."""
-        return masked_mean(x, self.valid)
+        return masked_mean(x, self.valid, self.count)
 
 
 class ExtraLosses:

@@ -21,9 +21,10 @@ from sf_algo.learner.losses import LossWeights, Ratios, ppo_losses, standardized
 from sf_algo.learner.lr_schedule import LearningRate
 from sf_algo.learner.optimizer import GuardedAdam
 from sf_algo.learner.overrides import Overrides
+from sf_algo.learner.peers import ALONE, Peers, share, total
 from sf_algo.learner.returns import Returns, Transitions, generalized_advantages, vtrace
 from sf_algo.learner.samples import Samples, Validity, minibatches, scaled_rewards, validity
-from sf_algo.learner.stats import TrainStats, UpdateLog, details, read_details
+from sf_algo.learner.stats import KL_DIVERGENCE, TrainStats, UpdateLog, details, read_details
 from sf_algo.model.actor_critic import ActorCritic
 
 if TYPE_CHECKING:
@@ -45,9 +46,11 @@ class Learner:
         train_for_env_steps: int | None = None,
         bf16: bool = False,
         extra_losses: ExtraLosses = NO_LOSSES,
+        peers: Peers = ALONE,
     ) -> None:
         """Moves `model` to `device`. `train_for_env_steps` is where `lr_schedule=linear_decay` reaches zero
-        (None: nowhere). The seed decides how trajectories are shuffled into minibatches."""
+        (None: nowhere). The seed decides how trajectories are shuffled into minibatches. `peers` are those with whom
+        this one shares its minibatches: all of them make the same calls with the same arguments."""
         self.model = model.arrange(device)
         """The network being trained. Copy its `state_dict()` between calls of `train` to publish it."""
         self.model.use_bf16(bf16)
@@ -64,6 +67,7 @@ class Learner:
         self._cfg = rl_cfg
         self._overrides = Overrides(rl_cfg)
         self._device = device
+        self._peers = peers
         self._max_policy_lag = max_policy_lag
         self._optimizer = GuardedAdam(model, rl_cfg)
         self._lr = LearningRate(rl_cfg, train_for_env_steps)
@@ -173,12 +177,23 @@ class Learner:
                 plan = minibatches(judged.kept, size, self._generator, total=batch.num_trajectories)
                 for index, which in enumerate(plan):
                     last = epoch == cfg.ppo_epochs - 1 and index == len(plan) - 1
-                    part = samples if which is None else samples.columns(which)
+                    part = self._share(samples, which)
                     divergence, figures = self._update(part, log, want_details=last)
                     self._lr.after_minibatch(divergence)
                     divergences.append(divergence)
                 self._lr.after_epoch(divergences)
         return self._stats(batch, judged, log, figures)
+
+    def _share(self, samples: Samples, which: Tensor | None) -> Samples:
+        """What this learner computes of the minibatch `which` (None: all)."""
+        mine = share(which, self._peers, total=samples.num_trajectories)
+        if mine is None:
+            return samples
+        if len(mine):
+            return samples.columns(mine)
+        # Nothing is left for it, but the others wait for its gradient.
+        one = samples.columns(torch.zeros(1, dtype=torch.int64))
+        return replace(one, valid=torch.zeros_like(one.valid))
 
     def _prepare(self, batch: TrajectoryBatch, judged: Validity) -> Samples:
         """Uploads the batch, updates the normalizers from it and computes what all epochs share."""
@@ -213,12 +228,19 @@ class Learner:
         rows = None if rows is None else rows.to(self._device, non_blocking=True)
         model.obs_normalizer.update({n: x[:T].flatten(0, 1) for n, x in batch.obs.items()}, rows)
         if cfg.with_vtrace and model.returns_normalizer is None:
+            self._agree()
             return samples
         returns = self._acting_returns(samples)
         if model.returns_normalizer is not None:
             targets = returns.targets.flatten()
             model.returns_normalizer.update(targets if rows is None else targets.index_select(0, rows))
+        self._agree()
         return samples if cfg.with_vtrace else replace(samples, returns=returns)
+
+    def _agree(self) -> None:
+        """All have computed the same normalizers, but perhaps on processors that round differently."""
+        if self._peers.count > 1:
+            self._peers.copy_first_(list(self.model.buffers()))
 
     def _acting_returns(self, samples: Samples) -> Returns:
         """Returns from the values that were recorded while acting."""
@@ -258,6 +280,8 @@ class Learner:
         distribution = model.distribution(forward.action_params, None if mask is None else mask[: samples.rollout])
         ratios = Ratios.of(distribution.log_prob(samples.actions), samples.log_probs, samples.played)
         returns, advantages, targets = self._targets(samples, forward, ratios)
+        peers = self._peers
+        count = None if peers.count == 1 else total(samples.valid.sum(), peers)
         losses = ppo_losses(
             distribution=distribution,
             ratios=ratios,
@@ -267,6 +291,7 @@ class Learner:
             targets=targets,
             valid=samples.valid,
             weights=_weights(cfg),
+            count=count,
         )
         if self._extra_losses:
             output = Output(
@@ -277,14 +302,20 @@ class Learner:
                 advantages=advantages,
                 targets=targets,
                 valid=samples.valid,
+                count=None if count is None else count / peers.count,
             )
-            losses = losses.with_extra(self._extra_losses.compute(model, samples, output))
-        norm = self._optimizer.backward_and_step(losses.total, self._lr.value)
+            extra = self._extra_losses.compute(model, samples, output)
+            losses = losses.with_extra({name: loss / peers.count for name, loss in extra.items()})
+        figures = losses.figures()
+        norm = self._optimizer.backward_and_step(
+            losses.total, self._lr.value, lambda gradients: peers.sum_([*gradients, figures])
+        )
         self.policy_version += 1
-        log.add(losses, norm)
+        log.add(figures, losses.extra, norm)
+        divergence = figures[KL_DIVERGENCE]
         if not want_details:
-            return losses.kl_divergence, None
-        figures = details(
+            return divergence, None
+        shown = details(
             distribution=distribution,
             ratios=ratios.ratios.detach(),
             advantages=returns.advantages,
@@ -295,7 +326,7 @@ class Learner:
             clip_ratio=cfg.ppo_clip_ratio,
             clip_value=cfg.ppo_clip_value,
         )
-        return losses.kl_divergence, figures
+        return divergence, shown
 
     @torch.no_grad()
     def _targets(self, samples: Samples, forward: Forward, ratios: Ratios) -> tuple[Returns, Tensor, Tensor]:
@@ -304,7 +335,7 @@ class Learner:
         if returns is None:
             values = self.model.denormalize_values(forward.values)
             returns = self._vtrace(samples, values, forward.bootstrap_values, ratios.ratios)
-        advantages = standardized(returns.advantages, samples.valid)
+        advantages = standardized(returns.advantages, samples.valid, self._peers)
         return returns, advantages, self.model.normalize_values(returns.targets)
 
     def _stats(self, batch: TrajectoryBatch, judged: Validity, log: UpdateLog, figures: Tensor | None) -> TrainStats:

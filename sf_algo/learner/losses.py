@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sf_algo.learner.peers import ALONE, Peers, total
 from sf_algo.model.distributions import ActionDistribution
 
 MIN_RATIO, MAX_RATIO = 0.05, 20.0
@@ -72,31 +73,41 @@ class Losses:
         total = self.total + torch.stack(list(extra.values())).sum() if extra else self.total
         return replace(self, total=total, extra={name: loss.detach() for name, loss in extra.items()})
 
+    def figures(self) -> Tensor:
+        """Total, policy, value, exploration, KL loss, divergence and the user's own losses, without gradient."""
+        parts = (self.policy, self.value, self.exploration, self.kl, self.kl_divergence)
+        return torch.stack([self.total.detach(), *parts, *self.extra.values()])
 
-def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
-    """Mean of x [T, B] over the samples where valid [T, B] float is 1; 0 where there are none."""
-    return (x * valid).sum() / valid.sum().clamp(min=1.0)
+
+def masked_mean(x: Tensor, valid: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean of x [T, B] over the samples where valid [T, B] float is 1; 0 where there are none. `count`: of how many
+    valid samples, where this is one learner's share of a minibatch: then the sum over the shares is the mean."""
+    return (x * valid).sum() / (valid.sum() if count is None else count).clamp(min=1.0)
 
 
-def standardized(x: Tensor, valid: Tensor) -> Tensor:
-    """x [T, B] shifted and scaled to mean 0 and standard deviation 1 over the valid samples."""
-    count = valid.sum().clamp(min=1.0)
-    centered = x - (x * valid).sum() / count
-    variance = (centered.square() * valid).sum() / (count - 1.0).clamp(min=1.0)
+def standardized(x: Tensor, valid: Tensor, peers: Peers = ALONE) -> Tensor:
+    """x [T, B] shifted and scaled to mean 0 and standard deviation 1 over the valid samples of all `peers`."""
+    count = total(valid.sum(), peers).clamp(min=1.0)
+    centered = x - total((x * valid).sum(), peers) / count
+    variance = total((centered.square() * valid).sum(), peers) / (count - 1.0).clamp(min=1.0)
     return centered / variance.sqrt().clamp(min=1e-7)
 
 
-def policy_loss(ratios: Tensor, advantages: Tensor, clip_ratio: float, valid: Tensor) -> Tensor:
+def policy_loss(
+    ratios: Tensor, advantages: Tensor, clip_ratio: float, valid: Tensor, count: Tensor | None = None
+) -> Tensor:
     """-mean of min(ratio A, clip(ratio) A), the ratio clipped to [1 / (1 + eps), 1 + eps]: unlike 1 - eps the
     lower bound is the mirror image of the upper one in log space."""
     clipped = ratios.clamp(1.0 / (1.0 + clip_ratio), 1.0 + clip_ratio)
-    return -masked_mean(torch.min(ratios * advantages, clipped * advantages), valid)
+    return -masked_mean(torch.min(ratios * advantages, clipped * advantages), valid, count)
 
 
-def value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float, valid: Tensor) -> Tensor:
+def value_loss(
+    values: Tensor, old_values: Tensor, targets: Tensor, clip: float, valid: Tensor, count: Tensor | None = None
+) -> Tensor:
     """Mean of the larger squared error: that of the value, or of the value moved by at most `clip`."""
     clipped = old_values + (values - old_values).clamp(-clip, clip)
-    return masked_mean(torch.max((values - targets).square(), (clipped - targets).square()), valid)
+    return masked_mean(torch.max((values - targets).square(), (clipped - targets).square()), valid, count)
 
 
 def kl_estimate(ratios: Ratios) -> Tensor:
@@ -112,12 +123,15 @@ def kl_estimate(ratios: Ratios) -> Tensor:
 
 
 def exploration_loss(
-    distribution: ActionDistribution, kind: Literal["entropy", "symmetric_kl"], valid: Tensor
+    distribution: ActionDistribution,
+    kind: Literal["entropy", "symmetric_kl"],
+    valid: Tensor,
+    count: Tensor | None = None,
 ) -> Tensor:
     """Small where the policy explores: the negative entropy, or the symmetric divergence from uniform."""
     if kind == "entropy":
-        return -masked_mean(distribution.entropy(), valid)
-    return masked_mean(distribution.symmetric_kl_to_uniform(), valid)
+        return -masked_mean(distribution.entropy(), valid, count)
+    return masked_mean(distribution.symmetric_kl_to_uniform(), valid, count)
 
 
 def ppo_losses(
@@ -130,20 +144,23 @@ def ppo_losses(
     targets: Tensor,
     valid: Tensor,
     weights: LossWeights,
+    count: Tensor | None = None,
 ) -> Losses:
-    """All parts, [T, B] tensors in; values, old_values and targets in the network's units; valid is float."""
-    policy = policy_loss(ratios.ratios, advantages, weights.ppo_clip_ratio, valid)
-    value = weights.value_loss_coeff * value_loss(values, old_values, targets, weights.ppo_clip_value, valid)
+    """All parts, [T, B] tensors in; values, old_values and targets in the network's units; valid is float. `count`: as
+    for `masked_mean`."""
+    policy = policy_loss(ratios.ratios, advantages, weights.ppo_clip_ratio, valid, count)
+    value = weights.value_loss_coeff * value_loss(values, old_values, targets, weights.ppo_clip_value, valid, count)
     zero = torch.zeros((), dtype=policy.dtype, device=policy.device)
     exploration = zero
     if weights.exploration_loss_coeff:
-        exploration = weights.exploration_loss_coeff * exploration_loss(distribution, weights.exploration_loss, valid)
+        explored = exploration_loss(distribution, weights.exploration_loss, valid, count)
+        exploration = weights.exploration_loss_coeff * explored
     if weights.kl_loss_coeff:
-        divergence = masked_mean(kl_estimate(ratios), valid)
+        divergence = masked_mean(kl_estimate(ratios), valid, count)
         kl = weights.kl_loss_coeff * divergence
     else:
         with torch.no_grad():  # a figure for people and schedules: the cut ratios, which are there already, will do
-            divergence, kl = masked_mean(ratios.ratios - 1.0 - ratios.log_ratios, valid), zero
+            divergence, kl = masked_mean(ratios.ratios - 1.0 - ratios.log_ratios, valid, count), zero
     return Losses(
         total=policy + value + exploration + kl,
         policy=policy.detach(),

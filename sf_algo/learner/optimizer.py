@@ -6,7 +6,7 @@ takes a second and 100 MB (torch 2.13). The arithmetic is torch's own fused step
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,8 +36,11 @@ class GuardedAdam:
         self._eps = cfg.adam_eps
         self._max_grad_norm = cfg.max_grad_norm if cfg.max_grad_norm > 0 else float("inf")
 
-    def backward_and_step(self, loss: Tensor, lr: float) -> Tensor:
-        """One step that lowers `loss`, a scalar tensor, with learning rate `lr`.
+    def backward_and_step(
+        self, loss: Tensor, lr: float, gather: Callable[[list[Tensor]], None] = lambda gradients: None
+    ) -> Tensor:
+        """One step that lowers `loss`, a scalar tensor, with learning rate `lr`. `gather` may change the gradients
+        before they are used.
 
         Returns the L2 norm of the gradient before clipping, a scalar tensor on the device. If the norm is not finite,
         the step was skipped.
@@ -45,6 +48,7 @@ class GuardedAdam:
         for parameter in self._parameters:
             parameter.grad = None
         torch.autograd.backward(loss)
+        gather([p.grad for p in self._parameters if p.grad is not None])
         norm = nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm, foreach=True)
         self._step(lr, skip=(~torch.isfinite(norm)).float())
         return norm

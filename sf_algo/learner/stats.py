@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sf_algo.learner.losses import Losses, masked_mean
+from sf_algo.learner.losses import masked_mean
 from sf_algo.model.distributions import ActionDistribution
 
 
@@ -46,6 +46,8 @@ _PER_UPDATE = (
     "kl_divergence",
     "grad_norm",
 )
+KL_DIVERGENCE = _PER_UPDATE.index("kl_divergence")
+"""Its place among `Losses.figures`."""
 
 
 class UpdateLog:
@@ -55,10 +57,10 @@ class UpdateLog:
         self._updates: list[Tensor] = []
         self._extra: list[str] = []
 
-    def add(self, losses: Losses, grad_norm: Tensor) -> None:
-        parts = (losses.policy, losses.value, losses.exploration, losses.kl, losses.kl_divergence)
-        self._extra = list(losses.extra)
-        self._updates.append(torch.stack([losses.total.detach(), *parts, *losses.extra.values(), grad_norm]))
+    def add(self, figures: Tensor, extra: Iterable[str], grad_norm: Tensor) -> None:
+        """`Losses.figures`, the names of the user's own losses among them, and the norm of the gradient."""
+        self._extra = list(extra)
+        self._updates.append(torch.cat([figures, grad_norm.unsqueeze(0)]))
 
     def __len__(self) -> int:
         return len(self._updates)

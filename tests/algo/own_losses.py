@@ -28,3 +28,13 @@ def plain(model: nn.Module, batch: Samples, output: Output) -> Tensor:
 
 def wrong(model: nn.Module, batch: Samples, output: Output) -> Any:
     return output.values
+
+
+def shrink(model: nn.Module, batch: Samples, output: Output) -> Tensor:
+    """Of the weights alone, whatever is in the minibatch."""
+    return 1e-3 * torch.stack([p.square().sum() for p in model.parameters()]).sum()
+
+
+def calm(model: nn.Module, batch: Samples, output: Output) -> dict[str, Tensor]:
+    """Of every sample."""
+    return {"calm": 0.1 * output.mean(output.values.square())}
