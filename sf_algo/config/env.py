@@ -43,6 +43,9 @@ class DoomConfig:
     start_bot_difficulty: int | None = flag(
         None, "difficulty of the bots in the first match, 0 to 150", at_least=0, at_most=150
     )
+    match_port: int | None = flag(
+        None, "UDP port of a match that people join; None: any that is free", at_least=1024, at_most=65535
+    )
     timelimit: float | None = flag(None, "length of a match in minutes; None: the environment's own", above=0)
     res_w: int = flag(128, "width of the observation in pixels", at_least=1, why=_SCREEN)
     res_h: int = flag(72, "height of the observation in pixels", at_least=1, why=_SCREEN)

@@ -98,8 +98,8 @@ import sys, time
 from sf_algo.envs.factory import EnvSections, make_env
 env = make_env("doom_basic", EnvSections())
 env.reset(env.spec.empty_rows(), seed=1)
-from sf_algo.envs.doom.watch import engine_pid
-print(engine_pid(env._engine._instance_id), env._engine._instance_id, flush=True)
+from sf_algo.envs.doom.watch import engine_pids
+print(*engine_pids(env._engine._instance_id), env._engine._instance_id, flush=True)
 time.sleep(600)
 """
 

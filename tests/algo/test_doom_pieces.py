@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sf_algo.envs.doom.actions import (
+    ButtonGroup,
     OneOf,
     TurnAngles,
     TurnContinuous,
@@ -15,7 +16,7 @@ from sf_algo.envs.doom.actions import (
     num_buttons,
 )
 from sf_algo.envs.doom.measurements import Measurements
-from sf_algo.envs.doom.scenarios import MULTIPLAYER_NAMES, SCENARIOS
+from sf_algo.envs.doom.scenarios import SCENARIOS
 from sf_algo.envs.doom.screen import plane_sampler
 from sf_algo.envs.doom.shaping import BATTLE_SCHEME, BOTS_SCHEME, DEATHMATCH_SCHEME, RewardScheme, Shaper
 from sf_algo.envs.spec import Box, Discrete
@@ -82,13 +83,24 @@ def test_every_environment_has_the_actions_that_results_are_compared_on() -> Non
         "doom_battle": [3, 3, 2, 2, 11],
         "doom_battle2": [3, 3, 2, 2, 11],
         "doom_benchmark": [9],
+        "doom_dm": [3, 3, 3, 2, 2, 7.5],
+        "doom_dwango5": [3, 3, 3, 2, 2, 7.5],
+        "doom_duel_bots": [3, 3, 8, 2, 2, 2, 21],
+        "doom_deathmatch_bots": [3, 3, 8, 2, 2, 21],
+        "doom_duel": [3, 3, 8, 2, 2, 2, 21],
+        "doom_deathmatch_full": [3, 3, 8, 2, 2, 2, 21],
     }
-    found = {
-        name: [c.n for c in action_spec(scenario.groups or ()).components if isinstance(c, Discrete)]
-        for name, scenario in SCENARIOS.items()
-    }
+    found = {name: [_size(group) for group in scenario.groups or ()] for name, scenario in SCENARIOS.items()}
     assert found == expected
-    assert not MULTIPLAYER_NAMES & set(SCENARIOS)
+
+
+def _size(group: ButtonGroup) -> float:
+    """Number of choices; the degrees of a continuous turn."""
+    if isinstance(group, TurnContinuous):
+        return group.degrees
+    (component,) = action_spec((group,)).components
+    assert isinstance(component, Discrete)
+    return component.n
 
 
 @pytest.mark.parametrize("screen", [(120, 160), (144, 256), (480, 640), (72, 128), (131, 201)])
@@ -160,6 +172,8 @@ def test_changes_are_paid_per_unit(scheme: RewardScheme, values: dict[str, float
 def test_a_respawn_is_not_a_gain() -> None:
     dying = changed(HEALTH=0.0, DEAD=1.0)
     assert rewards(BOTS_SCHEME, ALIVE, dying, ALIVE, ALIVE) == [0.0, -0.3, 0.0, 0.0]
+    telefragged = changed(HEALTH=-999_900.0, DEAD=1.0)
+    assert rewards(BOTS_SCHEME, ALIVE, telefragged, ALIVE, ALIVE) == [0.0, -0.3, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(("weapon", "reward"), [(2, 0.0002), (3, 0.001), (7, 0.002), (9, 0.0)])

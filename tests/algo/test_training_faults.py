@@ -86,7 +86,7 @@ def trained(experiment: Experiment) -> Experiment:
             "--with_pbt=True: population-based training is not in this version",
         ),
         ("dmlab_30", [], "dmlab_* environments need the package deepmind_lab"),
-        ("doom_basic", ["--num_bots=3"], "--num_bots=3: VizDoom matches"),
+        ("doom_basic", ["--num_bots=3"], "--num_bots=3: doom_basic is no match; matches are doom_deathmatch_bots"),
         ("CartPole-v1", ["--batch_size=48"], "cannot be filled by whole rounds of 4"),
     ],
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_algo.envs.doom import launcher, maps, shm, start_lock
-from sf_algo.envs.doom.watch import EngineWatch, engine_pid
+from sf_algo.envs.doom.watch import EngineWatch, engine_pids, process_state
 from sf_algo.errors import EnvCrashedError, EnvError
 
 _START_SEED = 1
@@ -21,6 +23,8 @@ _NO_CONFIG = os.devnull  # else all engines of a folder read and rewrite one _vi
 _MIN_FREE_SHM = 16 << 20
 _MAX_RECORDING_PATH = 100  # the engine cuts longer ones off and records nothing
 _RESULT = TypeVar("_RESULT")
+_marks = count()
+"""Tells the processes of one match apart while they start: their ids are known only afterwards."""
 
 
 class DoomEngine:
@@ -39,9 +43,10 @@ class DoomEngine:
         screen_wh: tuple[int, int],
         window: bool = False,
         asynchronous: bool = False,
+        game_args: str = "",
     ) -> None:
         """`wad` None: the one that the scenario file names. `asynchronous`: the game does not wait for
-        actions.
+        actions. `game_args`: further arguments of the process.
         """
         self._binary = maps.vizdoom_dir() / "vizdoom"
         import vizdoom
@@ -60,6 +65,10 @@ class DoomEngine:
         self._game.set_mode(vizdoom.Mode.ASYNC_PLAYER if asynchronous else vizdoom.Mode.PLAYER)
         self._game.set_doom_config_path(_NO_CONFIG)
         self._game.set_seed(_START_SEED)
+        self._mark = ""
+        if game_args:
+            self._mark = f"sf{os.getpid()}_{next(_marks)}"
+            self._game.add_game_args(f"{game_args} -mark {self._mark}")
         # The engine would end the episode without showing its last frame, which a time limit must bootstrap
         # from, so the limit is kept by the caller.
         self.frame_limit: int | None = self._game.get_episode_timeout() or None
@@ -68,9 +77,11 @@ class DoomEngine:
         self.variables = tuple(variable.name for variable in self._game.get_available_game_variables())
         if not self.buttons:
             raise EnvError(f"{cfg} names no available_buttons; the agent could do nothing")
+        self._player_number = vizdoom.GameVariable.PLAYER_NUMBER
         self.screen_shape = (3, height, width)
         self._instance_id = ""
         self._running = False
+        self._pid: int | None = None
         self._watch: EngineWatch | None = None
 
     def _set_wad(self, wad: Path | None) -> None:
@@ -96,14 +107,15 @@ class DoomEngine:
 
     def start(self) -> None:
         """Start the process; about 0.15 s. It dies when this process does."""
+        with start_lock.start_place(start_lock.scratch_dir(), places=start_lock.default_places()):
+            self.start_in_place()
+
+    def start_in_place(self) -> None:
+        """As `start`, for a caller that holds a start place."""
         _check_shared_memory()
         if self._needs_display and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise EnvError(f"there is no display to show {self._name} on; add --no_render or --save_video")
-        scratch = start_lock.scratch_dir()
-        with (
-            start_lock.start_place(scratch, places=start_lock.default_places()),
-            launcher.guarded(self._binary, working_dir=scratch) as path,
-        ):
+        with launcher.guarded(self._binary, working_dir=start_lock.scratch_dir()) as path:
             self._game.set_vizdoom_path(path)
             self._guard(self._game.init)
         self._instance_id = self._game.get_instance_id()
@@ -111,12 +123,36 @@ class DoomEngine:
         self._watch = self._start_watch()
 
     def _start_watch(self) -> EngineWatch | None:
-        pid = engine_pid(self._instance_id)
+        pids = engine_pids(self._instance_id)
+        self._pid = pid = pids[0] if pids else None
         queues = [path for path in shm.segments_of(self._instance_id) if "MQ" in path.name]
         if pid is not None:
             with suppress(OSError, AttributeError):  # a kernel without pidfds
                 return EngineWatch(pid, queues)
         return None
+
+    def add_args(self, args: str) -> None:
+        """Further arguments of the process; before it is started."""
+        self._game.add_game_args(args)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Somebody stopped the process (SIGSTOP), and it does nothing until it is continued."""
+        pids = [self._pid] if self._pid is not None else self._starting_pids()
+        return any(process_state(pid) in ("T", "t") for pid in pids)
+
+    def _starting_pids(self) -> list[int]:
+        """Processes that may be this engine before it is known which one it is."""
+        return engine_pids(self._mark) if self._mark else []
+
+    def kill(self) -> None:
+        """End the process at once, also in the middle of a call in another thread, which then fails."""
+        if self._watch:
+            self._watch.kill()
+        elif not self._running:
+            for pid in self._starting_pids():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def new_episode(self, seed: int, recording: Path | None = None) -> None:
         """Begin an episode that depends on `seed` (32 bits) and the actions only; about 1 ms."""
@@ -137,6 +173,35 @@ class DoomEngine:
             return float(self._game.make_action(buttons, tics))
         except Exception as error:
             raise self._crashed(error) from error
+
+    def advance(self, buttons: Sequence[float], *, show: bool) -> float:
+        """Hold the buttons for one tic; the scenario's reward. `show`: the screen will be looked at."""
+        try:
+            self._game.set_action(buttons)
+            self._game.advance_action(1, show)
+            return float(self._game.get_last_reward())
+        except Exception as error:
+            raise self._crashed(error) from error
+
+    def command(self, text: str) -> None:
+        """A command for the engine's console; carried out with the next tic."""
+        self._guard(lambda: self._game.send_game_command(text))
+
+    @property
+    def is_dead(self) -> bool:
+        """The player waits to respawn."""
+        return bool(self._guard(self._game.is_player_dead))
+
+    def frags(self) -> tuple[int, list[int]]:
+        """The player's own number and the frags of all players, bots included, by number; of a match."""
+
+        def ask() -> tuple[int, list[int]]:
+            server = self._game.get_server_state()
+            number = int(self._game.get_game_variable(self._player_number))
+            in_game = zip(server.players_in_game, server.players_frags, strict=True)
+            return number, [int(frags) for playing, frags in in_game if playing]
+
+        return self._guard(ask)
 
     def observe(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]] | None:
         """The screen [3, H, W] and the game variables [V], fresh copies; None after the episode's end."""
@@ -162,6 +227,7 @@ class DoomEngine:
         if self._watch:
             self._watch.stop()
             self._watch = None
+        self._pid = None
         with suppress(Exception):  # a dead engine cannot be asked to end
             self._game.close()
         if self._instance_id:

@@ -6,18 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from sf_algo.envs.doom.actions import ButtonGroup, OneOf, TurnAngles
-from sf_algo.envs.doom.shaping import BATTLE_SCHEME, RewardScheme
+from sf_algo.envs.doom.actions import ButtonGroup, OneOf, TurnAngles, TurnContinuous
+from sf_algo.envs.doom.match import MatchRules
+from sf_algo.envs.doom.shaping import BATTLE_SCHEME, BOTS_SCHEME, DEATHMATCH_SCHEME, RewardScheme
 
 _TURN_WALK = (OneOf(2), OneOf(2))
 _TURN_ATTACK = (OneOf(2), OneOf(1))
 _TURN_WALK_STRAFE_ATTACK = (OneOf(2), OneOf(2), OneOf(2), OneOf(1))
 _WALK_STRAFE_ATTACK_SPRINT_ANGLE = (OneOf(2), OneOf(2), OneOf(1), OneOf(1), TurnAngles(11, 10.0))
+_ANGLES = TurnAngles(21, 12.5)
+_WEAPONS_ANGLE = (OneOf(2), OneOf(2), OneOf(7), OneOf(1), OneOf(1), _ANGLES)
+_WEAPONS_USE_ANGLE = (OneOf(2), OneOf(2), OneOf(7), OneOf(1), OneOf(1), OneOf(1), _ANGLES)
+_NEXT_WEAPON_TURN = (OneOf(2), OneOf(2), OneOf(2), OneOf(1), OneOf(1), TurnContinuous(7.5))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoomScenario:
-    """One single-player VizDoom environment.
+    """One VizDoom environment.
 
     `cfg` and `wad` are file names looked up as `sf_algo.envs.doom.maps` says, or absolute paths.
     """
@@ -39,6 +44,8 @@ class DoomScenario:
     shaping: RewardScheme | None = None
     measurements: bool = False
     """Observe {obs, measurements[23]} instead of the screen alone."""
+    match: MatchRules | None = None
+    """None: one player alone with the map."""
 
 
 _BATTLE = DoomScenario(
@@ -72,6 +79,26 @@ _CENTER = DoomScenario(
     cfg="defend_the_center.cfg",
     wad="defend_the_center.wad",
     groups=_TURN_ATTACK,
+)
+
+_DUEL = DoomScenario(
+    name="doom_duel",
+    cfg="ssl2.cfg",
+    wad="ssl2.wad",
+    wad_is_downloaded=True,
+    groups=_WEAPONS_USE_ANGLE,
+    shaping=DEATHMATCH_SCHEME,
+    measurements=True,
+    match=MatchRules(agents=2, respawn_delay_s=2, true_reward="win"),
+)
+_DM = replace(
+    _DUEL,
+    name="doom_dm",
+    cfg="cig.cfg",
+    wad="cig.wad",
+    wad_is_downloaded=False,
+    groups=_NEXT_WEAPON_TURN,
+    match=MatchRules(agents=8, true_reward="win"),
 )
 
 _ALL = (
@@ -117,11 +144,31 @@ _ALL = (
         groups=(OneOf(8),),
         frame_limit=2100,
     ),
+    _DM,
+    replace(_DM, name="doom_dwango5", cfg="dwango5.cfg", wad="dwango5.wad", wad_is_downloaded=True),
+    replace(
+        _DUEL,
+        name="doom_duel_bots",
+        shaping=BOTS_SCHEME,
+        match=MatchRules(bots=1, respawn_delay_s=2, true_reward="frags"),
+    ),
+    replace(
+        _DUEL,
+        name="doom_deathmatch_bots",
+        cfg="dwango5_weapons.cfg",
+        wad="dwango5.wad",
+        groups=_WEAPONS_ANGLE,
+        shaping=BOTS_SCHEME,
+        match=MatchRules(bots=7, true_reward="frags"),
+    ),
+    _DUEL,
+    replace(
+        _DUEL,
+        name="doom_deathmatch_full",
+        cfg="freedm.cfg",
+        wad="freedm.wad",
+        match=MatchRules(agents=4, bots=4, respawn_delay_s=2, true_reward="win"),
+    ),
 )
 
 SCENARIOS: Mapping[str, DoomScenario] = MappingProxyType({scenario.name: scenario for scenario in _ALL})
-
-MULTIPLAYER_NAMES = frozenset(
-    {"doom_dm", "doom_dwango5", "doom_duel_bots", "doom_deathmatch_bots", "doom_duel", "doom_deathmatch_full"}
-)
-"""Matches with several players or bots; known, but not playable yet."""

@@ -90,6 +90,7 @@ class Shaper:
         self._loss_D = np.array([scheme.delta[name][1] for name in present])
         self._cap_D = np.array([scheme.caps.get(name, np.inf) for name in present])
         self._held_weapon = dict(scheme.held_weapon)
+        self._health = present.index("HEALTH") if "HEALTH" in present else None
         self._weapon = index.get("SELECTED_WEAPON")
         self._ammo = index.get("SELECTED_WEAPON_AMMO")
         self._dead = index.get("DEAD")
@@ -119,6 +120,8 @@ class Shaper:
     def step(self, variables: NDArray[np.float64], *, ended: bool) -> float:
         """The shaping reward; 0 on the last step of an episode and on the first after a respawn."""
         values_D = variables[self._columns_D]
+        if self._health is not None and values_D[self._health] < 0.0:
+            values_D[self._health] = 0.0  # who is telefragged has a million less, and is no deader for it
         weapon = 0 if self._weapon is None else int(max(0.0, variables[self._weapon]))
         self._recent_weapons.append(weapon)
         is_dead = self._dead is not None and variables[self._dead] != 0

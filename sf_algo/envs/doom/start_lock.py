@@ -17,6 +17,7 @@ from sf_algo.errors import EnvError
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.02
+_MATCH_PATIENCE_S = 60.0
 
 
 def scratch_dir() -> Path:
@@ -37,7 +38,19 @@ def default_places() -> int:
 
 
 @contextmanager
-def start_place(folder: Path, *, places: int, timeout_s: float = 60.0) -> Iterator[int | None]:
+def match_place(engines: int) -> Iterator[None]:
+    """A place to start that many engines which wait for each other: all of them count as one, for half of them with a
+    place and half without would wait for ever."""
+    places = max(1, default_places() // max(1, engines))
+    kind = "doom_start" if engines == 1 else f"doom_match_of_{engines}"
+    with start_place(scratch_dir(), places=places, timeout_s=_MATCH_PATIENCE_S, kind=kind):
+        yield
+
+
+@contextmanager
+def start_place(
+    folder: Path, *, places: int, timeout_s: float = 60.0, kind: str = "doom_start"
+) -> Iterator[int | None]:
     """Holds one of `places` start places, each a lock file in `folder`; a dead holder's is free at once.
 
     Yields its number, or None when none came free in time: starting late beats not starting.
@@ -47,7 +60,7 @@ def start_place(folder: Path, *, places: int, timeout_s: float = 60.0) -> Iterat
     while True:
         for attempt in range(places):
             place = (first + attempt) % places
-            descriptor = os.open(folder / f"doom_start_{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(folder / f"{kind}_{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -13,6 +13,7 @@ import mmap
 import os
 import platform
 import select
+import signal
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,15 +29,23 @@ _FUTEX_CALL = {"x86_64": 202, "aarch64": 98}
 _EVERYBODY = 2**31 - 1
 
 
-def engine_pid(instance_id: str) -> int | None:
-    """The child process that runs the engine of that id, or None where /proc does not tell."""
+def engine_pids(word: str) -> list[int]:
+    """The child processes with that word on their command line; none where /proc does not tell."""
+    found = []
     for path in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError, ValueError):
             for child in map(int, path.read_text().split()):
-                words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-                if instance_id.encode() in words:
-                    return child
-    return None
+                with suppress(OSError):
+                    if word.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                        found.append(child)
+    return found
+
+
+def process_state(pid: int) -> str:
+    """The state of a process as /proc tells it ("R", "S", "T" for stopped); empty where it does not."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
 
 
 class EngineWatch:
@@ -62,6 +71,11 @@ class EngineWatch:
             if stopped not in ready:
                 for queue in self._queues:
                     release_lock_of_dead(self._pid, queue)
+
+    def kill(self) -> None:
+        """Kills the engine, if it lives."""
+        with suppress(ProcessLookupError, OSError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def stop(self) -> None:
         """Ends the watch; may be called twice."""
