@@ -34,7 +34,7 @@ def activation(name: Nonlinearity) -> Activation:
 
 def elu_(x: Tensor) -> Tensor:
     """x where it is positive, else exp(x) - 1 (Clevert et al. 2016, with alpha = 1)."""
-    if x.device.type != "cpu" or x.numel() < _WORTH_IT:
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or x.numel() < _WORTH_IT:
         return functional.elu_(x)
     if torch.is_grad_enabled() and x.requires_grad:
         function = cast(Any, _Elu)

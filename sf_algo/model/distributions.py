@@ -46,6 +46,17 @@ class ActionDistribution(ABC):
     def argmax(self) -> Tensor:
         """The most probable actions [N, W]: greedy choices and means."""
 
+    @property
+    @abstractmethod
+    def noise_size(self) -> int:
+        """K: a number for every choice of a Discrete and for every number of a Box."""
+
+    @abstractmethod
+    def with_noise(self, noise: Tensor) -> Tensor:
+        """Actions [N, W] as a function of noise [N, K], in the order of the components. With standard Gumbel numbers
+        for choices and standard normal ones for Boxes they are drawn from the distribution (the trick of Gumbel 1954
+        for choices); with zeros they are the most probable ones."""
+
     @abstractmethod
     def log_prob(self, actions: Tensor) -> Tensor:
         """[N] for actions [N, W]: log-probability (Discrete) or log-density (Box)."""
@@ -94,6 +105,13 @@ class Categorical(ActionDistribution):
     def argmax(self) -> Tensor:
         return self.log_probs.argmax(-1, keepdim=True).to(self.log_probs.dtype)
 
+    @property
+    def noise_size(self) -> int:
+        return self.log_probs.shape[-1]
+
+    def with_noise(self, noise: Tensor) -> Tensor:
+        return (self.log_probs + noise).argmax(-1, keepdim=True).to(self.log_probs.dtype)
+
     def log_prob(self, actions: Tensor) -> Tensor:
         return self.log_probs.gather(-1, actions.long()).squeeze(-1)
 
@@ -134,6 +152,14 @@ class Gaussian(ActionDistribution):
     def argmax(self) -> Tensor:
         return self._mean * self._units.half_range + self._units.middle
 
+    @property
+    def noise_size(self) -> int:
+        return self._mean.shape[-1]
+
+    def with_noise(self, noise: Tensor) -> Tensor:
+        units = self._units
+        return torch.addcmul(self._mean, noise, self._log_std.exp()) * units.half_range + units.middle
+
     def log_prob(self, actions: Tensor) -> Tensor:
         units = self._units
         scaled = ((actions - units.middle) / units.half_range - self._mean) * torch.exp(-self._log_std)
@@ -169,6 +195,14 @@ class Joint(ActionDistribution):
 
     def argmax(self) -> Tensor:
         return torch.cat([part.argmax() for part in self._parts], -1)
+
+    @property
+    def noise_size(self) -> int:
+        return sum(part.noise_size for part in self._parts)
+
+    def with_noise(self, noise: Tensor) -> Tensor:
+        own = torch.split(noise, [part.noise_size for part in self._parts], -1)
+        return torch.cat([part.with_noise(block) for part, block in zip(self._parts, own, strict=True)], -1)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         own = zip(self._parts, self._slices, strict=True)

@@ -51,6 +51,7 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _pays(x: Tensor, outputs: int) -> bool:
     return (
         uses_onednn()
+        and not torch.compiler.is_compiling()  # an exported graph is for any machine
         and x.numel() * outputs >= _WORTH_IT
         and x.dtype == torch.float32
         and x.device.type == "cpu"

@@ -1,0 +1,1 @@
+"""Policies for programs without torch: ONNX."""
