@@ -65,6 +65,11 @@ class SamplingHub:
     _wanted: dict[int, tuple[int, Mapping[int, int]]] = field(default_factory=dict)
     """Of each port, who acted in its oldest full slot, and the count of freed slots that tells which slot that was."""
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether an environment has made a step that was asked for here."""
+        return any(port.mailbox.row > 0 or port.ring.filled > 0 for port in self.ports)
+
     def stage_seconds(self) -> Mapping[str, float]:
         """Seconds that acting took, and that there was nothing to act for."""
         return {"inference": self.times.serving, "environments": self.times.waiting}

@@ -48,7 +48,10 @@ class RunConfig:
         default_text="no limit",
     )
     train_for_seconds: float = flag(
-        float(NO_LIMIT), "stop after this much training time (s)", at_least=0, default_text="no limit"
+        float(NO_LIMIT),
+        "stop after this much training time (s), which counts from the first frame",
+        at_least=0,
+        default_text="no limit",
     )
     benchmark: bool = flag(False, "measure speed only: nothing is saved and no summaries are written")
 

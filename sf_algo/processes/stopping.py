@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -34,15 +35,21 @@ class StopRequested(BaseException):
 class StopCondition:
     """Asked between small pieces of work whether to go on."""
 
-    def __init__(self, *, time_left_s: float, began: float | None = None) -> None:
-        """The time counts from `began` on the monotonic clock, by default from now."""
-        self.began = time.monotonic() if began is None else began
+    def __init__(self, *, time_left_s: float) -> None:
+        """The time counts from `start_clock`."""
         self._reason: StopReason | None = None
-        self.set_time_left(time_left_s)
+        self._time_left_s = time_left_s
+        self._deadline = math.inf
 
     def set_time_left(self, seconds: float) -> None:
-        """Counts from the same moment as at first."""
-        self._deadline = self.began + min(seconds, threading.TIMEOUT_MAX)
+        """To be called before the clock starts. Where nothing is left, it need not start."""
+        self._time_left_s = seconds
+        if seconds <= 0.0:
+            self.request(StopReason.TIME)
+
+    def start_clock(self) -> None:
+        """From now on the time counts: the first frame is there."""
+        self._deadline = time.monotonic() + min(self._time_left_s, threading.TIMEOUT_MAX)
 
     def request(self, reason: StopReason) -> None:
         """Ends the training soon; the first reason counts."""
@@ -50,7 +57,7 @@ class StopCondition:
 
     @property
     def deadline(self) -> float:
-        """On the monotonic clock."""
+        """On the monotonic clock; infinite before it counts."""
         return self._deadline
 
     @property

@@ -57,6 +57,8 @@ class SamplerParts:
     on_episodes: Callable[[list[EpisodeReport]], None]
     on_iteration: Callable[[], None]
     """Where sampling and learning take turns in one thread: between two iterations."""
+    guard: Callable[[SerialSampler], None]
+    """Watches over environments in this process, from their start on."""
 
     def collector(self) -> Collector:
         return Collector(
@@ -99,6 +101,7 @@ def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
         on_episodes=parts.on_episodes,
         on_fault=lambda fault: faults.add("the main process", fault),
     )
+    parts.guard(sampler)
     try:
         with SlowWatch(sampler.watch.doing, lambda line: log.info("%s", line)):
             sampler.open(restored_state(state) if state else None)

@@ -33,6 +33,10 @@ class Sampler(Protocol):
     def work(self, until: float) -> None:
         """Goes on until that moment (monotonic clock), or returns early. Raises what went wrong."""
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether an environment has made a step: its first one may take as long as a start."""
+
     def stage_seconds(self) -> Mapping[str, float]:
         """Seconds that each stage beside the learners has been busy since the start, by its name."""
 
@@ -73,6 +77,10 @@ class SyncSampler:
                 while self._learners.train_one(policy):
                     if self._hub.slots_allowed is not None and self._step is not None:
                         self._hub.slots_allowed += self._step
+
+    @property
+    def has_begun(self) -> bool:
+        return self._hub.has_begun
 
     def stage_seconds(self) -> Mapping[str, float]:
         return self._hub.stage_seconds()
@@ -119,6 +127,10 @@ class AsyncSampler:
             raise self._error
         if time.monotonic() - max(self._last_turn, self._absence.look()) > HUB_TIMEOUT_S:
             raise WorkerError(f"inference has not finished a forward pass for {HUB_TIMEOUT_S:g} s")
+
+    @property
+    def has_begun(self) -> bool:
+        return self._hub.has_begun
 
     def stage_seconds(self) -> Mapping[str, float]:
         return self._hub.stage_seconds()

@@ -120,6 +120,7 @@ class SerialSampler:
             each=warm_up_each,
             expired=lambda: stop.reason is not None,
         )
+        self.has_begun = False
         self._inference_s = 0.0
         self._stepping_s = 0.0
         self._batching_s = 0.0
@@ -148,6 +149,7 @@ class SerialSampler:
                 self._policies[policy].inference.serve([request])
             served = clock()
             full = split.step()
+            self.has_begun = True
             self.watch.idle()
             self._inference_s += served - began
             self._stepping_s += clock() - served

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -57,8 +58,8 @@ def run_training(
     *,
     began: float | None = None,
 ) -> int:
-    """Trains until a limit or a signal; returns the exit code. Time counts from `began` (monotonic clock). Child
-    processes are those of the `copies` as far as it goes. `additions`: the user's program.
+    """Trains until a limit or a signal; returns the exit code. Child processes are those of the `copies` as far as it
+    goes. `additions`: the user's program. `began`: when the command did (monotonic clock), by default now.
 
     Nothing on disk changes before the configuration, the environment and the network are known to work.
 
@@ -68,7 +69,8 @@ def run_training(
     missing = unsupported_features(config)
     if missing:
         raise ConfigError(missing)
-    stop = StopCondition(time_left_s=config.run.train_for_seconds, began=began)
+    began = time.monotonic() if began is None else began
+    stop = StopCondition(time_left_s=config.run.train_for_seconds)
     paths = ExperimentPaths(config.run.experiment_dir.absolute())  # an environment may change the folder
     with stop_on_signals(stop):
         maker = EnvMaker(config, additions=additions)
@@ -79,7 +81,7 @@ def run_training(
         observers = Observers(additions.observers, in_turn=basis.plan.mode is Mode.SERIAL)
         with _experiment(basis.config, paths), ExitStack() as stack:
             _log_start(basis)
-            pieces = _Run(basis, paths, stop, maker, copies or ForkedCopies(), stack, observers)
+            pieces = _Run(basis, paths, stop, maker, copies or ForkedCopies(), stack, observers, began)
             return pieces.train(models).exit_code
 
 
@@ -153,13 +155,15 @@ class _Run:
         copies: ForkedCopies,
         stack: ExitStack,
         observers: Observers,
+        began: float,
     ) -> None:
         """What is opened is closed by `stack`, the last first."""
         self._basis, self._paths, self._stop = basis, paths, stop
         self._maker, self._copies, self._stack = maker, copies, stack
         self._run = basis.config.run
         self._observers = observers
-        self._ledger = Ledger(num_policies=basis.plan.num_policies, frameskip=basis.spec.frameskip, began=stop.began)
+        self._began = began
+        self._ledger = Ledger(num_policies=basis.plan.num_policies, frameskip=basis.spec.frameskip)
         derived = maker.derived_means()
         self._windows = [EpisodeWindow(self._run.stats_avg, derived) for _ in range(basis.plan.num_policies)]
         self._sampler: Sampler | None = None
@@ -207,6 +211,7 @@ class _Run:
             observers=self._observers,
             rules=self._rules,
             rules_in_turn=self._basis.plan.mode is Mode.SERIAL,
+            began=self._began,
             profile=self._basis.config.speed.profile,
         )
         outcome: Outcome | None = None
@@ -308,6 +313,7 @@ class _Run:
             on_dropped=self._ledger.dropped,
             on_episodes=loop.on_episodes,
             on_iteration=self._rules.step if self._basis.plan.mode is Mode.SERIAL else lambda: None,
+            guard=lambda sampler: self._guard(sampler, saver),
         )
         try:
             self._stop.check()
@@ -316,8 +322,6 @@ class _Run:
             assert self._stop.reason is not None
             return self._stop.reason
         self._stack.callback(self._sampler.close)
-        if isinstance(self._sampler, SerialSampler):
-            self._guard(self._sampler, saver)
         return loop.run(self._sampler, learning.learners, None if self._run.benchmark else saver)
 
     def _guard(self, sampler: SerialSampler, saver: Saver) -> None:

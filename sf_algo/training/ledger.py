@@ -44,14 +44,22 @@ class PolicyAccount:
 class Ledger:
     """Counts for the whole run."""
 
-    def __init__(self, *, num_policies: int, frameskip: int, began: float) -> None:
-        """Training time counts from `began` on the monotonic clock."""
+    def __init__(self, *, num_policies: int, frameskip: int) -> None:
+        """Training time counts from `start_clock`."""
         self.policies = [PolicyAccount() for _ in range(num_policies)]
         self._frameskip = frameskip
         self.seconds_before = 0.0
         """Training time before a resume."""
-        self._began = began
+        self._first_frame_at: float | None = None
         self.training_s = 0.0
+
+    def start_clock(self) -> None:
+        """The first frame of this start is there."""
+        self._first_frame_at = time.monotonic()
+
+    @property
+    def clock_runs(self) -> bool:
+        return self._first_frame_at is not None
 
     def resume(self, policy_id: int, *, env_steps: int, policy_version: int, train_seconds: float) -> None:
         """Goes on from a checkpoint's counters."""
@@ -118,7 +126,9 @@ class Ledger:
 
     @property
     def train_seconds(self) -> float:
-        return self.seconds_before + time.monotonic() - self._began
+        """From the first frame of each start to its end, all of them together."""
+        this_time = 0.0 if self._first_frame_at is None else time.monotonic() - self._first_frame_at
+        return self.seconds_before + this_time
 
     def snapshot(self, *, bottleneck: str, stats: Mapping[str, float], perf: Mapping[str, float]) -> Snapshot:
         """The run at this moment."""

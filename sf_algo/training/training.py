@@ -60,10 +60,11 @@ class TrainingLoop:
         observers: Observers,
         rules: Rules,
         rules_in_turn: bool,
+        began: float,
         profile: bool = False,
     ) -> None:
-        """`rules_in_turn`: the sampler asks the rules, between two iterations. `profile`: measure where the time goes
-        once the first iteration has been trained."""
+        """`rules_in_turn`: the sampler asks the rules, between two iterations. `began`: when the command did
+        (monotonic clock). `profile`: measure where the time goes once the first iteration has been trained."""
         self._stop = stop
         self._ledger = ledger
         self._reporter = reporter
@@ -71,6 +72,7 @@ class TrainingLoop:
         self._observers = observers
         self._rules = rules
         self._rules_in_turn = rules_in_turn
+        self._began = began
         self._wants_profile = profile
         self._profiler: Profiler | None = None
         self._meter = StageMeter()
@@ -109,6 +111,8 @@ class TrainingLoop:
             frames = self._ledger.collected_frames
             sampler.work(min(time.monotonic() + tick_s, self._stop.deadline))
             tick_s = self._next_tick_s(tick_s, self._ledger.collected_frames - frames)
+            if not self._ledger.clock_runs and sampler.has_begun:
+                self._start_clocks()
             self._observers.tell()
             if not self._rules_in_turn:
                 self._rules.step()
@@ -134,6 +138,13 @@ class TrainingLoop:
         if between is None or not frames:
             return _TICK_S
         return min(_TICK_S, max(_SHORTEST_TICK_S, tick_s * between / frames))
+
+    def _start_clocks(self) -> None:
+        """Time limits count from the first frame: what starts slowly is not trained less for it."""
+        self._stop.start_clock()
+        self._ledger.start_clock()
+        start_up_s = time.monotonic() - self._began
+        log.info("first frame %.1f s after the start of the command; time counts from here", start_up_s)
 
     def snapshot(self) -> Snapshot:
         shares = self._shares

@@ -25,7 +25,7 @@ def trained(*, updates: int = 4, skipped: int = 0, damaged: int = 0) -> TrainedB
 
 
 def ledger() -> Ledger:
-    return Ledger(num_policies=1, frameskip=1, began=0.0)
+    return Ledger(num_policies=1, frameskip=1)
 
 
 @pytest.mark.parametrize("fruitless", [{"skipped": 4}, {"updates": 0, "damaged": 3}])

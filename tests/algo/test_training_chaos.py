@@ -125,14 +125,33 @@ def test_a_training_that_was_suspended_goes_on(tmp_path: Path, mode: str) -> Non
     assert "has not" not in training.text
 
 
-def test_the_time_limit_holds_while_environments_start(tmp_path: Path) -> None:
-    slow = {testing.START_SECONDS_VARIABLE: "2"}
-    flags = ("--env=sf_algo.testing:make_slow", "--train_for_seconds=1")
-    for mode in ("--serial_mode=False", "--serial_mode=True"):
-        with command(tmp_path, *flags, mode, f"--experiment={mode[-4:]}", env=slow) as training:
-            assert training.finish(40) == 0
-            training.wait_until_nothing_is_left()
-        assert "train_for_seconds is over" in training.text
+@pytest.mark.parametrize("mode", ["--serial_mode=False", "--serial_mode=True"])
+def test_the_time_limit_counts_from_the_first_frame(tmp_path: Path, mode: str) -> None:
+    slow = {testing.START_SECONDS_VARIABLE: "1.5"}
+    flags = ("--env=sf_algo.testing:make_slow", "--num_envs_per_worker=2", "--train_for_seconds=1", mode)
+    with command(tmp_path, *flags, env=slow) as training:
+        training.wait_for(r"first frame \d+\.\d s after the start of the command")
+        training.wait_for("train_for_seconds is over")
+        assert training.finish(40) == 0
+        training.wait_until_nothing_is_left()
+    assert results(tmp_path)["env_steps"] > 0
+    assert results(tmp_path)["train_seconds"] >= 1.0
+    with command(tmp_path, *flags, env=slow) as training:  # the time of both starts counts
+        assert training.finish(40) == 0
+    assert "first frame" not in training.text
+
+
+@pytest.mark.parametrize("mode", ["--serial_mode=False", "--serial_mode=True"])
+def test_environments_that_never_start_end_the_run_before_time_counts(tmp_path: Path, mode: str) -> None:
+    never = {testing.START_SECONDS_VARIABLE: "3600"}
+    flags = ("--env=sf_algo.testing:make_slow", "--train_for_seconds=1", "--reset_timeout_seconds=0.3", mode)
+    with command(tmp_path, *flags, env=never) as training:
+        assert training.finish(60) == 1
+        training.wait_until_nothing_is_left()
+    errors = [line for line in training.lines if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "--reset_timeout_seconds" in errors[0]
+    assert "first frame" not in training.text
 
 
 def test_a_hanging_environment_without_workers_ends_the_run_with_its_stack(tmp_path: Path) -> None:
