@@ -100,7 +100,7 @@ def test_observations(make: Any) -> None:
 def test_instructions_come_with_the_reset(make: Any) -> None:
     lab = make("contributed/dmlab30/language_select_described_object", ("INSTR",))
     lab.reset(seed=3)
-    assert len(lab.observations()["INSTR"].split()) > 1
+    assert len(lab.observations()["INSTR"].split()) >= 1
 
 
 def test_actions_it_takes(make: Any) -> None:

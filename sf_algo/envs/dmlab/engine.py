@@ -80,7 +80,7 @@ class EngineSettings:
             "height": str(self.height),
             "logLevel": "ERROR",
             "datasetPath": self.pictures,
-            **self.task.settings,
+            **dict(self.task.settings),
         }
         if self.hardware:
             values["gpuDeviceIndex"] = str(self.gpu)

@@ -47,6 +47,11 @@ class LevelCache:
         self._keys.clear()
         self._all_kept, self.compiled = True, 0
 
+    @property
+    def asked(self) -> bool:
+        """The engine has asked for maps since then."""
+        return bool(self._keys)
+
     def end_of_reset(self, seed: int) -> bool:
         """After it: the seed is noted where its maps are in the cache now. True where that was done."""
         if not self._keys or not self._all_kept or self._drawn_from_cache:

@@ -7,7 +7,7 @@ appendix B, for the scores of humans and of a random policy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sf_algo.errors import UnknownEnvError
 from sf_algo.own.names import did_you_mean
@@ -92,8 +92,8 @@ class Task:
 
     script: str
     """Path of the level below the engine's folder of levels, without its ending."""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """Of the level, other than its own."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Of the level, other than its own: names and values."""
 
     @property
     def name(self) -> str:
@@ -103,7 +103,7 @@ class Task:
     @property
     def maps_id(self) -> str:
         """Names the maps that seeds lead to: settings change them."""
-        return "+".join([self.name, *(f"{key}={value}" for key, value in sorted(self.settings.items()))])
+        return "+".join([self.name, *(f"{key}={value}" for key, value in sorted(self.settings))])
 
     @property
     def held_out(self) -> bool:
@@ -124,7 +124,7 @@ class Task:
 
 
 def _of_suite(name: str, **settings: str) -> tuple[Task, ...]:
-    return (Task(script=SUITE + name, settings=settings),)
+    return (Task(script=SUITE + name, settings=tuple(settings.items())),)
 
 
 NAMED: Mapping[str, tuple[Task, ...]] = {
@@ -162,8 +162,7 @@ def tasks_of(env: str) -> tuple[Task, ...]:
 
 def unknown_level(env: str, task: Task, known: Mapping[str, object] | list[str]) -> UnknownEnvError:
     """For a level that the engine does not have; `known` are the paths of those it has."""
-    short = [path.removeprefix(SUITE) for path in known]
-    nearest = did_you_mean(task.script, [*NAMED, *(PREFIX + name for name in short), *short])
+    nearest = did_you_mean(env, [*NAMED, *(PREFIX + path.removeprefix(SUITE) for path in known)])
     names = ", ".join(NAMED)
     return UnknownEnvError(
         f"--env={env}: the engine has no level {task.script}{nearest} (named environments: {names}; any other level "

@@ -95,6 +95,7 @@ class Lab:
         key = self._load_map(mixed) if any(name in self._level for name in _GENERATES) else "-"
         self._rng = np.random.default_rng(list(hashlib.md5(f"{self._level}{mixed}{first}".encode()).digest()))
         self._goal, self._frames, self._status = int(self._rng.integers(4)), 0, _RUNNING
+        self._texture = int(self._rng.integers(256))
         log = os.environ.get("FAKE_DMLAB_LOG")
         if log:
             with Path(log).open("a") as file:
@@ -143,7 +144,7 @@ class Lab:
             else:
                 frame = np.zeros((*self._size, _OBSERVATIONS[name]), np.uint8)
                 frame[:, :, self._goal % 3] = 255 - self._goal * 40
-                frame[0, 0, 0] = self._frames % 256
+                frame[0, 0, :2] = self._frames % 256, self._texture
                 found[name] = frame if name.endswith("_INTERLEAVED") else np.ascontiguousarray(frame.transpose(2, 0, 1))
         return found
 
