@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -14,7 +15,8 @@ import torch
 
 from sf_algo.checkpoints import LoadedCheckpoint
 from sf_algo.config import Config
-from sf_algo.envs.factory import EnvSections, make_env, remove_leftovers
+from sf_algo.envs.dmlab.scores import LevelScores, ScoreRow, score_rows, score_table
+from sf_algo.envs.factory import EnvSections, derived_means, make_env, remove_leftovers
 from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
 from sf_algo.files import write_bytes_atomically
 from sf_algo.learning.build import build_learner, build_model
@@ -28,6 +30,9 @@ from sf_algo.watching.checkpoint import load_for_watching
 from sf_algo.watching.drawing import drawing, prepare_drawing
 from sf_algo.watching.evaluation import EpisodeResult, FrameSource, Player, PlayLimits, summarize, table
 from sf_algo.watching.video import mp4_writer, require_video
+
+_USUAL = ("reward", "len", "true_reward")
+"""Rows of the table where levels have one of their own."""
 
 
 def run_evaluation(config: Config, additions: Additions = NOTHING_ADDED) -> int:
@@ -65,8 +70,16 @@ def run_evaluation(config: Config, additions: Additions = NOTHING_ADDED) -> int:
                 print(_line(result), flush=True)
             results += finished
         frames = player.frames
-    _tell(config=config, paths=paths, loaded=loaded, seed=seed, results=results, frames=frames)
+    scores = derived_means(config.run.env, EnvSections.of(config, additions))
+    _tell(config=config, paths=paths, loaded=loaded, seed=seed, results=results, frames=frames, scores=scores)
     return stop.reason.exit_code if stop.reason is not None else 0
+
+
+def _level_rows(results: list[EpisodeResult], scores: LevelScores) -> list[ScoreRow]:
+    """What each level of a suite came to."""
+    found = summarize(results)
+    counts = Counter(name for result in results for name in result.metrics())
+    return score_rows(scores.levels, {name: row["mean"] for name, row in found.items()}, counts)
 
 
 def _close(env: Env) -> None:
@@ -85,6 +98,7 @@ def _make_env(config: Config, additions: Additions, training: TrainingInfo) -> E
         render_mode="human" if window else "rgb_array" if evaluation.save_video else None,
         asynchronous=window and evaluation.fps == 0,
         record_to=evaluation.record_to,
+        watched=True,
     )
     sections = EnvSections.of(replace(config, env=env_cfg), additions, training)
     if placement.render_mode is None:
@@ -142,12 +156,16 @@ def _tell(
     seed: int,
     results: list[EpisodeResult],
     frames: int,
+    scores: LevelScores | None,
 ) -> None:
     if not results:
         print(f"no episode ended within {frames} frames")
     else:
         print(f"{len(results)} episodes, {frames} frames")
-        print(table(summarize(results)))
+        print(table({name: row for name, row in summarize(results).items() if scores is None or name in _USUAL}))
+    levels = _level_rows(results, scores) if scores is not None else []
+    if levels and scores is not None:
+        print(score_table(levels, len(scores.levels)))
     document: dict[str, Any] = {
         "version": 1,
         "env": config.run.env,
@@ -159,6 +177,7 @@ def _tell(
         "deterministic": config.evaluation.eval_deterministic,
         "frames": frames,
         "metrics": summarize(results),
+        **({"levels": [vars(row) for row in levels]} if levels else {}),
         "episodes": [{"episode": r.episode, "agent": r.agent, "frames": r.num_frames, **r.metrics()} for r in results],
     }
     path = paths.evaluation(config.evaluation.policy_index)

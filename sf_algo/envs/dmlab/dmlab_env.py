@@ -22,9 +22,10 @@ WARM_UP_SEED = 1
 its map is in the cache."""
 BENCHMARK_SEED = 42
 
-SeedSource = Literal["reset", "cache", "fixed"]
-"""Where the seed of an episode comes from: the one given to `reset` (reproducible); unused maps of the cache, then
-fresh ones; always the same (for measurements of speed)."""
+SeedSource = Literal["reset", "any", "cache", "fixed"]
+"""Where the seed of an episode comes from: the one given to `reset`, so that the episode is reproducible; the same
+without that promise, which spares an episode at the start; unused maps of the cache, then fresh ones; always the same
+one (for measurements of speed)."""
 
 
 class DmlabEnv:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sf_algo.envs.dmlab.actions import action_rows
+from sf_algo.envs.dmlab.crew import answer_all
 from sf_algo.envs.dmlab.dmlab_env import WARM_UP_SEED
 from sf_algo.envs.dmlab.engine import EngineSettings, LabEngine
 from sf_algo.envs.dmlab.level_cache import LevelCache
@@ -80,14 +80,9 @@ class _Filler:
 
 
 def fill(orders: Connection, folder: Path, max_bytes: int | None) -> None:
-    """Body of the process: takes an `Order`, sends its `Answer`, until the other end closes. An engine that dies takes
-    the process along."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who orders decides when to stop
+    """Body of the process: an `Answer` for every `Order`. An engine that dies takes the process along."""
     filler = _Filler(folder, max_bytes)
     try:
-        while True:
-            orders.send(filler.carry_out(orders.recv()))
-    except (EOFError, OSError):
-        pass
+        answer_all(orders, filler.carry_out)
     finally:
         filler.close()

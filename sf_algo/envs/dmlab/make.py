@@ -10,7 +10,7 @@ from sf_algo.envs.dmlab.actions import action_rows
 from sf_algo.envs.dmlab.dmlab_env import DmlabEnv, SeedSource
 from sf_algo.envs.dmlab.engine import EngineSettings, LabEngine, known_levels, load_engine
 from sf_algo.envs.dmlab.level_cache import LevelCache
-from sf_algo.envs.dmlab.levels import Task, tasks_of, unknown_level
+from sf_algo.envs.dmlab.levels import BY_NAME, Task, tasks_of, unknown_level
 from sf_algo.envs.dmlab.scores import LevelScores, scores_of
 from sf_algo.envs.dmlab.tour import LevelTour
 from sf_algo.envs.spec import Env, EnvPlacement
@@ -152,11 +152,14 @@ def _make_one(
         size=(dmlab_cfg.res_h, dmlab_cfg.res_w),
         with_instructions=with_instructions,
         cache=cache,
-        seeds=_seed_source(dmlab_cfg, placement),
+        seeds=_seed_source(task, dmlab_cfg, placement),
     )
 
 
-def _seed_source(dmlab_cfg: DmlabConfig, placement: EnvPlacement) -> SeedSource:
+def _seed_source(task: Task, dmlab_cfg: DmlabConfig, placement: EnvPlacement) -> SeedSource:
     if dmlab_cfg.dmlab_throughput_benchmark:
         return "fixed"
-    return "reset" if placement.reproducible or dmlab_cfg.dmlab_test_levels else "cache"
+    if placement.reproducible or dmlab_cfg.dmlab_test_levels:
+        return "reset"
+    known = BY_NAME.get(task.name)
+    return "any" if known is not None and not known.generates_maps else "cache"

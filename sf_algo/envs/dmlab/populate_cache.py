@@ -7,14 +7,12 @@ machines that share the folder.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import secrets
 import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sf_algo.config import DmlabConfig, EnvConfig
 from sf_algo.cpus import usable_cpus
+from sf_algo.envs.dmlab.crew import Member
 from sf_algo.envs.dmlab.filling import Answer, Order, fill
 from sf_algo.envs.dmlab.level_maps import MapStore
 from sf_algo.envs.dmlab.level_seeds import SEED_LIMIT, SeedLists
@@ -85,49 +84,16 @@ class Demand:
                 self.given_up[task] = f"{why}, {_MOST_FAILURES} times" if kept else "is not kept in the cache any more"
 
 
-class Filler:
-    """A process that compiles, as its boss sees it."""
-
-    def __init__(self, folder: Path, max_bytes: int | None) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=fill, args=(theirs, folder, max_bytes), daemon=True)
-        self._process.start()
-        theirs.close()
-        self.order: Order | None = None
-
-    def begin(self, order: Order) -> None:
-        self.order = order
-        with suppress(OSError):  # it is dead, as its pipe will say
-            self.pipe.send(order)
-
-    def answer(self) -> Answer | None:
-        """None: it died."""
-        try:
-            answer = self.pipe.recv()
-        except (EOFError, OSError):
-            return None
-        assert isinstance(answer, Answer)
-        return answer
-
-    def close(self) -> None:
-        self.pipe.close()
-        self._process.join(timeout=0.2)
-        if self._process.is_alive():
-            self._process.terminate()
-        self._process.join()
-
-
 class Boss:
     """Keeps the processes busy until nothing is missing."""
 
     def __init__(self, demand: Demand, folder: Path, max_bytes: int | None, processes: int, console: Console) -> None:
         self._demand, self._folder, self._max_bytes, self._console = demand, folder, max_bytes, console
-        self._fillers = [self._new() for _ in range(processes)]
+        self._fillers: list[Member[Order, Answer]] = [self._new() for _ in range(processes)]
         self._next_recount = time.monotonic() + _RECOUNT_S
 
-    def _new(self) -> Filler:
-        return Filler(self._folder, self._max_bytes)
+    def _new(self) -> Member[Order, Answer]:
+        return Member(fill, self._folder, self._max_bytes)
 
     def run(self, progress: Progress) -> None:
         bars = {
