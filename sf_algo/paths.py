@@ -51,6 +51,10 @@ class ExperimentPaths:
         """Folder of a policy's checkpoints."""
         return self.root / f"checkpoint_p{policy_id}"
 
+    def pool(self, policy_id: int) -> Path:
+        """Folder of a policy's earlier selves that are kept as opponents."""
+        return self.checkpoints(policy_id) / "pool"
+
     def video(self, name: str | None) -> Path:
         """Where a recorded evaluation goes."""
         return self.root / (name or "replay.mp4")

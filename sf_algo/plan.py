@@ -104,7 +104,7 @@ def make_plan(sampling: SamplingConfig, rl: LearnerConfig, spec: EnvSpec) -> Sam
     # A slot is copied as a whole: all of it must fit beside the batch in training.
     slot = envs_per_split * spec.num_agents
     fewest = max(2, 1 + math.ceil(slot / batch_trajectories))
-    if waiting == 0 and batch_trajectories % slot == 0 and sampling.num_policies == 1:
+    if waiting == 0 and batch_trajectories % slot == 0 and sampling.acts_as_one:
         fewest = 1  # whole slots make up the batch, so nothing is left over that would need room while it is trained on
     return SamplerPlan(
         mode=mode,
@@ -115,6 +115,7 @@ def make_plan(sampling: SamplingConfig, rl: LearnerConfig, spec: EnvSpec) -> Sam
         slots_per_split=1 if single else max(2, math.ceil(sampling.traj_buffers_excess_ratio)),
         rollout=rl.rollout,
         num_policies=sampling.num_policies,
+        num_opponents=sampling.num_opponents,
         batch_trajectories=batch_trajectories,
         num_batch_buffers=max(fewest, iterations),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -99,6 +99,13 @@ class PolicyInference:
                 torch._foreach_copy_(list(own.values()), list(new.values()))
             self._version = version
         self.taking_s += time.monotonic() - began
+
+    @torch.no_grad()
+    def take_state(self, state: Mapping[str, Tensor], version: int) -> None:
+        """As `take_weights`, from a network's `state_dict`. Raises RuntimeError where it is another network's."""
+        with self._lock:
+            self._model.load_state_dict(state)
+            self._version = version
 
     @torch.no_grad()
     def take_arrays(self, weights: SharedWeights) -> None:

@@ -31,7 +31,8 @@ def derive_defaults(values: Values, chosen: Mapping[FlagKey, FlagValue]) -> None
 
 def _synchronous(values: Values) -> bool:
     """Whether an iteration is made of whole rounds of rollouts (see `validate.check_batch_can_fill`)."""
-    return not values["sampling", "async_rl"] and values["sampling", "num_policies"] == 1
+    alone = values["sampling", "num_policies"] == 1 and values["sampling", "self_play"] == "current"
+    return alone and not values["sampling", "async_rl"]
 
 
 def _derive_serial(values: Values, free: IsFree) -> None:

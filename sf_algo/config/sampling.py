@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sf_algo.config.flag import computed_flag, flag
 from sf_algo.cpus import usable_cpus
@@ -74,6 +75,31 @@ class SamplingConfig:
         True, "with several policies, agents of one environment may follow different ones"
     )
 
+    self_play: Literal["current", "past", "mix"] = flag(
+        "current",
+        "whom policies meet in environments of several agents. current: each other and themselves as they are; past: "
+        "in every match one agent (of several roles: one role) follows a policy in training, the others earlier selves "
+        "with frozen weights; mix: so in a part of the matches",
+    )
+    self_play_fraction: float = flag(
+        0.5, "with self_play=mix: share of the matches against earlier selves", at_least=0, at_most=1
+    )
+    self_play_pool: int = flag(
+        10, "earlier selves that are kept, spread over the training", at_least=1, why="somebody has to be the opponent"
+    )
+    self_play_opponents: int = flag(
+        1,
+        "earlier selves that play at a time; each costs a further forward pass",
+        at_least=1,
+        why="somebody has to be the opponent",
+    )
+    self_play_choice: Literal["uniform", "hard"] = flag(
+        "uniform", "which earlier self plays next: all equally often, or rather those that win"
+    )
+    self_play_period_env_steps: int = flag(
+        1_000_000, "frames of a policy between two of its earlier selves in the pool", at_least=1
+    )
+
     train_in_background_thread: bool = flag(
         True,
         "learn beside the inference; without effect",
@@ -94,3 +120,13 @@ class SamplingConfig:
     )
     reset_timeout_seconds: float = flag(120, "longest wait for an environment to start (s)", above=0, why=_SECONDS)
     heartbeat_interval: float = flag(20, "time between two signs of life of every process (s)", above=0, why=_SECONDS)
+
+    @property
+    def num_opponents(self) -> int:
+        """Policies that only act, at a time."""
+        return 0 if self.self_play == "current" else self.self_play_opponents
+
+    @property
+    def acts_as_one(self) -> bool:
+        """All agents follow the same policy."""
+        return self.num_policies == 1 and self.num_opponents == 0

@@ -39,6 +39,12 @@ ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {
     5: {("rl", "vtrace_weighs_advantages"): True},
     6: {
         ("pbt", "per_policy"): (),
+        ("sampling", "self_play"): "current",
+        ("sampling", "self_play_fraction"): 0.5,
+        ("sampling", "self_play_pool"): 10,
+        ("sampling", "self_play_opponents"): 1,
+        ("sampling", "self_play_choice"): "uniform",
+        ("sampling", "self_play_period_env_steps"): 1_000_000,
         ("dmlab", "dmlab_level_cache_max_gb"): None,
         ("dmlab", "dmlab_test_levels"): False,
     },

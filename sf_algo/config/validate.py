@@ -129,13 +129,25 @@ def _pbt(config: Config) -> Iterator[str]:
         )
 
 
+def check_self_play(config: Config, *, num_agents: int, autoreset: bool) -> list[str]:
+    """Faults that show only once the environment is known."""
+    self_play = config.sampling.self_play
+    if self_play == "current" or (num_agents > 1 and not autoreset):
+        return []
+    why = "its agents begin their episodes one by one" if num_agents > 1 else "there is one agent in it"
+    return [
+        f"--self_play={self_play}: earlier selves are opponents in matches of several agents, but {why} "
+        f"(--env={config.run.env}); leave the flag out"
+    ]
+
+
 def check_batch_can_fill(config: Config, *, num_agents: int) -> list[str]:
     """Faults that show only once the number of agents per environment is known: a synchronous iteration must
     be made of whole rounds of rollouts (every agent of every environment once), or its leftovers would be
     trained on by a later policy.
     """
     sampling, rl = config.sampling, config.rl
-    if sampling.async_rl or sampling.num_policies > 1:
+    if sampling.async_rl or not sampling.acts_as_one:
         return []
     per_round = sampling.num_workers * sampling.num_envs_per_worker * num_agents
     wanted = rl.batch_size * rl.num_batches_per_iteration // rl.rollout

@@ -7,9 +7,8 @@ trained) come and go; each says which member of the pool of earlier selves it is
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,22 +74,6 @@ class Roster:
         self._members[:] = members
         self._share[0] = opponent_share
         self._counters[0] += 1
-
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint: plain values. Empty where nothing was ever written."""
-        view = self.view()
-        if not view.version:
-            return {}
-        return {
-            "weights": view.weights.tolist(),
-            "members": view.members.tolist(),
-            "opponent_share": view.opponent_share,
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """What `state` returned, if it is of as many policies and roles."""
-        if state and np.shape(state["weights"]) == self._weights.shape:
-            self.write(**state)
 
 
 def roster_specs(num_acting: int, num_roles: int) -> list[ArraySpec]:

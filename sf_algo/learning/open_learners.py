@@ -52,6 +52,11 @@ class RunBasis:
         """The spec as text, for child processes."""
         return base64.b64encode(pickle.dumps(self.spec)).decode()
 
+    @property
+    def has_matches(self) -> bool:
+        """Agents of one environment may follow different policies, and end their episodes together."""
+        return self.plan.num_agents > 1 and self.plan.num_acting > 1 and not self.spec.autoreset
+
     def device_of(self, policy_id: int) -> torch.device:
         """Where a policy acts and is trained: they are dealt out to the devices in turn."""
         if self.device.type != "cuda":

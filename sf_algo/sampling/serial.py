@@ -206,6 +206,8 @@ def misfit(state: SerialState, plan: SamplerPlan, layout: TrajectoryLayout) -> s
     split = state.split
     if len(state.unfinished) != plan.num_policies:
         return "another number of policies than before"
+    if len(split.policy_ids) and int(split.policy_ids.max()) >= plan.num_acting:
+        return "other opponents than before"
     if len(split.episodes) != plan.envs_per_split or split.policy_ids.shape != (plan.slot_trajectories,):
         return "another number of environments than before"
     if split.row > plan.rollout:

@@ -16,6 +16,8 @@ class PolicySnapshot:
     env_steps: int
     """Environment frames it has been trained on since the training began, before resumes included."""
     policy_version: int
+    rating: float | None = None
+    """From its matches, where there are any."""
     train: Mapping[str, float] = field(default_factory=dict)
     """Figures of the newest training iteration, written as ``train/<name>``."""
 
@@ -110,6 +112,9 @@ def status_line(
     parts = [f"{format_count(steps)} frames" + (f" ({min(1.0, steps / limit):.1%})" if limit else "")]
     parts.append("fps -" if fps is None else f"fps {fps:,.0f}")
     parts.append("reward " + ", ".join(_reward(policy_means) for policy_means in means))
+    ratings = [f"{policy.rating:.0f}" for policy in snapshot.policies if policy.rating is not None]
+    if ratings:
+        parts.append("rating " + ", ".join(ratings))
     lengths = [policy_means[LENGTH] for policy_means in means if LENGTH in policy_means]
     if lengths:
         parts.append(f"episode {sum(lengths) / len(lengths):.0f} frames")

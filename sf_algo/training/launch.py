@@ -16,7 +16,7 @@ from sf_algo.config import Config
 from sf_algo.config.per_policy import policy_rl
 from sf_algo.config.store import config_to_dict, save_config
 from sf_algo.config.support import unsupported_features
-from sf_algo.config.validate import check_batch_can_fill
+from sf_algo.config.validate import check_batch_can_fill, check_self_play
 from sf_algo.errors import ConfigError, SfAlgoError
 from sf_algo.experiment import ExperimentLock, clear_experiment, make_experiment_dir
 from sf_algo.ipc.training_board import TrainingBoard
@@ -43,9 +43,10 @@ from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
 from sf_algo.training.forked_copies import ForkedCopies
 from sf_algo.training.ledger import Ledger
 from sf_algo.training.observing import Observers, ProgramState, TrainingHandle
-from sf_algo.training.policies import PolicyControl
+from sf_algo.training.policies import PolicyControl, PolicyRules
 from sf_algo.training.rules import Rules
 from sf_algo.training.saving import Saver, resume
+from sf_algo.training.self_play import SelfPlay
 from sf_algo.training.training import TrainingLoop
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,10 @@ def make_basis(config: Config, maker: EnvMaker) -> RunBasis:
     seed = config.run.seed if config.run.seed is not None else secrets.randbelow(2**31)
     config = replace(config, run=replace(config.run, seed=seed))
     spec = maker.spec()
-    faults = check_batch_can_fill(config, num_agents=spec.num_agents)
+    faults = [
+        *check_self_play(config, num_agents=spec.num_agents, autoreset=spec.autoreset),
+        *check_batch_can_fill(config, num_agents=spec.num_agents),
+    ]
     if faults:
         raise ConfigError(faults)
     plan = make_plan(config.sampling, config.rl, spec)
@@ -257,7 +261,19 @@ class _Run:
             self._handle,
             self._board.roster,
         )
-        return Rules(control, {})
+        rules: dict[str, PolicyRules] = {}
+        if self._basis.has_matches:
+            rules["self_play"] = SelfPlay(
+                control,
+                learning.learners,
+                self._paths,
+                config.sampling,
+                learning.acting[len(learning.trained) :],
+                num_roles=spec.num_roles,
+                num_matches=self._basis.plan.total_trajectories // spec.num_agents,
+                seed=self._basis.seed,
+            )
+        return Rules(control, rules)
 
     def _is_enough(self, steps_under_way: int) -> bool:
         limit = self._run.env_steps_limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sf_algo.errors import DivergedError
@@ -130,10 +130,17 @@ class Ledger:
         this_time = 0.0 if self._first_frame_at is None else time.monotonic() - self._first_frame_at
         return self.seconds_before + this_time
 
-    def snapshot(self, *, bottleneck: str, stats: Mapping[str, float], perf: Mapping[str, float]) -> Snapshot:
-        """The run at this moment."""
+    def snapshot(
+        self,
+        *,
+        bottleneck: str,
+        stats: Mapping[str, float],
+        perf: Mapping[str, float],
+        rating: Callable[[int], float | None] = lambda policy: None,
+    ) -> Snapshot:
+        """The run at this moment; `rating` is that of a policy."""
         return Snapshot(
-            policies=[_policy_snapshot(account) for account in self.policies],
+            policies=[_policy_snapshot(account, rating(policy)) for policy, account in enumerate(self.policies)],
             collected_frames=self.collected_frames,
             train_seconds=self.train_seconds,
             lag_mean=_mean_of(self.policies, "policy_lag_mean"),
@@ -147,10 +154,11 @@ class Ledger:
         )
 
 
-def _policy_snapshot(account: PolicyAccount) -> PolicySnapshot:
+def _policy_snapshot(account: PolicyAccount, rating: float | None) -> PolicySnapshot:
     return PolicySnapshot(
         env_steps=account.trained_frames,
         policy_version=account.policy_version,
+        rating=rating,
         train={**account.summaries, "late_trajectories": float(account.late_trajectories)},
     )
 

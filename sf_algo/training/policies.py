@@ -104,6 +104,8 @@ class PolicyControl:
         self._carries_shaping = [False] * len(windows)
         self._under_way: list[_Exchange] = []
         self._to_save: set[int] = set()
+        self.on_exchanged: list[Callable[[Exchanged], None]] = []
+        """Told of every exchange, before who asked for it."""
 
     @property
     def trained(self) -> range:
@@ -214,15 +216,15 @@ class PolicyControl:
             if exchange.donor is not None:
                 self.windows[policy].forget()
             self._to_save.add(policy)
-        exchange.on_done(
-            Exchanged(
-                policy=policy,
-                donor=exchange.donor,
-                policy_version=self.version(policy),
-                frames=self.frames(policy),
-                error=error,
-            )
+        exchanged = Exchanged(
+            policy=policy,
+            donor=exchange.donor,
+            policy_version=self.version(policy),
+            frames=self.frames(policy),
+            error=error,
         )
+        for told in (*self.on_exchanged, exchange.on_done):
+            told(exchanged)
 
     def load(self, policy: int, state: Mapping[str, Any]) -> None:
         """Goes on from the learner's state in a checkpoint. A hyperparameter that was changed holds, unless its flag

@@ -8,7 +8,7 @@ from typing import Any
 from sf_algo.rollout.episodes import MatchReport
 from sf_algo.training.policies import PolicyControl, PolicyRules
 
-_ROSTER = "roster"
+RATING_TAG = "policy_stats/rating"
 
 
 class Rules:
@@ -41,16 +41,16 @@ class Rules:
             found |= rules.summaries(policy)
         return found
 
+    def rating(self, policy: int) -> float | None:
+        """Of a policy, where matches are rated."""
+        return self.summaries(policy).get(RATING_TAG)
+
     def state(self, policy: int) -> dict[str, Any]:
         """For a policy's checkpoint; empty where there is nothing."""
-        state = {name: own for name, rules in self._rules.items() if (own := rules.state(policy))}
-        roster = self.control.roster.state() if policy == 0 else {}
-        return {**state, _ROSTER: roster} if roster else state
+        return {name: own for name, rules in self._rules.items() if (own := rules.state(policy))}
 
     def restore(self, policy: int, state: Mapping[str, Any]) -> None:
         """What `state` returned."""
         for name, rules in self._rules.items():
             if name in state:
                 rules.restore(policy, state[name])
-        if policy == 0:
-            self.control.roster.restore(state.get(_ROSTER, {}))

@@ -149,4 +149,5 @@ class TrainingLoop:
     def snapshot(self) -> Snapshot:
         shares = self._shares
         perf = {f"busy_{name}": share for name, share in shares.items()}
-        return self._ledger.snapshot(bottleneck=bottleneck(shares) if shares else "", stats={}, perf=perf)
+        limiting = bottleneck(shares) if shares else ""
+        return self._ledger.snapshot(bottleneck=limiting, stats={}, perf=perf, rating=self._rules.rating)
