@@ -52,6 +52,16 @@ CASES = {
     "cartpole": ("--env=CartPole-v1", *SMALL, "--num_batches_per_iteration=2", "--normalize_input=True"),
     "memory with a recurrent core": ("--env=sf_algo.testing:make_memory", *SMALL, "--use_rnn=True"),
     "truncated episodes": ("--env=Pendulum-v1", *SMALL, "--use_rnn=True", "--rnn_type=lstm"),
+    "earlier selves": (
+        "--env=tests.algo.match_envs:make_highest_wins",
+        *SMALL,
+        "--num_policies=2",
+        "--self_play=mix",
+        "--self_play_period_env_steps=250",
+        "--self_play_choice=hard",
+        "--self_play_opponents=2",
+        "--self_play_pool=3",
+    ),
     "two policies": ("--env=sf_algo.testing:make_memory", *SMALL, "--num_policies=2", "--use_rnn=True"),
 }
 
