@@ -174,8 +174,9 @@ class RemoteLearner:
 
     def _failure(self, what: str) -> WorkerError:
         trace = self._process.trace
+        process = self._name.replace("learner", "learner process")
         return WorkerError(
-            f"{self._name} process {what}; start the same command again to go on from the last checkpoint"
+            f"{process} {what}; start the same command again to go on from the last checkpoint"
             + (f"\n{trace}" if trace else "")
         )
 

@@ -1,0 +1,124 @@
+"""Trainings of several policies as commands: one that is slow, dead or never ends an episode holds nobody up."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sf_algo.config.resolve import configure
+from sf_algo.errors import ConfigError
+from sf_algo.training.launch import run_training
+from tests.algo.training_command import TrainingCommand
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = (
+    "--num_workers=1",
+    "--num_envs_per_worker=8",
+    "--worker_num_splits=2",
+    "--rollout=8",
+    "--batch_size=64",
+    "--num_policies=2",
+    "--use_rnn=False",
+    "--hidden_size=16",
+    "--encoder_mlp_layers",
+    "16",
+    "--device=cpu",
+    "--status_interval=0.5",
+    "--decorrelate_experience_max_seconds=0",
+)
+
+
+def command(folder: Path, env: str, *flags: str) -> TrainingCommand:
+    words = (f"--env={env}", *SMALL, f"--train_dir={folder}", "--experiment=e", *flags)
+    return TrainingCommand(*words, env={"PYTHONPATH": str(ROOT)})
+
+
+def results(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "e" / "results.json").read_text())
+    return document
+
+
+COUNTING = "sf_algo.testing:make_counting"
+MATCHES = "tests.algo.match_envs:make_highest_wins"
+
+
+def frames_in(line: str) -> float:
+    match = re.search(r"([\d.]+)(k|M)? frames", line)
+    assert match, line
+    return float(match[1]) * {"k": 1e3, "M": 1e6, None: 1}[match[2]]
+
+
+def test_a_stopped_learner_holds_nobody_up_and_goes_on_later(tmp_path: Path) -> None:
+    with command(tmp_path, COUNTING, "--save_every_sec=1") as training:
+        training.wait_for(r"saved .*checkpoint_p1")
+        learners = training.pids("sf_learner")
+        assert len(learners) == 2  # one process each
+        os.kill(learners[1], signal.SIGSTOP)
+        line = training.wait_for(r"trajectories dropped \(their policy is late\)")
+        begun = frames_in(line)
+        while frames_in(training.wait_for(r"\d frames")) < begun + 2000:
+            pass  # the other policy goes on learning
+        training.wait_for(r"saved .*checkpoint_p\d")  # and is saved
+        os.kill(learners[1], signal.SIGCONT)
+        stopped = 1 if "checkpoint_p0" in training.lines[-1] else 0
+        training.wait_for(rf"saved .*checkpoint_p{stopped}")
+        training.process.terminate()
+        assert training.finish() == 128 + signal.SIGTERM
+        training.wait_until_nothing_is_left()
+    assert "Traceback" not in training.text
+    assert min(policy["policy_version"] for policy in results(tmp_path)["policies"]) > 0
+
+
+def test_kill_9_of_one_learner_is_told_and_the_others_are_saved(tmp_path: Path) -> None:
+    with command(tmp_path, COUNTING, "--save_every_sec=1000") as training:
+        training.wait_for(r"fps [1-9]")
+        training.wait_for(r"lag ")
+        os.kill(training.pids("sf_learner")[0], signal.SIGKILL)
+        assert training.finish() == 1
+        training.wait_until_nothing_is_left()
+    (error,) = [line for line in training.lines if line.startswith("error: ")]
+    match = re.search(r"the learner process of policy (\d) was killed by SIGKILL; start the same command again", error)
+    assert match, error
+    other = 1 - int(match[1])
+    assert list((tmp_path / "e" / f"checkpoint_p{other}").glob("checkpoint_*.pth"))
+    assert results(tmp_path)["outcome"] == "failed"
+
+
+def test_episodes_that_never_end_hold_nobody_up(tmp_path: Path) -> None:
+    env = "tests.algo.match_envs:make_first_is_endless"
+    with command(tmp_path, env, "--train_for_env_steps=6000", "--seed=1") as training:
+        assert training.finish() == 0, training.text
+        training.wait_until_nothing_is_left()
+    assert "(100.0%)" in training.lines[-1]
+    assert all(policy["env_steps"] > 1000 for policy in results(tmp_path)["policies"])
+
+
+def test_earlier_selves_play_and_train_nobody(tmp_path: Path) -> None:
+    flags = ("--self_play=past", "--self_play_period_env_steps=1500", "--seed=1", "--save_every_sec=1")
+    with command(tmp_path, MATCHES, *flags, "--num_policies=1", "--train_for_env_steps=9000") as training:
+        training.wait_for(r"rating \d")
+        assert len(training.pids("sf_learner")) == 1
+        os.kill(training.pids("sf_worker")[0], signal.SIGKILL)  # its successor reads the same roster
+        training.wait_for("it is started again")
+        assert training.finish() == 0, training.text
+        training.wait_until_nothing_is_left()
+    (policy,) = results(tmp_path)["policies"]
+    assert 0.0 < policy["metrics"]["win_rate"] < 1.0
+    # One of two agents is in training: as many episodes of it as there were matches, of four frames each.
+    assert policy["episodes"] * 4 >= 0.5 * policy["env_steps"]
+    pool = list((tmp_path / "e" / "checkpoint_p0" / "pool").iterdir())
+    assert 3 <= len(pool) <= 10
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "sf_algo.testing:make_memory"])
+def test_earlier_selves_need_matches(tmp_path: Path, env: str) -> None:
+    words = [f"--env={env}", *SMALL, f"--train_dir={tmp_path}", "--experiment=e", "--self_play=past"]
+    with pytest.raises(ConfigError, match="earlier selves are opponents in matches of several agents"):
+        run_training(configure(words).config)
+    assert not (tmp_path / "e").exists()
