@@ -64,7 +64,7 @@ class Matches:
 
 
 def make_matches(placement: EnvPlacement, num_agents: int = 2) -> Env:
-    """`--env=policies:make_matches --env_num_agents=2`"""
+    """`--env=policies:make_matches --env.num_agents=2`"""
     return Matches(num_agents)
 
 
@@ -87,7 +87,7 @@ class Point:
 
 def small_command(curve: str, count: int, seconds: float) -> list[str]:
     agents = count if curve == "agents" else 2
-    flags = ["--env=policies:make_matches", f"--env_num_agents={agents}", "--num_workers=2", "--worker_num_splits=2"]
+    flags = ["--env=policies:make_matches", f"--env.num_agents={agents}", "--num_workers=2", "--worker_num_splits=2"]
     flags += [f"--num_envs_per_worker={TRAJECTORIES // 2 // agents}", "--rollout=32", "--batch_size=1024"]
     flags += ["--use_rnn=False", "--hidden_size=64", "--encoder_mlp_layers", "64", "64", "--device=cpu", "--seed=1"]
     flags += ["--train_dir={folder}", "--experiment=run", f"--train_for_seconds={seconds:g}", "--status_interval=0.5"]
