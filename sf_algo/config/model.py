@@ -54,6 +54,11 @@ class ModelConfig:
         at_least=1,
         why="a layer has at least one unit",
     )
+    precision: Literal["float32", "tf32", "bf16"] = flag(
+        "float32",
+        "of products, for acting and learning alike. tf32: float32 with 10 bits, GPUs only; bf16: the encoder in 8 "
+        "bits, for GPUs and CPUs with AMX (up to 6 times slower on others)",
+    )
     nonlinearity: Literal["elu", "relu", "tanh"] = flag("elu", "activation function")
     policy_initialization: Literal["orthogonal", "xavier_uniform", "torch_default"] = flag(
         "orthogonal", "how weights start"

@@ -46,6 +46,14 @@ class SamplingConfig:
         why="2 hide the wait for actions; more only cut the inference batches smaller",
         default_text="2; 1 where sampling and learning take turns",
     )
+    num_learners: int = flag(
+        1,
+        "learner processes of each policy, which share out every minibatch and make the same step as one; on GPUs "
+        "each has one of its own",
+        at_least=1,
+        why="somebody has to learn",
+        aliases=("learners_per_policy",),
+    )
     num_policies: int = flag(1, "policies trained side by side", at_least=1, why="there is something to train")
     policy_workers_per_policy: int = flag(
         1,

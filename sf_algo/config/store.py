@@ -47,6 +47,8 @@ ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {
         ("sampling", "self_play_period_env_steps"): 1_000_000,
         ("dmlab", "dmlab_level_cache_max_gb"): None,
         ("dmlab", "dmlab_test_levels"): False,
+        ("sampling", "num_learners"): 1,
+        ("model", "precision"): "float32",
     },
 }
 """Flags added by each version after 1, with the value that means what older versions did."""

@@ -64,6 +64,16 @@ def _sampling(config: Config) -> Iterator[str]:
             f"--worker_num_splits={sampling.worker_num_splits}: must be a multiple of the splits, because "
             "the splits of a worker take turns and have to be of equal size"
         )
+    if sampling.num_learners > 1 and not sampling.async_rl:
+        yield (
+            f"--num_learners={sampling.num_learners} with --async_rl=False: where learning takes turns with sampling, "
+            "one process does both; use --async_rl=True or --num_learners=1"
+        )
+    if sampling.num_learners > rl.batch_size // rl.rollout:
+        yield (
+            f"--num_learners={sampling.num_learners} with --batch_size={rl.batch_size} and --rollout={rl.rollout}: a "
+            f"minibatch has {rl.batch_size // rl.rollout} trajectories, so some learners would have nothing to do"
+        )
     least = rl.num_batches_per_iteration
     if 0 < rl.num_minibatches_to_accumulate < least:
         yield (

@@ -7,7 +7,7 @@ import json
 import os
 import select
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -61,8 +61,8 @@ class MessageReader:
             os.close(self.fd)
 
 
-def urgent_first(fd: int, *, patient: str) -> Iterator[Message]:
-    """The messages that arrive on `fd`, until the writer is gone and all have been dealt with. Those of the kind
+def urgent_first(fd: int, *, patient: Collection[str]) -> Iterator[Message]:
+    """The messages that arrive on `fd`, until the writer is gone and all have been dealt with. Those of the kinds
     `patient` wait while there are others; otherwise the order stays. Waits where there are none."""
     reader = MessageReader(fd)
     waiting: deque[Message] = deque()
@@ -74,7 +74,7 @@ def urgent_first(fd: int, *, patient: str) -> Iterator[Message]:
             if reader.closed:
                 return
             continue
-        chosen = next((index for index, message in enumerate(waiting) if message["kind"] != patient), 0)
+        chosen = next((index for index, message in enumerate(waiting) if message["kind"] not in patient), 0)
         message = waiting[chosen]
         del waiting[chosen]
         yield message

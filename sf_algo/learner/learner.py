@@ -44,7 +44,6 @@ class Learner:
         max_policy_lag: int,
         seed: int,
         train_for_env_steps: int | None = None,
-        bf16: bool = False,
         extra_losses: ExtraLosses = NO_LOSSES,
         peers: Peers = ALONE,
     ) -> None:
@@ -53,7 +52,6 @@ class Learner:
         this one shares its minibatches: all of them make the same calls with the same arguments."""
         self.model = model.arrange(device)
         """The network being trained. Copy its `state_dict()` between calls of `train` to publish it."""
-        self.model.use_bf16(bf16)
         self.policy_version = 0
         """Optimizer steps done since the run began: the version that acting stamps on every step. The beginning of a
         generation counts as one."""

@@ -15,18 +15,30 @@ from sf_algo.errors import ConfigError
 from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.learner.extra_losses import ExtraLosses
 from sf_algo.learner.learner import Learner
+from sf_algo.learner.peers import ALONE, Peers
 from sf_algo.model.actor_critic import ActorCritic, make_actor_critic
+from sf_algo.model.precision import use_precision
 from sf_algo.plan import SamplerPlan
 from sf_algo.rollout.episodes import mix_seed
 
 _MODEL_SEED, _ACTOR_SEED, _LEARNER_SEED = 1, 2, 3
 
 
-def choose_device(name: str) -> torch.device:
-    """The device for networks. Raises ConfigError where a GPU was asked for and there is none."""
+def choose_device(name: str, *, num_learners: int = 1) -> torch.device:
+    """The device for networks. It may wake CUDA: no process that uses it can be forked from this one afterwards.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none, or fewer than the learners of one policy need.
+    """
     if name == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        if num_learners > count:
+            raise ConfigError(
+                f"--num_learners={num_learners}: each learner of a policy needs a GPU of its own, and there "
+                f"{'is 1' if count == 1 else f'are {count}'}; use --num_learners={count} or --device=cpu"
+            )
         return torch.device("cuda", torch.cuda.current_device())
     if name == "gpu":
         raise ConfigError("--device=gpu: torch finds no CUDA device; use --device=cpu or --device=auto")
@@ -47,11 +59,15 @@ def build_model(config: Config, spec: EnvSpec, device: torch.device, *, seed: in
         seed=seed,
         own=config.own,
     )
+    use_precision(model, config.model.precision, device)
     return model.arrange(device)
 
 
-def build_learner(config: Config, model: ActorCritic, device: torch.device, *, policy_id: int, seed: int) -> Learner:
-    """The learner of one policy; it trains `model`. Raises ModelError where a loss of the user's cannot be imported."""
+def build_learner(
+    config: Config, model: ActorCritic, device: torch.device, *, policy_id: int, seed: int, peers: Peers = ALONE
+) -> Learner:
+    """The learner of one policy, or one of them; it trains `model`. Raises ModelError where a loss of the user's cannot
+    be imported."""
     return Learner(
         policy_id,
         policy_rl(config, policy_id),
@@ -61,6 +77,7 @@ def build_learner(config: Config, model: ActorCritic, device: torch.device, *, p
         seed=seed,
         train_for_env_steps=config.run.env_steps_limit,
         extra_losses=ExtraLosses(config.rl.extra_losses, config.own),
+        peers=peers,
     )
 
 
@@ -72,12 +89,12 @@ def build_policy_model(
 
 
 def build_policy_learner(
-    config: Config, spec: EnvSpec, device: torch.device, *, policy_id: int, run_seed: int
+    config: Config, spec: EnvSpec, device: torch.device, *, policy_id: int, run_seed: int, peers: Peers = ALONE
 ) -> Learner:
     """The initial learner of a policy of the run: the same wherever it is built."""
     model = build_policy_model(config, spec, device, policy_id=policy_id, run_seed=run_seed)
     seed = mix_seed(run_seed, _LEARNER_SEED, policy_id)
-    return build_learner(config, model, device, policy_id=policy_id, seed=seed)
+    return build_learner(config, model, device, policy_id=policy_id, seed=seed, peers=peers)
 
 
 def build_inference(

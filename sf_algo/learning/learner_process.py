@@ -19,6 +19,7 @@ from dataclasses import asdict
 
 import torch
 
+from sf_algo.batcher import batch_arrays
 from sf_algo.buffers.layout import make_layout
 from sf_algo.buffers.shared import SharedBlock
 from sf_algo.config.store import config_from_dict
@@ -26,7 +27,8 @@ from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import SfAlgoError
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.messages import Message, MessageWriter, urgent_first
-from sf_algo.ipc.weights import SharedWeights
+from sf_algo.ipc.weights import SharedWeights, WeightArrays
+from sf_algo.learner.peers import ALONE, ConnectedPeers, Peers
 from sf_algo.learning.build import build_policy_learner
 from sf_algo.learning.learner_settings import LearnerSettings
 from sf_algo.learning.learners import PolicyChange, change
@@ -35,15 +37,19 @@ from sf_algo.learning.state_file import read_state, write_state
 from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_at
 from sf_algo.plain import cloned
 from sf_algo.processes.child_setup import dying_with_parent, name_process, prepare_process
+from sf_algo.processes.cuda import pin, use_device, wait_for
 from sf_algo.processes.threads import keep_freed_memory
 from sf_algo.rollout.settings import read_all
 
 PROCESS_NAME = "sf_learner"
 """In `top` and `ps -o comm`; its command line may be the main process's."""
+PEERS_TIMEOUT_S = 600.0
+"""How long learners of one policy wait for each other."""
 
 
 class LearnerProcess:
-    """One learner, obeying commands."""
+    """One learner, obeying commands. Where a policy has several, all are told the same (but for states, which the first
+    one gives), and all answer what changes them."""
 
     def __init__(self, settings: LearnerSettings, additions: Additions | None) -> None:
         self._settings = settings
@@ -57,7 +63,9 @@ class LearnerProcess:
             self._build()
             # A state for a checkpoint need not wait for a batch that is not begun yet; a training that is told to
             # end has a few seconds only.
-            for command in urgent_first(self._settings.command_fd, patient="train"):
+            # Several learners of a policy have to do everything in the same order.
+            patient = ("train",) if self._count == 1 else ("train", "load", "change")
+            for command in urgent_first(self._settings.command_fd, patient=patient):
                 if command["kind"] == "stop":
                     return 0
                 self._obey(command)
@@ -72,8 +80,15 @@ class LearnerProcess:
         config = config_from_dict(settings.config, additions.facts(settings.config))
         spec: EnvSpec = pickle.loads(base64.b64decode(settings.pickled_spec))
         torch.set_num_threads(settings.num_threads)
+        device = torch.device(settings.device)
+        use_device(device)
+        self._count = config.sampling.num_learners
+        peers: Peers = ALONE
+        if self._count > 1:
+            path = f"/proc/self/fd/{settings.rendezvous_fd}"
+            peers = ConnectedPeers(settings.rank, self._count, path, device, timeout_s=PEERS_TIMEOUT_S)
         self._learner = build_policy_learner(
-            config, spec, torch.device(settings.device), policy_id=settings.policy_id, run_seed=settings.seed
+            config, spec, device, policy_id=settings.policy_id, run_seed=settings.seed, peers=peers
         )
         model = self._learner.model
         layout = make_layout(
@@ -86,6 +101,8 @@ class LearnerProcess:
         trajectories = config.rl.batch_size * config.rl.num_batches_per_iteration // config.rl.rollout
         specs = batch_specs(layout, num_buffers=settings.num_buffers, trajectories=trajectories)
         self._batches = SharedBatches(SharedBlock(settings.batch_fd, specs))
+        pin((array for batch in self._batches.batches for array in batch_arrays(batch).values()), device)
+        self._device = device
         self._weights = SharedWeights.attach(settings.weights_fd, weight_specs(model))
 
     def _obey(self, command: Message) -> None:
@@ -105,6 +122,8 @@ class LearnerProcess:
     def _train(self, command: Message) -> None:
         began = time.monotonic()
         stats = self._learner.train(self._batches.batches[command["buffer"]], env_steps=command["env_steps"])
+        if self._settings.rank:
+            return
         self._publish()
         self._send(
             {
@@ -117,7 +136,13 @@ class LearnerProcess:
 
     def _publish(self) -> None:
         learner = self._learner
-        self._weights.publish(lambda arrays: write_weights(learner.model, arrays), learner.policy_version)
+
+        def fill(arrays: WeightArrays) -> None:
+            write_weights(learner.model, arrays)
+            wait_for(self._device)
+
+        if self._settings.rank == 0:
+            self._weights.publish(fill, learner.policy_version)
 
     def _send_state(self) -> None:
         buffer = io.BytesIO()

@@ -21,6 +21,10 @@ class LearnerSettings:
     policy_id: int
     device: str
     """Where it trains, as torch names it."""
+    rank: int
+    """Which of the learners of this policy it is. The first one, 0, publishes weights and reports on batches."""
+    rendezvous_fd: int
+    """An empty file by which the learners of one policy find each other; -1 where there is one only."""
     seed: int
     """Of the run."""
     num_buffers: int
@@ -50,7 +54,7 @@ class LearnerSettings:
             *self.hub_fds,
             self.lifeline_fd,
             self.trace_fd,
-        }
+        } | ({self.rendezvous_fd} - {-1})
 
     def renumbered(self, fds: Mapping[int, int]) -> LearnerSettings:
         """The same for a process in which descriptors have other numbers: `fds` maps ours to those."""
@@ -64,6 +68,7 @@ class LearnerSettings:
             message_fd=fds[self.message_fd],
             lifeline_fd=fds[self.lifeline_fd],
             trace_fd=fds[self.trace_fd],
+            rendezvous_fd=fds.get(self.rendezvous_fd, -1),
         )
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""Where policies are trained: in the calling thread, in threads, or each in a process of its own.
+"""Where policies are trained: in the calling thread, or in processes of their own.
 
 All offer the same few methods, so the samplers need not know which.
 """
@@ -119,17 +119,14 @@ class LocalLearners:
         learners: Sequence[Learner],
         *,
         env_steps: Callable[[], int],
-        is_enough: Callable[[int], bool],
         on_trained: TrainedSink,
         threads: TorchThreads | None = None,
     ) -> None:
-        """`is_enough(steps)` says whether the training reaches its limit with so many steps more: once it has, no
-        batch is begun. `on_trained` is called after each iteration, when its batch is free and its weights act.
+        """`on_trained` is called after each iteration, when its batch is free and its weights act.
         `threads`: how many for training and for everything else; None leaves torch's settings alone."""
         self._policies = policies
         self._learners = learners
         self._env_steps = env_steps
-        self._is_enough = is_enough
         self._on_trained = on_trained
         self._threads = threads
         self.training_s = 0.0
@@ -142,8 +139,9 @@ class LocalLearners:
                 pass
 
     def train_one(self, policy: TrainedPolicy) -> bool:
-        """Trains a policy on its oldest full batch; False where there is none, or no need."""
-        full = None if self._is_enough(0) else policy.batcher.take()
+        """Trains a policy on its oldest full batch; False where there is none. What has been collected is trained on,
+        even beyond the limit of frames: a resume must find nothing half-way."""
+        full = policy.batcher.take()
         if full is None:
             return False
         began = time.monotonic()

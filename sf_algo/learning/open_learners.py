@@ -6,7 +6,6 @@ import base64
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import torch
 
@@ -26,7 +25,6 @@ from sf_algo.learning.build import (
     layout_of,
 )
 from sf_algo.learning.learner_settings import LearnerSettings
-from sf_algo.learning.learner_threads import ThreadLearners
 from sf_algo.learning.learners import Learners, LocalLearners, TrainedSink
 from sf_algo.learning.remote_learner import RemoteLearner
 from sf_algo.learning.remote_learners import RemoteLearners
@@ -57,11 +55,13 @@ class RunBasis:
         """Agents of one environment may follow different policies, and end their episodes together."""
         return self.plan.num_agents > 1 and self.plan.num_acting > 1 and not self.spec.autoreset
 
-    def device_of(self, policy_id: int) -> torch.device:
-        """Where a policy acts and is trained: they are dealt out to the devices in turn."""
+    def device_of(self, policy_id: int, learner: int = 0) -> torch.device:
+        """Where a policy acts and its first learner is; where another of its learners is. They are dealt out to the
+        devices in turn."""
         if self.device.type != "cuda":
             return self.device
-        return torch.device("cuda", policy_id % torch.cuda.device_count())
+        place = policy_id * self.config.sampling.num_learners + learner
+        return torch.device("cuda", place % torch.cuda.device_count())
 
     def models(self) -> list[ActorCritic]:
         """A network for every policy that acts. Raises ModelError where the flags do not fit the observations."""
@@ -101,12 +101,12 @@ def open_learners(
     """Starts the learners; `models` (from the basis) become the acting networks. `forked_copies` become the learner
     processes, in place of new processes; they are let go where there are no learner processes.
 
-    On a CPU, learners that train at the same time as others act get a process each. On a GPU they are
-    threads, because a second process would need a second context and the weights would have to travel.
+    Learners that train at the same time as others act get a process each, on CPUs and on GPUs: what launches work for a
+    GPU needs the interpreter as much as what computes.
     """
     layout = layout_of(basis.spec, basis.plan, models[0])
     bell = Doorbell.create()
-    if basis.plan.mode.learns_aside and wants_process(basis.device):
+    if basis.plan.mode.learns_aside:
         return _open_remote(
             basis,
             models,
@@ -123,35 +123,24 @@ def open_learners(
         build_policy_learner(basis.config, basis.spec, basis.device_of(p), policy_id=p, run_seed=basis.seed)
         for p in range(basis.plan.num_policies)
     ]
-    aside = basis.plan.mode.learns_aside
     # One thread that acts and learns in turn needs one set of weights only.
-    if not aside:
-        models = [*(learner.model for learner in learners), *models[len(learners) :]]
+    models = [*(learner.model for learner in learners), *models[len(learners) :]]
     allocators = [
         batch_allocator(basis.spec, basis.plan, model, basis.device_of(p))
         for p, model in enumerate(models[: len(learners)])
     ]
     trained, acting = _policies(basis, models, allocators)
-    threads = None
-    if basis.device.type == "cpu":
-        has_images = any(obs.is_image for obs in basis.spec.obs.values())
-        threads = TorchThreads.in_turn(basis.config.sampling, has_images=has_images)
+    has_images = any(obs.is_image for obs in basis.spec.obs.values())
+    on_gpu = basis.device.type == "cuda"
+    threads = TorchThreads.in_turn(basis.config.sampling, has_images=has_images, on_gpu=on_gpu)
     local = LocalLearners(
         trained,
         learners,
         env_steps=env_steps,
-        # In turns, what has been collected is trained on: a resume must find nothing half-way.
-        is_enough=is_enough if aside else lambda steps: False,
         on_trained=on_trained,
         threads=threads,
     )
-    place = ThreadLearners(trained, local, on_room=bell.ring) if aside else local
-    return OpenLearners(trained=trained, acting=acting, learners=place, layout=layout, bell=bell)
-
-
-def wants_process(device: torch.device) -> bool:
-    """Whether learners that train beside the acting process get a process of their own."""
-    return device.type == "cpu"
+    return OpenLearners(trained=trained, acting=acting, learners=local, layout=layout, bell=bell)
 
 
 def _open_remote(
@@ -173,7 +162,10 @@ def _open_remote(
         for p, model in enumerate(models[: plan.num_policies])
     ]
     trained, acting = _policies(basis, models, [memory.batches.allocator() for memory in memories])
-    threads = TorchThreads.beside(basis.config.sampling, num_learners=plan.num_policies)
+    each = basis.config.sampling.num_learners
+    threads = TorchThreads.beside(
+        basis.config.sampling, num_learners=plan.num_policies * each, on_gpu=basis.device.type == "cuda"
+    )
     torch.set_num_threads(threads.acting)
     learners = [
         RemoteLearner(
@@ -183,9 +175,10 @@ def _open_remote(
             name="the learner" if plan.num_policies == 1 else f"the learner of policy {policy.policy_id}",
             bell=bell,
             on_trained=on_trained,
-            forked_copy=forked_copy,
+            devices=[basis.device_of(policy.policy_id, learner) for learner in range(each)],
+            forked_copies=forked_copies[p * each : (p + 1) * each],
         )
-        for memory, policy, forked_copy in zip_longest(memories, trained, forked_copies[: len(trained)])
+        for p, (memory, policy) in enumerate(zip(memories, trained, strict=True))
     ]
     remote = RemoteLearners(trained, learners, env_steps=env_steps, is_enough=is_enough)
     return OpenLearners(trained=trained, acting=acting, learners=remote, layout=layout, bell=bell)
@@ -198,6 +191,8 @@ def _remote_settings(basis: RunBasis, policy_id: int, threads: TorchThreads) -> 
         pickled_spec=basis.pickled_spec,
         policy_id=policy_id,
         device=str(basis.device_of(policy_id)),
+        rank=0,
+        rendezvous_fd=-1,
         seed=basis.seed,
         num_buffers=basis.plan.num_batch_buffers,
         batch_fd=-1,

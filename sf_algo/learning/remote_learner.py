@@ -1,4 +1,4 @@
-"""The main process's handle on the learner process of one policy."""
+"""The main process's handle on the learner process of one policy, or on its several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,21 +19,20 @@ import torch
 
 from sf_algo import errors
 from sf_algo.acting.policies import TrainedPolicy
-from sf_algo.errors import WorkerError
 from sf_algo.ipc.doorbell import Doorbell
-from sf_algo.ipc.messages import Message, MessageWriter
+from sf_algo.ipc.messages import Message
 from sf_algo.learner.stats import TrainStats
+from sf_algo.learning.learner_crew import LearnerCrew
 from sf_algo.learning.learner_settings import LearnerSettings
 from sf_algo.learning.learners import PolicyChange, TrainedBatch, TrainedSink
 from sf_algo.learning.remote_memory import LearnerMemory
 from sf_algo.learning.state_file import read_state, write_state
 from sf_algo.processes.absence import AbsenceWatch
-from sf_algo.processes.child import ChildProcess, Lifeline
+from sf_algo.processes.child import Lifeline
 from sf_algo.processes.copies import ForkedCopy
 
 T = TypeVar("T")
 
-_MODULE = "sf_algo.learning.learner_process"
 _STOP_GRACE_S = 5.0
 _ANSWER_TURN_S = 0.05
 STALL_TIMEOUT_S = 600.0
@@ -65,18 +64,16 @@ class RemoteLearner:
         name: str,
         bell: Doorbell,
         on_trained: TrainedSink,
-        forked_copy: ForkedCopy | None = None,
+        devices: Sequence[torch.device],
+        forked_copies: Sequence[ForkedCopy] = (),
     ) -> None:
         """`settings` lack the descriptors that are made here. `name`: as users are told of it. `bell` is rung whenever
-        there is a reply. `forked_copy`: who shall be the process, if not a new one."""
+        there is a reply. One process for each of the `devices`; `forked_copies`: who shall be they, if not new ones."""
         self._memory = memory
         self._policy = policy
-        self._name = name
         self._on_trained = on_trained
         self._lifeline = Lifeline()
         self._state_fd = _state_file()
-        command_read, command_write = os.pipe()
-        self._commands = MessageWriter(command_write)
         self._sending, self._receiving, self._asking = threading.Lock(), threading.Lock(), threading.Lock()
         self._valid_steps: dict[int, int] = {}
         self._last_reply = time.monotonic()
@@ -84,33 +81,39 @@ class RemoteLearner:
         self._questions: deque[_Question] = deque()
         self._stop_by = 0.0
         self.training_s = 0.0
+        rendezvous = _state_file() if len(devices) > 1 else -1
         try:
-            self._process = ChildProcess(
-                _MODULE,
-                lambda messages, trace: replace(
+            self._crew = LearnerCrew(
+                name,
+                lambda rank, commands, messages, trace: replace(
                     settings,
+                    rank=rank,
+                    device=str(devices[rank]),
+                    rendezvous_fd=rendezvous,
                     batch_fd=memory.batches.fd,
                     weights_fd=memory.weights.fd,
                     state_fd=self._state_fd,
-                    command_fd=command_read,
+                    command_fd=commands,
                     message_fd=messages,
                     hub_fds=bell.fds,
                     lifeline_fd=self._lifeline.read_fd,
                     trace_fd=trace,
                 ),
-                forked_copy,
+                [forked_copies[rank] if rank < len(forked_copies) else None for rank in range(len(devices))],
             )
         finally:
-            os.close(command_read)
+            if rendezvous >= 0:
+                os.close(rendezvous)
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
+    def pids(self) -> list[int]:
+        """Of its processes, the first one first."""
+        return self._crew.pids
 
     @property
-    def message_fd(self) -> int:
+    def message_fds(self) -> list[int]:
         """Readable when there is a reply."""
-        return self._process.messages.fd
+        return self._crew.message_fds
 
     @property
     def steps_under_way(self) -> int:
@@ -125,32 +128,25 @@ class RemoteLearner:
             self._send({"kind": "train", "buffer": buffer, "env_steps": env_steps()})
 
     def _send(self, command: Message) -> None:
-        with self._sending, suppress(BrokenPipeError):  # its death is told by the next poll
-            self._commands.send(command)
+        with self._sending:
+            self._crew.send(command)
 
     def poll(self) -> None:
         """Takes replies. Raises WorkerError when the learner failed, died or does not answer any more."""
         with self._receiving:
-            messages = self._process.read()
+            messages = self._crew.read()
             now = time.monotonic()
             if messages or not (self._valid_steps or self._questions):
                 self._last_reply = now
             for message in messages:
                 self._handle(message)
-            if self._process.messages.closed:
-                self._process.wait(_STOP_GRACE_S)
-                raise self._failure(self._process.death or "closed its pipe")
             if now - max(self._last_reply, self._absence.look()) > STALL_TIMEOUT_S:
-                self._process.ask_trace()
-                raise self._failure(f"has not finished an iteration for {STALL_TIMEOUT_S:g} s")
+                self._crew.ask_traces()
+                raise self._crew.failure(f"has not finished an iteration for {STALL_TIMEOUT_S:g} s")
 
     def _handle(self, message: Message) -> None:
-        kind = message["kind"]
-        if kind == "trained":
+        if message["kind"] == "trained":
             self._trained(message)
-        elif kind == "error":
-            trace = f"\n{message['traceback'].rstrip()}" if message["traceback"] else ""
-            raise WorkerError(f"{self._name} failed: {message['message']}{trace}")
         else:
             self._answered(message)
 
@@ -171,14 +167,6 @@ class RemoteLearner:
     def take_weights(self) -> None:
         if self._memory.weights.news:
             self._policy.inference.take_arrays(self._memory.weights)
-
-    def _failure(self, what: str) -> WorkerError:
-        trace = self._process.trace
-        process = self._name.replace("learner", "learner process")
-        return WorkerError(
-            f"{process} {what}; start the same command again to go on from the last checkpoint"
-            + (f"\n{trace}" if trace else "")
-        )
 
     def ask_state(self) -> Future[Mapping[str, Any]]:
         return self._ask({"kind": "state"})
@@ -227,7 +215,7 @@ class RemoteLearner:
         while not future.done():
             self.poll()
             if not future.done() and time.monotonic() > deadline:
-                raise self._failure(f"has not answered for {timeout_s:g} s")
+                raise self._crew.failure(f"has not answered for {timeout_s:g} s")
             with suppress(TimeoutError):
                 return future.result(_ANSWER_TURN_S)
         return future.result()
@@ -239,10 +227,7 @@ class RemoteLearner:
 
     def close(self) -> None:
         """Ends it, with patience until some seconds after `stop`."""
-        while not self._process.wait(0.02) and time.monotonic() < self._stop_by:
-            self._process.read()  # one that blocks on a full pipe would never see the command
-        self._process.close()
-        self._commands.close()
+        self._crew.close(self._stop_by)
         self._lifeline.close()
         with suppress(OSError):
             os.close(self._state_fd)

@@ -1,4 +1,4 @@
-"""The learner processes of a run, one for each policy."""
+"""The learner processes of a run, one or several for each policy."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ class RemoteLearners:
 
     @property
     def pids(self) -> list[int]:
-        """Of the learner processes, by policy."""
-        return [learner.pid for learner in self._learners]
+        """Of the learner processes, by policy; of several of one policy, the first."""
+        return [learner.pids[0] for learner in self._learners]
 
     def process_times(self) -> Sequence[ProcessTimes]:
         taking = sum(policy.inference.taking_s for policy in self._policies)
         return [
             ProcessTimes(name="main process", pid=os.getpid(), busy_s={Stage.LEARNING: taking}),
             *(
-                ProcessTimes(name=name, pid=learner.pid, busy_s={Stage.LEARNING: learner.training_s})
+                ProcessTimes(name=name, pid=pid, busy_s={Stage.LEARNING: learner.training_s})
                 for name, learner in zip(self._names(), self._learners, strict=True)
+                for pid in learner.pids
             ),
         ]
 
@@ -63,7 +64,7 @@ class RemoteLearners:
 
     def poll(self, timeout_s: float) -> None:
         if timeout_s > 0:
-            select.select([learner.message_fd for learner in self._learners], [], [], timeout_s)
+            select.select([fd for learner in self._learners for fd in learner.message_fds], [], [], timeout_s)
         for learner in self._learners:
             learner.poll()
 

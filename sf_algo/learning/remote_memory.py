@@ -23,9 +23,10 @@ def weight_specs(model: nn.Module) -> list[ArraySpec]:
 
 @torch.no_grad()
 def write_weights(model: nn.Module, arrays: WeightArrays) -> None:
-    """Copy the model's parameters and buffers, by name, into `arrays` of the same shapes."""
+    """Copy the model's parameters and buffers, by name, into `arrays` of the same shapes. From a GPU they are there
+    when that has finished (`processes.cuda.wait_for`)."""
     for name, tensor in model.state_dict().items():
-        torch.from_numpy(arrays[name]).copy_(tensor)
+        torch.from_numpy(arrays[name]).copy_(tensor, non_blocking=True)
 
 
 def batch_over(arrays: TrajectoryArrays) -> TrajectoryBatch:

@@ -55,18 +55,15 @@ def copies_for_workers(config: Config, additions: Additions) -> ForkedCopies:
 
 
 def with_learners(copies: ForkedCopies, config: Config, additions: Additions) -> ForkedCopies:
-    """The same copies, with one for the learner process of every policy where the training has such processes. Imports
-    torch."""
-    if not (ForkedCopy.possible() and config.sampling.async_rl) or config.run.device == "gpu":
-        return copies
-    import torch
-
-    if config.run.device == "auto" and torch.cuda.is_available():
+    """The same copies, with one for every learner process where the training has such processes. Imports torch, but
+    leaves CUDA asleep: what has used it once can fork no process that does."""
+    sampling = config.sampling
+    if not (ForkedCopy.possible() and sampling.async_rl):
         return copies
     from sf_algo.learning.learner_process import run_forked
 
     sockets: list[Forked] = [*copies.workers, *([copies.server] if copies.server else [])]
     learners: list[ForkedCopy] = []
-    for _ in range(config.sampling.num_policies):
+    for _ in range(sampling.num_policies * sampling.num_learners):
         learners.append(ForkedCopy(partial(run_forked, additions=additions), [*sockets, *learners]))
     return replace(copies, learners=learners)

@@ -8,7 +8,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +102,7 @@ def make_basis(config: Config, maker: EnvMaker) -> RunBasis:
     if faults:
         raise ConfigError(faults)
     plan = make_plan(config.sampling, config.rl, spec)
-    device = choose_device(config.run.device)
+    device = choose_device(config.run.device, num_learners=config.sampling.num_learners)
     return RunBasis(config=config, spec=spec, plan=plan, device=device, seed=seed)
 
 
@@ -231,11 +231,18 @@ class _Run:
             raise
         finally:
             if outcome is None and not self._run.benchmark:
-                with suppress(SfAlgoError):  # what is broken already may be what saving needs
-                    saver.save_all()
+                self._rescue(saver)
             last = loop.snapshot()
             reporter.finish(last, self._paths, outcome=outcome or "failed", reason=why, best=saver.best)
         return reason
+
+    def _rescue(self, saver: Saver) -> None:
+        """Saves after an error. What is broken may be what saving needs (after an error of CUDA every further call
+        fails): then that is told, and the error that came first stays the one that ends the training."""
+        try:
+            saver.save_all()
+        except Exception as error:
+            log.warning("nothing more could be saved: %s", str(error).partition("\n")[0] or type(error).__name__)
 
     def _collected(self, policy_id: int, steps: int) -> None:
         self._ledger.collected(policy_id, steps)

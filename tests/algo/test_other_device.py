@@ -4,16 +4,19 @@ are those of the CPU."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from sf_algo.config.resolve import configure
 from sf_algo.learner.learner import Learner
+from sf_algo.learning.build import build_policy_learner, build_policy_model
 from sf_algo.model.actor import Actor
-from sf_algo.model.actor_critic import ActorCritic
+from sf_algo.model.actor_critic import ActorCritic, Tower
+from sf_algo.model.precision import use_precision
 from sf_algo.plain import cloned
 from tests.algo.model_cases import (
     CONTINUOUS,
@@ -217,3 +220,28 @@ def test_recurrent_weights_are_row_major_whenever_cudnn_looks_at_them(
         assert all(p.is_contiguous() for name, p in model.named_parameters() if ".rnn.weight" in name)
         model.arrange(CPU)
     assert not any(p.is_contiguous() for name, p in model.named_parameters() if ".rnn.weight" in name)
+
+
+@pytest.fixture
+def products() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_acting_and_learning_compute_with_the_same_precision(precision: Any, products: None) -> None:
+    gpu = torch.device("cuda", 0)
+    model = make_model(env_spec(IMAGE))
+    use_precision(model, precision, gpu)
+    assert torch.backends.cudnn.allow_tf32 == (torch.get_float32_matmul_precision() == "high") == (precision == "tf32")
+    assert [tower.bf16 for tower in model.modules() if isinstance(tower, Tower)] == [precision == "bf16"]
+    config = configure(["--env=CartPole-v1", f"--precision={precision}"]).config
+    spec = env_spec()
+    networks = [
+        build_policy_model(config, spec, CPU, policy_id=0, run_seed=1),
+        build_policy_learner(config, spec, CPU, policy_id=0, run_seed=1).model,
+    ]
+    for network in networks:
+        assert [tower.bf16 for tower in network.modules() if isinstance(tower, Tower)] == [precision == "bf16"]
