@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sf_algo.acting.device_passes import CudaLane, DevicePasses, PlainLane
 from sf_algo.buffers.layout import OBS_PREFIX, TrajectoryArrays
 from sf_algo.envs.spec import EnvSpec
 from sf_algo.ipc.weights import SharedWeights, WeightArrays
@@ -41,7 +43,8 @@ class Pass(NamedTuple):
     """A forward pass under way."""
 
     requests: Sequence[ActionRequest]
-    acted: ActedStep
+    result: Callable[[], ActedStep]
+    """Waits for it, in host memory."""
 
 
 class PolicyInference:
@@ -60,8 +63,9 @@ class PolicyInference:
         seed: int,
         policy_version: int = 0,
         deterministic: bool = False,
+        graphs: bool = False,
     ) -> None:
-        """`model` is on `device` already; `max_agents` bounds M."""
+        """`model` is on `device` already; `max_agents` bounds M. `graphs`: record passes where the device can."""
         self._model = model
         self.actor = Actor(model, seed=seed, deterministic=deterministic)
         self.device = device
@@ -84,6 +88,12 @@ class PolicyInference:
         self._states = torch.zeros(max_agents, model.rnn_state_size, pin_memory=pinned)
         self._obs_arrays = {name: tensor.numpy() for name, tensor in self._obs.items()}
         self._state_array = self._states.numpy()
+        self._passes: DevicePasses | None = None
+        if device.type != "cpu":
+            lane = CudaLane(device, self.actor.generator, graphs=graphs) if device.type == "cuda" else PlainLane()
+            self._passes = DevicePasses(
+                self.actor, self._obs, self._states, width=spec.actions.width, device=device, lane=lane
+            )
 
     @property
     def policy_version(self) -> int:
@@ -93,7 +103,7 @@ class PolicyInference:
     def take_weights(self, source: ActorCritic, version: int) -> None:
         """Copy the learner's weights and normalizers; later actions carry `version`."""
         began = time.monotonic()
-        with self._lock:
+        with self._lock, self._queued():
             if source is not self._model:
                 own, new = self._model.state_dict(), source.state_dict()
                 torch._foreach_copy_(list(own.values()), list(new.values()))
@@ -103,7 +113,7 @@ class PolicyInference:
     @torch.no_grad()
     def take_state(self, state: Mapping[str, Tensor], version: int) -> None:
         """As `take_weights`, from a network's `state_dict`. Raises RuntimeError where it is another network's."""
-        with self._lock:
+        with self._lock, self._queued():
             self._model.load_state_dict(state)
             self._version = version
 
@@ -113,8 +123,10 @@ class PolicyInference:
         own = self._model.state_dict()
 
         def read(arrays: WeightArrays) -> None:
-            for name, tensor in own.items():
-                tensor.copy_(torch.from_numpy(arrays[name]))
+            # What they are copied from may be overwritten as soon as this returns.
+            with self._queued():
+                for name, tensor in own.items():
+                    tensor.copy_(torch.from_numpy(arrays[name]), non_blocking=True)
 
         began = time.monotonic()
         with self._lock:
@@ -132,28 +144,34 @@ class PolicyInference:
         began = time.monotonic()
         self._lock.acquire()
         try:
-            whole = len(requests) == 1 and requests[0].columns is None and self.device.type == "cpu"
-            obs, states = self._borrow(requests[0]) if whole else self._gather(requests)
+            if self._passes is None and len(requests) == 1 and requests[0].columns is None:
+                obs, states = self._borrow(requests[0])
+            else:
+                obs, states = self._gather(requests)
             gathered = time.monotonic()
-            acted = self.actor.step(obs, states)
+            if self._passes is None:
+                acted = self.actor.step(obs, states)
+                result = lambda: acted  # noqa: E731
+            else:
+                result = self._passes.begin(len(states))
         except BaseException:
             self._lock.release()
             raise
         self.transport_s += gathered - began
         self.forward_s += time.monotonic() - gathered
-        return Pass(requests, acted)
+        return Pass(requests, result)
 
     def finish(self, under_way: Pass) -> int:
         """Waits for the pass and writes its results into the slots. Returns M."""
         began = time.monotonic()
-        acted = under_way.acted
         try:
+            acted = under_way.result()
             fields = {
-                "actions": acted.actions.cpu().numpy(),
-                "log_probs": acted.log_probs.cpu().numpy(),
-                "values": acted.values.cpu().numpy(),
+                "actions": acted.actions.numpy(),
+                "log_probs": acted.log_probs.numpy(),
+                "values": acted.values.numpy(),
             }
-            next_states = acted.rnn_states.cpu().numpy()
+            next_states = acted.rnn_states.numpy()
             version = self._version
         finally:
             self._lock.release()
@@ -186,11 +204,10 @@ class PolicyInference:
                 self._obs_arrays[name][start:stop] = request.slot[key][request.row][columns]
             self._state_array[start:stop] = request.slot["rnn_states"][request.row][columns]
             start = stop
-        obs = {name: self._to_device(tensor[:start]) for name, tensor in self._obs.items()}
-        return obs, self._to_device(self._states[:start])
+        return {name: tensor[:start] for name, tensor in self._obs.items()}, self._states[:start]
 
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True) if self.device.type != "cpu" else tensor
+    def _queued(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._passes is None else self._passes.queued()
 
 
 def requests_by_policy(slot: TrajectoryArrays, row: int, num_acting: int) -> list[tuple[int, ActionRequest]]:

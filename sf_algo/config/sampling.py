@@ -46,6 +46,11 @@ class SamplingConfig:
         why="2 hide the wait for actions; more only cut the inference batches smaller",
         default_text="2; 1 where sampling and learning take turns",
     )
+    cuda_graphs: bool = flag(
+        False,
+        "record forward passes on GPUs as CUDA graphs: one call starts a pass instead of 60 to 80; what cannot be "
+        "recorded, or computes something else then, is launched as without",
+    )
     num_learners: int = flag(
         1,
         "learner processes of each policy, which share out every minibatch and make the same step as one; on GPUs "

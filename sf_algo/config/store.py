@@ -48,6 +48,7 @@ ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {
         ("dmlab", "dmlab_level_cache_max_gb"): None,
         ("dmlab", "dmlab_test_levels"): False,
         ("sampling", "num_learners"): 1,
+        ("sampling", "cuda_graphs"): False,
         ("model", "precision"): "float32",
     },
 }

@@ -98,15 +98,23 @@ def build_policy_learner(
 
 
 def build_inference(
-    spec: EnvSpec, plan: SamplerPlan, model: ActorCritic, device: torch.device, *, policy_id: int, run_seed: int
+    spec: EnvSpec,
+    plan: SamplerPlan,
+    model: ActorCritic,
+    device: torch.device,
+    *,
+    policy_id: int,
+    run_seed: int,
+    graphs: bool = False,
 ) -> PolicyInference:
-    """Where a policy acts, with `model`."""
+    """Where a policy acts, with `model`. `graphs`: record its passes where the device can."""
     return PolicyInference(
         model,
         spec,
         device=device,
         max_agents=plan.total_trajectories,
         seed=mix_seed(run_seed, _ACTOR_SEED, policy_id),
+        graphs=graphs,
     )
 
 

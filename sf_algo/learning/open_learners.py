@@ -215,7 +215,13 @@ def _policies(
         ActingPolicy(
             policy_id=p,
             inference=build_inference(
-                basis.spec, basis.plan, model, basis.device_of(p), policy_id=p, run_seed=basis.seed
+                basis.spec,
+                basis.plan,
+                model,
+                basis.device_of(p),
+                policy_id=p,
+                run_seed=basis.seed,
+                graphs=basis.config.sampling.cuda_graphs,
             ),
         )
         for p, model in enumerate(models)

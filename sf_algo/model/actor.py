@@ -61,6 +61,11 @@ class Actor:
                     actions[..., where] = distribution.argmax()[..., where]
             return ActedStep(actions, distribution.log_prob(actions), values, rnn_states)
 
+    @property
+    def generator(self) -> torch.Generator:
+        """What actions are drawn from."""
+        return self._generator
+
     def generator_state(self) -> dict[str, Any]:
         """The kind of device that draws, and the uint8 state of its generator: to be saved with a checkpoint."""
         return {"device": self._generator.device.type, "state": self._generator.get_state()}
