@@ -57,7 +57,7 @@ def _installed_gpus() -> int:
     """GPUs of this machine as the driver counts them; 0 without a driver."""
     try:
         nvml = ctypes.CDLL(_LIBRARY)
-        if nvml.nvmlInit_v2() != 0:
+        if nvml.nvmlInitWithFlags(0) != 0:
             return 0
         count = ctypes.c_uint(0)
         failed = nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))

@@ -15,6 +15,8 @@ from sf_algo.envs.spec import EnvSpec
 
 GOOD_INFERENCE_BATCH = 64
 """More agents in one forward pass on a CPU hardly make it cheaper per agent; 8 cost twice as much."""
+GPU_INFERENCE_BATCH = 256
+"""A GPU takes about as long for few agents as for that many."""
 
 
 class Mode(Enum):
@@ -59,6 +61,8 @@ class SamplerPlan:
     """B: trajectories that one call of the learner trains on."""
     num_batch_buffers: int
     """Batches that exist at a time: one in training, the others filling or waiting."""
+    good_inference_batch: int = GOOD_INFERENCE_BATCH
+    """Agents in one forward pass beyond which each hardly gets cheaper."""
 
     @property
     def num_acting(self) -> int:
@@ -79,7 +83,7 @@ class SamplerPlan:
     def inference_target(self) -> int:
         """Agents worth waiting for before a forward pass: half of all can be waiting while the rest step."""
         share = self.total_trajectories if self.num_splits == 1 else self.total_trajectories // 2
-        return max(1, min(GOOD_INFERENCE_BATCH, share))
+        return max(1, min(self.good_inference_batch, share))
 
     @property
     def slots_per_iteration(self) -> int | None:
@@ -89,7 +93,7 @@ class SamplerPlan:
         return self.batch_trajectories // self.total_trajectories
 
 
-def make_plan(sampling: SamplingConfig, rl: LearnerConfig, spec: EnvSpec) -> SamplerPlan:
+def make_plan(sampling: SamplingConfig, rl: LearnerConfig, spec: EnvSpec, *, on_gpu: bool = False) -> SamplerPlan:
     """The plan for a checked configuration (splits divide the environments, rollouts the batch)."""
     if sampling.serial_mode:
         mode = Mode.PIPELINED if sampling.async_rl else Mode.SERIAL
@@ -118,4 +122,5 @@ def make_plan(sampling: SamplingConfig, rl: LearnerConfig, spec: EnvSpec) -> Sam
         num_opponents=sampling.num_opponents,
         batch_trajectories=batch_trajectories,
         num_batch_buffers=max(fewest, iterations),
+        good_inference_batch=GPU_INFERENCE_BATCH if on_gpu else GOOD_INFERENCE_BATCH,
     )

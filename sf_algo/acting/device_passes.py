@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -74,7 +74,7 @@ class CudaLane:
 
     def __init__(self, device: torch.device, generator: torch.Generator, *, graphs: bool) -> None:
         """`generator` draws inside recorded work."""
-        self._stream = torch.cuda.Stream(device, priority=-1)
+        self._stream = cast(Any, torch.cuda).Stream(device, priority=-1)
         self._device = device
         self._generator = generator
         self._graphs = graphs
@@ -87,9 +87,9 @@ class CudaLane:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
 
     def mark(self) -> Callable[[], None]:
-        event = torch.cuda.Event()
+        event = cast(Any, torch.cuda).Event()
         event.record(self._stream)
-        return event.synchronize
+        return cast("Callable[[], None]", event.synchronize)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None] | None:
         if not self._graphs:

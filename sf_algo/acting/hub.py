@@ -18,7 +18,7 @@ from sf_algo.buffers.layout import TrajectoryArrays
 from sf_algo.buffers.slots import SlotRing
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.ipc.mailbox import Mailbox
-from sf_algo.plan import GOOD_INFERENCE_BATCH, SamplerPlan
+from sf_algo.plan import SamplerPlan
 from sf_algo.timing import Stage
 
 MAX_BATCHING_WAIT_S = 0.02
@@ -114,7 +114,7 @@ class SamplingHub:
         if self._is_ahead():
             # Nobody misses actions: larger passes cost less per agent, and leave the cores to the learner.
             able = sum(port.ring.has_free for port in self.ports) * self.plan.slot_trajectories
-            target, hurry = min(GOOD_INFERENCE_BATCH, able), False
+            target, hurry = min(self.plan.good_inference_batch, able), False
         else:
             target, hurry = self.plan.inference_target, self._idles_a_worker(pending)
         enough = len(pending) * self.plan.slot_trajectories >= target

@@ -7,9 +7,16 @@ from typing import Any
 
 from sf_algo.config.flags import FlagKey, FlagValue
 from sf_algo.config.rounds import fills_rounds, nearest_fitting_batch
+from sf_algo.gpus import usable_gpus
 
 ENVS_WORTH_BATCHING = 32
 """Environments in flight below which inference batches are too small to use the processor well."""
+
+GPU_CORES = 2
+"""Cores that are left to the hub and the learner where a GPU computes; the others step environments."""
+GPU_ENVS_IN_FLIGHT = 512
+"""Environments that fill a GPU: passes of 256 agents while as many are stepped."""
+_GPU_ENVS_PER_WORKER = (16, 32)
 
 Values = dict[FlagKey, Any]
 IsFree = Callable[[str, str], bool]
@@ -22,9 +29,14 @@ def derive_defaults(values: Values, chosen: Mapping[FlagKey, FlagValue]) -> None
         return (section, name) not in chosen
 
     _derive_serial(values, free)
+    on_gpu = values["run", "device"] == "gpu" or (values["run", "device"] == "auto" and usable_gpus() > 0)
+    # In serial mode there is one process, and in turns there are whole rounds: a GPU changes neither.
+    on_gpu = on_gpu and values["sampling", "async_rl"] and not values["sampling", "serial_mode"]
+    if on_gpu and free("sampling", "num_workers"):
+        values["sampling", "num_workers"] = max(1, values["sampling", "num_workers"] - GPU_CORES)
     _derive_splits(values, free)
     _derive_lengths(values, free)
-    _derive_environments(values, free)
+    _derive_environments(values, free, on_gpu=on_gpu)
     if _synchronous(values) and free("rl", "batch_size"):
         _fit_batch_to_rounds(values)
 
@@ -61,11 +73,15 @@ def _derive_lengths(values: Values, free: IsFree) -> None:
         values["rl", "batch_size"] = max(1, values["rl", "batch_size"] // rollout) * rollout
 
 
-def _derive_environments(values: Values, free: IsFree) -> None:
+def _derive_environments(values: Values, free: IsFree, *, on_gpu: bool) -> None:
     workers = values["sampling", "num_workers"]
     splits = values["sampling", "worker_num_splits"]
     if free("sampling", "num_envs_per_worker"):
-        per_worker = max(2, -(-ENVS_WORTH_BATCHING // workers))
+        if on_gpu:
+            fewest, most = _GPU_ENVS_PER_WORKER
+            per_worker = max(fewest, min(most, -(-GPU_ENVS_IN_FLIGHT // workers)))
+        else:
+            per_worker = max(2, -(-ENVS_WORTH_BATCHING // workers))
         per_worker = -(-per_worker // splits) * splits
         if _synchronous(values) and not free("rl", "batch_size"):
             per_worker = _fit_environments_to_batch(values, per_worker)

@@ -27,7 +27,7 @@ class SamplingConfig:
     num_workers: int = computed_flag(
         usable_cpus,
         "rollout worker processes",
-        default_text="the cores at hand",
+        default_text="the cores at hand, 2 fewer where a GPU computes",
         at_least=1,
         why="somebody has to step the environments",
     )
@@ -36,7 +36,7 @@ class SamplingConfig:
         "environments in each worker",
         at_least=1,
         why="a worker without environments does nothing",
-        default_text="2, or as many as make 32 over all workers",
+        default_text="2, or as many as make 32 over all workers; with a GPU 512, but 16 to 32 each",
     )
     worker_num_splits: int = flag(
         2,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TextIO, TypeAlias
 
 from sf_algo.config import Config
+from sf_algo.config.derive import GPU_CORES
 from sf_algo.config.env_family import understands
 from sf_algo.config.flags import ENV_ARGS, ENV_PREFIX, FlagValue
 from sf_algo.config.resolve import Invocation
@@ -29,6 +30,7 @@ from sf_algo.config.store import config_values
 from sf_algo.config.values import format_value
 from sf_algo.cpus import usable_cpus
 from sf_algo.errors import WorkerError
+from sf_algo.gpus import usable_gpus
 from sf_algo.own.additions import additions_of, is_importable
 from sf_algo.summaries.progress import PROGRESS_VARIABLE
 
@@ -53,8 +55,8 @@ MEASURE_S = 4.0
 START_LIMIT_S = 45.0
 _LOOK_S = 0.1
 _END_S = 10.0
-_ENV_COUNTS = (32, 64, 16)
-"""Environments of the whole run that are worth a try, the most promising first."""
+_ENVS_PER_CORE = (16, 32, 8)
+"""Environments of the whole run that are worth a try, for each core, the most promising first."""
 _WORTH_MENTIONING = 1.05
 """Less than this is within what repeated measurements differ by."""
 _WHAT_IS_LEARNED = ("env", "doom", "dmlab", "model", "rl")
@@ -67,7 +69,10 @@ def candidates(config: Config, typed: frozenset[str], cores: int) -> list[Choice
     fixed = typed | {"async_rl"} if "serial_mode" in typed else typed
     now: dict[str, FlagValue] = {name: getattr(config.sampling, name) for name in TUNED}
     found: list[Choice] = [now]
-    for proposal in _proposals(cores, serial_first=config.sampling.serial_mode):
+    on_gpu = config.run.device == "gpu" or (config.run.device == "auto" and usable_gpus() > 0)
+    # Where a GPU computes, two cores launch its work and feed it.
+    stepping = max(1, cores - GPU_CORES) if on_gpu else cores
+    for proposal in _proposals(stepping, serial_first=config.sampling.serial_mode):
         choice = {**now, **{name: value for name, value in proposal.items() if name not in fixed}}
         if choice not in found and _is_possible(config, choice):
             found.append(choice)
@@ -78,7 +83,7 @@ def _proposals(cores: int, *, serial_first: bool) -> list[Choice]:
     """Ways of different kinds first: time may run out."""
     serial: list[Choice] = []
     parallel: list[Choice] = []
-    for envs in _ENV_COUNTS:
+    for envs in (cores * each for each in _ENVS_PER_CORE):
         for asynchronous in (True, False):
             alone: Choice = {"serial_mode": True, "num_workers": 1, "worker_num_splits": 1, "num_envs_per_worker": envs}
             serial.append({**alone, "async_rl": asynchronous, "learner_main_loop_num_cores": 0})

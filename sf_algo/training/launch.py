@@ -101,8 +101,8 @@ def make_basis(config: Config, maker: EnvMaker) -> RunBasis:
     ]
     if faults:
         raise ConfigError(faults)
-    plan = make_plan(config.sampling, config.rl, spec)
     device = choose_device(config.run.device, num_learners=config.sampling.num_learners)
+    plan = make_plan(config.sampling, config.rl, spec, on_gpu=device.type == "cuda")
     return RunBasis(config=config, spec=spec, plan=plan, device=device, seed=seed)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sf_algo.config import Config, EnvFamily, SamplingConfig, check_batch_can_fill, family_of, parse_args
+from sf_algo.config.derive import derive_defaults
+from sf_algo.config.store import config_values
 from sf_algo.config.support import unsupported_features
 from sf_algo.cpus import usable_cpus
 
@@ -72,6 +76,31 @@ def test_workers_default_to_the_cores_and_environments_fill_a_batch() -> None:
     assert sampling.num_envs_per_worker % sampling.worker_num_splits == 0
     assert parsed("doom_basic", "--num_workers=36").sampling.num_envs_per_worker == 2
     assert parsed("doom_basic", "--num_workers=10").sampling.num_envs_per_worker == 4
+
+
+@pytest.mark.parametrize(("cores", "workers", "each"), [(16, 14, 32), (64, 62, 16), (2, 1, 32), (1, 1, 32)])
+def test_a_gpu_gets_more_environments_and_two_cores(
+    cores: int, workers: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sf_algo.config.derive.usable_gpus", lambda: 1)
+    cores_flag = f"--num_workers={cores}"
+    for flags in ((), ("--device=gpu",)):
+        sampling = derived_from({("sampling", "num_workers"): cores}, *flags)
+        assert (sampling.num_workers, sampling.num_envs_per_worker) == (workers, each)
+    assert parsed("doom_basic", cores_flag).sampling.num_workers == cores  # what was typed stays
+    assert parsed("doom_basic", "--device=cpu", cores_flag).sampling.num_envs_per_worker == max(2, 32 // cores)
+    assert parsed("doom_basic", "--async_rl=False", cores_flag).sampling.num_envs_per_worker <= 32
+    assert parsed("CartPole-v1").sampling.num_workers == 1
+
+
+def derived_from(given: dict[Any, Any], *flags: str) -> SamplingConfig:
+    """As if these were the defaults of this machine."""
+    config = parsed("doom_basic", "--device=cpu")
+    values = {**config_values(config), **given}
+    values["run", "device"] = "gpu" if "--device=gpu" in flags else "auto"
+    derive_defaults(values, {})
+    fields = {name: value for (section, name), value in values.items() if section == "sampling"}
+    return SamplingConfig(**fields)
 
 
 def test_cheap_environments_run_in_one_process_unless_asked_otherwise() -> None:

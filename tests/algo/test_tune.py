@@ -34,6 +34,14 @@ def test_the_command_as_it_stands_comes_first_and_ways_of_every_kind_follow() ->
         assert (choice["num_workers"], choice["num_envs_per_worker"]) == (2, 16)
 
 
+def test_a_machine_with_a_gpu_tries_more_environments_on_fewer_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sf_algo.speed.tune.usable_gpus", lambda: 1)
+    found = candidates(invocation(*DOOM).config, frozenset(), 16)
+    parallel = [choice for choice in found[1:] if not choice["serial_mode"]]
+    assert {choice["num_workers"] for choice in parallel} == {14, 7}
+    assert max(int(str(c["num_workers"])) * int(str(c["num_envs_per_worker"])) for c in parallel) == 14 * 32
+
+
 def test_who_asks_for_a_serial_training_keeps_it() -> None:
     command = invocation("--env=CartPole-v1", "--serial_mode=True")
     for choice in candidates(command.config, command.typed, cores=4):
