@@ -250,6 +250,14 @@ class EndsInParts(Protocol):
 
 
 @runtime_checkable
+class StepsAhead(Protocol):
+    """An environment that waits for other processes in its steps, and can do so beside others."""
+
+    def begin_step(self, actions: NDArray[np.float32]) -> None:
+        """Begin a step; `step` with the same actions follows and ends it. Raises nothing."""
+
+
+@runtime_checkable
 class SupportsShaping(Protocol):
     """An environment whose reward shaping may be changed between episodes, for each agent."""
 

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sf_algo.envs.recorder import HasRecorder, InfoRecorder
-from sf_algo.envs.spec import Env, EnvSpec, ObsTarget, StepResult, SupportsShaping, goes_on
+from sf_algo.envs.spec import Env, EnvSpec, ObsTarget, StepResult, StepsAhead, SupportsShaping, goes_on
 from sf_algo.errors import EnvContractError, WorkerError
 from sf_algo.own.shaping import nest
 from sf_algo.rollout.episodes import mix_seed
@@ -91,6 +91,9 @@ class EnvSet:
         self._unseeded = [True] * len(self.env_indices)
         self._unstepped = [True] * len(self.env_indices)
         self._envs: list[Env | None] = [None] * len(self.env_indices)
+        self._ahead = [False] * len(self.env_indices)
+        self.steps_ahead = False
+        """Some environments have steps that can begin side by side."""
 
     def __len__(self) -> int:
         return len(self.env_indices)
@@ -109,6 +112,8 @@ class EnvSet:
                 f"instead of {self.spec}; all environments of a run must agree"
             )
         self._envs[e] = env
+        self._ahead[e] = isinstance(env, StepsAhead)
+        self.steps_ahead |= self._ahead[e]
         self._unseeded[e] = self._unstepped[e] = True
         return env
 
@@ -153,6 +158,17 @@ class EnvSet:
         seeded = self._seed_every_episode or self._unseeded[e]
         env.reset(out, seed=mix_seed(self._seed, self.env_indices[e], episode) if seeded else None)
         self._unseeded[e] = False
+
+    def begin_steps(self, actions: NDArray[np.float32], skipped: Sequence[bool]) -> None:
+        """Environments whose steps can begin side by side do so, with their `actions` [E, A, width]; `step` or
+        `try_step` ends them. Not those that are `skipped` [E]."""
+        if not self.steps_ahead:
+            return
+        for e, env_actions in enumerate(actions):
+            env: Any = self._envs[e]
+            if self._ahead[e] and env is not None and not skipped[e] and not self._unstepped[e]:
+                self._watch.stepping(self.env_indices[e])
+                env.begin_step(env_actions)
 
     def step(self, e: int, actions: NDArray[np.float32], out: ObsTarget) -> StepResult:
         """One step of environment e, which must have been reset. Whatever it raises comes through."""

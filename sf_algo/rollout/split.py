@@ -56,8 +56,7 @@ class EnvSplit:
         self._several = self.num_agents > 1 or self._autoreset
         self._awaiting_reset = [False] * len(envs)
         self._out = np.zeros(self.num_columns, np.bool_)
-        """Agents that ended before the others of their environment, or, where it resets them itself, whose episode was
-        given up."""
+        """Agents that ended before others of their environment, or whose episode was given up where it resets them."""
         self._agent_episodes = np.zeros(self.num_columns, np.int64)
         self._policy_ids = np.zeros(self.num_columns, np.int32)
         self._players = Players(policies, self._policy_ids, meet=self.num_agents > 1 and not self._autoreset)
@@ -120,6 +119,7 @@ class EnvSplit:
         several, try_step, awaiting_reset = self._several, self._envs.try_step, self._awaiting_reset
         actions = actions.reshape(len(self._columns), self.num_agents, -1)
         ends: list[tuple[int, StepResult, ObsTarget]] = []
+        self._envs.begin_steps(actions, awaiting_reset)
         for e, (env_actions, env_rows) in enumerate(zip(actions, self._rows(t + 1), strict=True)):
             result = None if awaiting_reset[e] else try_step(e, env_actions, env_rows)
             if result is None:

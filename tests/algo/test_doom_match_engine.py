@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sf_algo.config import DoomConfig
-from sf_algo.envs.doom import maps
+from sf_algo.envs.doom import lockstep, maps, shm
+from sf_algo.envs.doom.lockstep import Lockstep
 from sf_algo.envs.doom.match_env import MatchEnv
 from sf_algo.envs.factory import EnvSections, make_env
 from sf_algo.envs.spec import StepResult
+from sf_algo.errors import EnvCrashedError
+from tests.algo.waiting import wait_for_end
 
 pytest.importorskip("vizdoom")
 pytestmark = [
@@ -40,7 +50,11 @@ def play(env: MatchEnv, rows: list[dict[str, Any]], steps: int) -> list[StepResu
     found = []
     for _ in range(steps):
         result = env.step(idle(env), rows)
-        found.append(result._replace(rewards=result.rewards.copy(), active=result.active.copy()))
+        found.append(
+            result._replace(
+                rewards=result.rewards.copy(), active=result.active.copy(), truncated=result.truncated.copy()
+            )
+        )
     return found
 
 
@@ -95,3 +109,168 @@ def test_bots_join_every_match_anew() -> None:
             env.reset(rows)
     finally:
         env.close()
+
+
+def engines_of(env: MatchEnv) -> list[int]:
+    """The processes of its match, the host's first."""
+    assert isinstance(env._match, Lockstep)
+    pids = [engine._pid for engine in env._match._engines]
+    assert None not in pids
+    return [pid for pid in pids if pid is not None]
+
+
+def segments_of(env: MatchEnv) -> list[Path]:
+    assert isinstance(env._match, Lockstep)
+    found = [path for engine in env._match._engines for path in shm.segments_of(engine._instance_id)]
+    assert len(found) == 3 * env.spec.num_agents
+    return found
+
+
+@pytest.fixture
+def duel() -> Iterator[tuple[MatchEnv, list[dict[str, Any]]]]:
+    """Under way."""
+    env = make("doom_duel", timelimit=1 / 60)
+    rows = env.spec.empty_rows()
+    env.reset(rows, seed=1)
+    yield env, rows
+    env.close()
+
+
+def test_agents_of_a_match_see_act_and_end_together(duel: tuple[MatchEnv, list[dict[str, Any]]]) -> None:
+    env, rows = duel
+    assert [row["measurements"][6] for row in rows] == pytest.approx([2 / 5, 2 / 5])
+    before = [row["obs"].copy() for row in rows]
+    assert isinstance(env._match, Lockstep)
+    env._match._engines[1].command("kill")
+    results = play(env, rows, 9)
+    assert [bool(result.truncated.all()) for result in results] == [False] * 8 + [True]
+    assert [result.active.tolist() for result in results[:3]] == [[True, True], [True, False], [True, False]]
+    assert results[0].rewards.tolist() == pytest.approx([0.0, -0.001 - 1.0 - 1.0], abs=0.01)
+    stats = results[-1].episode
+    assert stats is not None
+    assert {name: np.asarray(stats[name]).tolist() for name in ("match_score", "true_reward", "deaths")} == {
+        "match_score": [0, -1],
+        "true_reward": [1, 0],
+        "deaths": [0, 1],
+    }
+    assert all((row["obs"] != screen).any() for row, screen in zip(rows, before, strict=True))
+    env.reset(rows)
+    again = play(env, rows, 9)[-1]
+    assert again.episode is not None
+    assert np.asarray(again.episode["won"]).tolist() == [0, 0], "a draw"
+
+
+def test_every_player_turns_by_the_same_angle_as_in_a_match_of_its_own() -> None:
+    """Whether the frame skip is the engine's (alone) or ours (in lock-step)."""
+    turned = []
+    for name in ("doom_duel_bots", "doom_duel"):
+        env = make(name)
+        rows = env.spec.empty_rows()
+        try:
+            env.reset(rows, seed=1)
+            actions = idle(env)
+            play(env, rows, 1)
+            angles = [env._players[-1].count("ANGLE")]
+            actions[:, -1] = 14
+            for _ in range(4):  # it takes some tics until an action shows
+                env.step(actions, rows)
+                angles.append(env._players[-1].count("ANGLE"))
+            turned.append([(before - after) % 360 for before, after in pairwise(angles)][1:])
+        finally:
+            env.close()
+    assert turned[0] == pytest.approx([20.0] * 3, abs=0.1)
+    assert turned[1] == pytest.approx([20.0] * 3, abs=0.1)
+
+
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_match_whose_engine_is_killed_is_over_and_leaves_nothing(
+    duel: tuple[MatchEnv, list[dict[str, Any]]], whose: int
+) -> None:
+    env, rows = duel
+    engines, segments = engines_of(env), segments_of(env)
+    os.kill(engines[whose], signal.SIGKILL)
+    with pytest.raises(EnvCrashedError, match=f"the match ended: player {whose}"):
+        play(env, rows, 3)
+    for engine in engines:
+        wait_for_end(engine)
+    assert not [path for path in segments if path.exists()]
+    env.reset(rows)
+    play(env, rows, 2)
+
+
+def test_a_stopped_engine_is_noticed(duel: tuple[MatchEnv, list[dict[str, Any]]]) -> None:
+    env, rows = duel
+    engines = engines_of(env)
+    os.kill(engines[1], signal.SIGSTOP)
+    with pytest.raises(EnvCrashedError, match="engine of player 1 has been stopped"):
+        play(env, rows, 3)
+    for engine in engines:
+        wait_for_end(engine)
+
+
+def test_a_silent_engine_is_given_up(
+    duel: tuple[MatchEnv, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, rows = duel
+    monkeypatch.setattr(lockstep, "STEP_LIMIT_S", 1)
+    monkeypatch.setattr(lockstep, "_STOPPED_LIMIT_S", 99)
+    os.kill(engines_of(env)[0], signal.SIGSTOP)
+    with pytest.raises(EnvCrashedError, match=r"player 0(, 1)? did not play on within 1 s"):
+        play(env, rows, 3)
+
+
+WAITING = """
+import sys
+from sf_algo.config import DoomConfig
+from sf_algo.envs.doom import match_env
+from sf_algo.envs.factory import EnvSections, make_env
+from sf_algo.errors import EnvCrashedError
+from sf_algo.processes.threads import leave
+match_env._JOINING_LIMIT_S = 2
+env = make_env("doom_duel", EnvSections(doom=DoomConfig(num_humans=1)))
+try:
+    env.reset(env.spec.empty_rows(), seed=1)
+except EnvCrashedError as error:
+    print(error, flush=True)
+print(env._lease.port if env._lease else "no port is held", flush=True)
+env.close()
+leave(3)
+"""
+
+
+def test_who_does_not_come_is_not_waited_for_for_ever() -> None:
+    ended = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, timeout=120)
+    assert ended.stdout.splitlines() == ["the match ended: player 0, 1 did not start within 2 s", "no port is held"]
+    assert (ended.returncode, ended.stderr.splitlines()[1:]) == (3, []), "one line tells how to join"
+    shm.remove_dead_segments()
+
+
+PLAYER = """
+import sys, numpy as np
+from sf_algo.envs.factory import EnvSections, make_env
+env = make_env("doom_duel", EnvSections())
+rows = env.spec.empty_rows()
+env.reset(rows, seed=1)
+print(*[engine._pid for engine in env._match._engines], flush=True)
+while True:
+    env.step(np.zeros((2, 7), np.float32), rows)
+"""
+
+
+def test_engines_end_when_their_process_is_killed_in_the_middle_of_a_match() -> None:
+    with subprocess.Popen([sys.executable, "-c", PLAYER], stdout=subprocess.PIPE, text=True) as player:
+        assert player.stdout is not None
+        engines = list(map(int, player.stdout.readline().split()))
+        assert len(engines) == 2
+        player.kill()
+    for engine in engines:
+        wait_for_end(engine)
+    shm.remove_dead_segments()
+
+
+def test_steps_of_matches_run_side_by_side(duel: tuple[MatchEnv, list[dict[str, Any]]]) -> None:
+    env, rows = duel
+    env.begin_step(idle(env))
+    assert env._frames_left == 35
+    assert not env.step(idle(env), rows).truncated.any()
+    assert env._frames_left == 31, "begun and ended once"

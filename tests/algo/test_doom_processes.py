@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sf_algo.envs.doom import launcher, shm, start_lock, watch
+from sf_algo.envs.doom import launcher, packet_wait, shm, start_lock, watch
 from tests.algo.waiting import wait_for_end
 
 
@@ -129,3 +130,50 @@ def test_start_places_are_taken_in_turn_and_given_up_by_the_dead(tmp_path: Path)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     with start_lock.start_place(tmp_path, places=1, timeout_s=0.0) as place:
         assert place == 0
+
+
+def test_the_library_for_waiting_is_compiled_once_or_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", "/no/such/compiler")
+    packet_wait.library.cache_clear()
+    caplog.set_level("INFO")
+    assert packet_wait.library() is None
+    assert "no C compiler" in caplog.text
+    monkeypatch.delenv("CC")
+    packet_wait.library.cache_clear()
+    try:
+        if shutil.which("cc") is None:
+            pytest.skip("this machine has no C compiler")
+        found = packet_wait.library()
+        assert found is not None
+        assert [path.name for path in found.parent.iterdir()] == [found.name], "nothing half done beside it"
+        made = found.stat().st_mtime_ns
+        packet_wait.library.cache_clear()
+        assert packet_wait.library() == found
+        assert found.stat().st_mtime_ns == made
+        wait_without_packets(found)
+    finally:
+        packet_wait.library.cache_clear()
+
+
+def wait_without_packets(library: Path) -> None:
+    """A process that asks for packets as an engine does sleeps instead of spinning, and is given what comes."""
+    code = (
+        "import ctypes, resource, socket, time\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "own.bind(('127.0.0.1', 0)); own.setblocking(False)\n"
+        "buffer = ctypes.create_string_buffer(100)\n"
+        "ask = lambda: libc.recvfrom(own.fileno(), buffer, 100, 0, None, None)\n"
+        "own.sendto(b'abc', own.getsockname())\n"
+        "assert (ask(), buffer.raw[:3]) == (3, b'abc')\n"
+        "assert [(ask(), ctypes.get_errno()) for _ in range(3000)] == [(-1, 11)] * 3000\n"
+        "own.sendto(b'abcd', own.getsockname())\n"
+        "assert ask() == 4\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw)\n"
+    )
+    env = {**os.environ, "LD_PRELOAD": str(library)}
+    told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert int(told) > 10, "times that it slept"

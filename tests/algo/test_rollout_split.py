@@ -3,10 +3,12 @@ states."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from sf_algo.envs.spec import Env
+from sf_algo.envs.spec import Env, ObsRow, StepResult
 from sf_algo.errors import WorkerError
 from sf_algo.rollout.episodes import mix_seed
 from sf_algo.rollout.policy_draw import PolicyDraw
@@ -215,3 +217,29 @@ def test_a_split_restored_before_a_filler_row_replays_the_final_observation() ->
     # A CountingEnv counts its resets, so the number of the episode differs; the step within it must not.
     assert obs_column(restored.split.slot, 0)[0][2:] == obs_column(original.split.slot, 0)[0][2:]
     assert not restored.fill_slot()["valid"][0, 0]
+
+
+def test_steps_that_can_are_begun_side_by_side_with_the_same_actions() -> None:
+    said: list[tuple[str, int, float]] = []
+
+    class AheadEnv(CountingEnv):
+        def __init__(self, number: int) -> None:
+            super().__init__(env_index=number, length=1000)
+            self.number = number
+
+        def begin_step(self, actions: np.ndarray) -> None:
+            said.append(("begin", self.number, float(actions[0, 0])))
+
+        def step(self, actions: np.ndarray, out: Sequence[ObsRow]) -> StepResult:
+            said.append(("step", self.number, float(actions[0, 0])))
+            return super().step(actions, out)
+
+    harness = Harness(AheadEnv, num_envs=2)
+    harness.open()
+    harness.fill_slot()
+    first, rest = said[:2], said[2:]
+    assert [what for what, *_ in first] == ["step", "step"], "the first step of an environment may take long"
+    for k in range(0, len(rest), 4):
+        (_, _, a), (_, _, b) = rest[k : k + 2]
+        assert rest[k : k + 4] == [("begin", 0, a), ("begin", 1, b), ("step", 0, a), ("step", 1, b)]
+    assert len(rest) == 4 * (T - 1)

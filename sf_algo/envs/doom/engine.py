@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_algo.envs.doom import launcher, maps, shm, start_lock
+from sf_algo.envs.doom import launcher, maps, packet_wait, shm, start_lock
 from sf_algo.envs.doom.watch import EngineWatch, engine_pids, process_state
 from sf_algo.errors import EnvCrashedError, EnvError
 
@@ -46,7 +45,7 @@ class DoomEngine:
         game_args: str = "",
     ) -> None:
         """`wad` None: the one that the scenario file names. `asynchronous`: the game does not wait for
-        actions. `game_args`: further arguments of the process.
+        actions. `game_args`: what makes the process a player of a match.
         """
         self._binary = maps.vizdoom_dir() / "vizdoom"
         import vizdoom
@@ -66,6 +65,7 @@ class DoomEngine:
         self._game.set_doom_config_path(_NO_CONFIG)
         self._game.set_seed(_START_SEED)
         self._mark = ""
+        self._several = "-port" in game_args  # it talks to other engines
         if game_args:
             self._mark = f"sf{os.getpid()}_{next(_marks)}"
             self._game.add_game_args(f"{game_args} -mark {self._mark}")
@@ -115,7 +115,9 @@ class DoomEngine:
         _check_shared_memory()
         if self._needs_display and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise EnvError(f"there is no display to show {self._name} on; add --no_render or --save_video")
-        with launcher.guarded(self._binary, working_dir=start_lock.scratch_dir()) as path:
+        preload = packet_wait.library() if self._several else None
+        scratch = start_lock.scratch_dir()
+        with launcher.guarded(self._binary, working_dir=scratch, preload=preload, silent=True) as path:
             self._game.set_vizdoom_path(path)
             self._guard(self._game.init)
         self._instance_id = self._game.get_instance_id()
@@ -146,13 +148,9 @@ class DoomEngine:
         return engine_pids(self._mark) if self._mark else []
 
     def kill(self) -> None:
-        """End the process at once, also in the middle of a call in another thread, which then fails."""
+        """End the started process at once, also in the middle of a call in another thread, which then fails."""
         if self._watch:
             self._watch.kill()
-        elif not self._running:
-            for pid in self._starting_pids():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
 
     def new_episode(self, seed: int, recording: Path | None = None) -> None:
         """Begin an episode that depends on `seed` (32 bits) and the actions only; about 1 ms."""

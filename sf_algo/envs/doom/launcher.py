@@ -22,8 +22,11 @@ _SIGKILL_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); o
 
 
 @contextmanager
-def guarded(engine: Path, *, working_dir: Path) -> Iterator[str]:
+def guarded(engine: Path, *, working_dir: Path, preload: Path | None = None, silent: bool = False) -> Iterator[str]:
     """A path to execute in place of `engine`, valid inside the context and only for children of this process.
+
+    `preload`: a library that the engine loads before its others. `silent`: what it prints is thrown away, and it reads
+    no terminal; what matters it tells through vizdoom.
 
     It lies in memory, so no file is left over. The engine runs in `working_dir`, where it creates an empty
     folder; it exits if it cannot.
@@ -31,7 +34,7 @@ def guarded(engine: Path, *, working_dir: Path) -> Iterator[str]:
     if not hasattr(os, "memfd_create"):  # not Linux: nothing of this exists there
         yield str(engine)
         return
-    script = _script(engine, working_dir)
+    script = _script(engine, working_dir, preload, silent)
     descriptor = os.memfd_create("doom_engine", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, script.encode())
@@ -41,10 +44,12 @@ def guarded(engine: Path, *, working_dir: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _script(engine: Path, working_dir: Path) -> str:
+def _script(engine: Path, working_dir: Path, preload: Path | None, silent: bool) -> str:
     # The parent may have died before the request was in place: then it is not ours any more, and we stop.
-    still_ours = f'[ "$PPID" = {os.getpid()} ] && exec {shlex.quote(str(engine))} "$@"'
-    become_it = f'{_die_with_parent()} /bin/sh -c {shlex.quote(still_ours)} engine "$@"'
+    loading = f'LD_PRELOAD={shlex.quote(str(preload))}"${{LD_PRELOAD:+:$LD_PRELOAD}}" ' if preload else ""
+    streams = " </dev/null >/dev/null 2>&1" if silent else ""
+    still_ours = f'[ "$PPID" = {os.getpid()} ] && {loading}exec {shlex.quote(str(engine))} "$@"'
+    become_it = f'{_die_with_parent()} /bin/sh -c {shlex.quote(still_ours)} engine "$@"{streams}'
     # Who ends a whole tree of processes sends TERM to the engine, too: it plays on until the training has been saved.
     return f"#!/bin/sh\ntrap '' TERM\ncd {shlex.quote(str(working_dir))} && exec {become_it}\n"
 

@@ -25,6 +25,7 @@ _STOPPED_LIMIT_S = 3
 _END_LIMIT_S = 10
 _LOOK_S = 1.0
 _Result = TypeVar("_Result")
+_never_started: list[DoomEngine] = []
 
 
 class Played(NamedTuple):
@@ -44,6 +45,7 @@ class Lockstep:
         self._answers: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._barrier = threading.Barrier(len(engines))
+        self._started = False
 
     @property
     def host(self) -> DoomEngine:
@@ -60,6 +62,7 @@ class Lockstep:
             self._calls.append(calls)
             self._threads.append(thread)
         self._all([engine.start_in_place for engine in self._engines], limit_s, "start")
+        self._started = True
 
     def _serve(self, player: int, calls: SimpleQueue[Callable[[], Any] | None]) -> None:
         while (call := calls.get()) is not None:
@@ -81,10 +84,13 @@ class Lockstep:
         calls = [_call(begin, engine, recording) for engine, recording in zip(self._engines, recordings, strict=True)]
         return self._all(calls, EPISODE_LIMIT_S, "begin an episode")
 
-    def step(self, buttons: Sequence[Sequence[float]], tics: int) -> list[Played]:
-        """Every player holds its buttons for that many tics."""
-        calls = [_call(self._play, engine, held, tics) for engine, held in zip(self._engines, buttons, strict=True)]
-        return self._all(calls, STEP_LIMIT_S, "play on")
+    def begin_step(self, buttons: Sequence[Sequence[float]], tics: int) -> None:
+        """Every player holds its buttons for that many tics; `end_step` tells what became of it."""
+        self._ask([_call(self._play, engine, held, tics) for engine, held in zip(self._engines, buttons, strict=True)])
+
+    def end_step(self) -> list[Played]:
+        """Wait for the step that was begun."""
+        return self._answered(STEP_LIMIT_S, "play on")
 
     def frags(self) -> tuple[list[int], list[int]]:
         """Every player's own number, and the frags of everybody in the match by number."""
@@ -101,22 +107,28 @@ class Lockstep:
 
     def _all(self, calls: Sequence[Callable[[], _Result]], limit_s: int, doing: str) -> list[_Result]:
         """Every thread makes its call; all answers, in order. The first failure ends the match."""
+        self._ask(calls)
+        return self._answered(limit_s, doing)
+
+    def _ask(self, calls: Sequence[Callable[[], Any]]) -> None:
         for queue, call in zip(self._calls, calls, strict=True):
             queue.put(call)
-        answers: dict[int, _Result] = {}
-        waited = 0
-        while len(answers) < len(calls):
+
+    def _answered(self, limit_s: int, doing: str) -> list[Any]:
+        answers: dict[int, Any] = {}
+        waited, players = 0, range(len(self._engines))
+        while len(answers) < len(players):
             try:
                 player, answer, error = self._answers.get(timeout=_LOOK_S)
             except Empty:
                 waited += 1  # counted, not timed: who was suspended meanwhile must not take the others for dead
-                late = [player for player in range(len(calls)) if player not in answers]
+                late = [player for player in players if player not in answers]
                 self._give_up_if_hopeless(late, waited, limit_s, doing)
                 continue
             if error is not None:
                 self._fail(f"player {player}: {error}", error)
             answers[player] = answer
-        return [answers[player] for player in range(len(calls))]
+        return [answers[player] for player in players]
 
     def _give_up_if_hopeless(self, late: Sequence[int], waited: int, limit_s: int, doing: str) -> None:
         stopped = [player for player, engine in enumerate(self._engines) if engine.is_stopped]
@@ -133,6 +145,12 @@ class Lockstep:
     def close(self) -> None:
         """Ends all engines and threads; may be called twice. Players that wait for others are not waited for."""
         self._barrier.abort()
+        if not self._started:
+            # vizdoom takes its process along when an engine ends that has not started yet, or is closed then. So those
+            # whose match never began are left waiting, which costs no time; they end with this process.
+            _never_started.extend(self._engines)
+            self._engines, self._calls, self._threads = (), [], []
+            return
         for engine in self._engines:
             engine.kill()
         for calls in self._calls:
@@ -149,6 +167,7 @@ class SingleEngine:
 
     def __init__(self, engine: DoomEngine) -> None:
         self.host = engine
+        self._begun: tuple[Sequence[float], int] = ((), 0)
 
     def start(self, *, limit_s: int = START_LIMIT_S) -> None:
         """As `Lockstep.start`."""
@@ -159,9 +178,13 @@ class SingleEngine:
         self.host.new_episode(seed, recordings[0])
         return [self.host.observe()]
 
-    def step(self, buttons: Sequence[Sequence[float]], tics: int) -> list[Played]:
-        """As `Lockstep.step`."""
-        reward = self.host.act(buttons[0], tics)
+    def begin_step(self, buttons: Sequence[Sequence[float]], tics: int) -> None:
+        """As `Lockstep.begin_step`; nothing happens yet."""
+        self._begun = buttons[0], tics
+
+    def end_step(self) -> list[Played]:
+        """As `Lockstep.end_step`."""
+        reward = self.host.act(*self._begun)
         return [Played(reward, self.host.observe(), self.host.is_dead)]
 
     def frags(self) -> tuple[list[int], list[int]]:

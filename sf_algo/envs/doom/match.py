@@ -18,6 +18,10 @@ _DEATHMATCH = (
     "+sv_nocrouch 1 +sv_nojump 1 +sv_nofreelook 1 +sv_noexit 1"
 )
 
+# Whoever starts an engine ends it when the others do not come in time. One that gave up by itself would take its
+# player's process along: vizdoom crashes over errors of an engine that is starting.
+_PATIENCE = "+viz_connect_timeout 100000"
+
 
 @dataclass(frozen=True, kw_only=True)
 class MatchRules:
@@ -46,12 +50,12 @@ class MatchRules:
 
     def host_args(self, port: int) -> str:
         """Arguments of the engine that holds the match; `port` is of no account where it is alone."""
-        address = f"-host {self.engines}" + (f" -port {port}" if self.engines > 1 else "")
+        address = f"-host {self.engines}" + (f" -port {port} {_PATIENCE}" if self.engines > 1 else "")
         return f"{address} {self.rule_args()}"
 
     def join_args(self, port: int) -> str:
         """Arguments of the other engines; the host tells them the rules."""
-        return f"-join 127.0.0.1 -port {port}"
+        return f"-join 127.0.0.1 -port {port} {_PATIENCE}"
 
     def rule_args(self) -> str:
         """By what rules is played."""

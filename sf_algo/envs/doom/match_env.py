@@ -5,23 +5,26 @@ Shape letters: A agents, P players (agents, people, bots).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sf_algo.envs.doom import lockstep
 from sf_algo.envs.doom.bots import BotDifficulty, bots_file
 from sf_algo.envs.doom.engine import DoomEngine
-from sf_algo.envs.doom.lockstep import START_LIMIT_S, Lockstep, Played, SingleEngine
+from sf_algo.envs.doom.lockstep import Lockstep, Played, SingleEngine
 from sf_algo.envs.doom.match import MatchRules, Standing, Tally, standing
 from sf_algo.envs.doom.player import Player
 from sf_algo.envs.doom.ports import PortLease, lease_port
 from sf_algo.envs.doom.scenarios import DoomScenario
 from sf_algo.envs.doom.start_lock import match_place
 from sf_algo.envs.spec import ObsRow, StepResult
-from sf_algo.errors import EnvCrashedError
+from sf_algo.errors import SfAlgoError
 
 MakeEngine = Callable[[int, str], DoomEngine]
 """Agent, further arguments of its process -> an engine that is not started yet."""
@@ -43,7 +46,6 @@ STATISTICS = (
 """Of every agent's episode: `frags` are kills less suicides; `bot_difficulty` only where there are bots, `match_score`
 only where agents play each other."""
 
-_PORT_TRIES = 3
 _JOINING_LIMIT_S = 600
 """How long people may take to join."""
 
@@ -86,6 +88,7 @@ class MatchEnv:
         self._lease: PortLease | None = None
         self._episodes = 0
         self._frames_left = 0
+        self._tics = 0  # of the step that was begun
         self._rewards = np.zeros(agents, np.float32)
         self._terminated, self._truncated = np.zeros(agents, np.bool_), np.zeros(agents, np.bool_)
         self._active = np.ones(agents, np.bool_)
@@ -97,40 +100,33 @@ class MatchEnv:
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         match = self._match or self._open()
-        states = match.new_episode(int(self._rng.integers(1 << 32)), self._recordings())
-        self._episodes += 1
-        if self._rules.bots:
-            match.host.command("removebots")
-            for bot in self._difficulty.draw(self._rules.bots, self._rng):
-                match.host.command(f"addbot {bot}")
-        self._frames_left = self._frame_limit
+        with self._ended_by_failure():
+            states = match.new_episode(int(self._rng.integers(1 << 32)), self._recordings())
+            self._episodes += 1
+            if self._rules.bots:
+                match.host.command("removebots")
+                for bot in self._difficulty.draw(self._rules.bots, self._rng):
+                    match.host.command(f"addbot {bot}")
+        self._frames_left, self._tics = self._frame_limit, 0
         self._dead[:] = False
         self._tally.reset()
         for player, state, row in zip(self._players, states, out, strict=True):
             player.begin(state, row)
 
     def _open(self) -> Lockstep | SingleEngine:
-        """Start a match; one whose port was taken in the last moment is tried again with another."""
-        last: EnvCrashedError | None = None
-        for _ in range(_PORT_TRIES):
-            self._lease = lease_port() if self._rules.engines > 1 and self._fixed_port is None else None
-            port = self._fixed_port or (self._lease.port if self._lease else 0)
-            match = self._assemble(port)
-            try:
-                with match_place(self._rules.engines), bots_file() as bots:
-                    match.host.add_args(f"+viz_bots_path {bots}")
-                    match.start(limit_s=_JOINING_LIMIT_S if self._rules.humans else START_LIMIT_S)
-            except EnvCrashedError as error:
-                last = error
-                match.close()
-                self._release_port()
-                if self._rules.engines == 1:
-                    break
-                continue
-            self._match = match
-            return match
-        assert last is not None
-        raise last
+        """Start a match. Where the port was taken in the last moment, whoever made this environment makes another."""
+        rules = self._rules
+        port = 0
+        if rules.engines > 1:
+            self._lease = lease_port(self._fixed_port)
+            port = self._lease.port
+        match = self._match = self._assemble(port)
+        with self._ended_by_failure(), match_place(rules.engines), bots_file() as bots:
+            match.host.add_args(f"+viz_bots_path {bots}")
+            if rules.humans:
+                _tell_how_to_join(self._scenario, rules, port)
+            match.start(limit_s=_JOINING_LIMIT_S if rules.humans else lockstep.START_LIMIT_S)
+        return match
 
     def _assemble(self, port: int) -> Lockstep | SingleEngine:
         rules = self._rules
@@ -139,12 +135,21 @@ class MatchEnv:
         engines = [self._make_engine(a, f"{args[a]} {names[a]}") for a in range(rules.agents)]
         return SingleEngine(engines[0]) if rules.engines == 1 else Lockstep(engines)
 
+    def begin_step(self, actions: NDArray[np.float32]) -> None:
+        """As `StepsAhead`: engines wait for each other more than they work, so matches are best played side by side."""
+        assert self._match is not None, "step before reset"
+        self._tics = min(self._frameskip, self._frames_left)
+        buttons = [player.buttons(row) for player, row in zip(self._players, actions, strict=True)]
+        self._match.begin_step(buttons, self._tics)
+
     def step(self, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
         """Raises EnvCrashedError as soon as one of the engines is found dead, stopped or silent."""
+        if not self._tics:
+            self.begin_step(actions)
         assert self._match is not None, "step before reset"
-        tics = min(self._frameskip, self._frames_left)
-        buttons = [player.buttons(row) for player, row in zip(self._players, actions, strict=True)]
-        played = self._match.step(buttons, tics)
+        tics, self._tics = self._tics, 0
+        with self._ended_by_failure():
+            played = self._match.end_step()
         self._frames_left -= tics
         over = any(p.state is None for p in played)  # the map ended the match by itself
         truncated = not over and self._frames_left <= 0
@@ -159,7 +164,8 @@ class MatchEnv:
     def _finish(self, played: Sequence[Played]) -> dict[str, Any]:
         """The statistics of the match that just ended; bots take note of it."""
         assert self._match is not None
-        own, frags_P = self._match.frags()
+        with self._ended_by_failure():
+            own, frags_P = self._match.frags()
         standings = [standing(frags_P, player) for player in own]
         stats = self._stats(standings)
         if self._rules.bots:
@@ -212,6 +218,15 @@ class MatchEnv:
         """The screens of all agents side by side [H, A * W, 3], larger than the observations."""
         return np.concatenate([player.render() for player in self._players], axis=1)
 
+    @contextmanager
+    def _ended_by_failure(self) -> Iterator[None]:
+        """A match one of whose engines failed is over: nothing of it is left behind, the next reset begins another."""
+        try:
+            yield
+        except SfAlgoError:
+            self.close()
+            raise
+
     def _release_port(self) -> None:
         if self._lease:
             self._lease.close()
@@ -223,3 +238,11 @@ class MatchEnv:
             self._match.close()
             self._match = None
         self._release_port()
+
+
+def _tell_how_to_join(scenario: DoomScenario, rules: MatchRules, port: int) -> None:
+    """People are waited for: says on stderr for whom, and what they type."""
+    who = "a person" if rules.humans == 1 else f"{rules.humans} people"
+    command = f"python -m sf_algo.envs.doom.join_match --env={scenario.name} --match_port={port}"
+    ends = f"for at most {_JOINING_LIMIT_S // 60} minutes (Ctrl-C twice ends it)"
+    print(f"waiting for {who} to join {ends}: {command}", file=sys.stderr, flush=True)

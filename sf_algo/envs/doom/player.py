@@ -87,7 +87,7 @@ class Player:
         self._baseline = variables[self._carried]
         self._variables = self._since_reset(variables)
         if self._shaper:
-            self._shaper.reset()
+            self._shaper.reset(self._variables)
         self._write(row)
 
     def step(self, state: EngineState | None, raw_reward: float, row: ObsRow, *, ended: bool) -> float:

@@ -12,7 +12,7 @@ import socket
 from contextlib import suppress
 from itertools import count
 
-from sf_algo.errors import EnvCrashedError
+from sf_algo.errors import EnvCrashedError, EnvError
 
 FIRST_PORT, LAST_PORT = 20_000, 31_998
 """Below the ports that Linux gives to outgoing connections."""
@@ -23,17 +23,25 @@ _taken_before = count()
 class PortLease:
     """A port that nobody else of us uses until `close`."""
 
-    def __init__(self, port: int, guard: socket.socket) -> None:
+    def __init__(self, port: int, guard: socket.socket | None) -> None:
         self.port = port
         self._guard = guard
 
     def close(self) -> None:
         """May be called twice."""
-        self._guard.close()
+        if self._guard:
+            self._guard.close()
 
 
-def lease_port() -> PortLease:
-    """A port that was free a moment ago. Raises EnvCrashedError where all are taken."""
+def lease_port(wanted: int | None = None) -> PortLease:
+    """A port that was free a moment ago: `wanted`, or any. Raises EnvError where that one is taken, EnvCrashedError
+    where all are."""
+    if wanted is not None:
+        probe = _bound("", wanted)
+        if probe is None:
+            raise EnvError(f"--match_port={wanted}: another program has this UDP port; choose another, or end it")
+        probe.close()
+        return PortLease(wanted, None)
     # neighbours begin their search at different places, and a port that just failed is not tried again at once
     first = (os.getpid() * 61 + next(_taken_before)) % _PAIRS
     for attempt in range(_PAIRS):

@@ -112,9 +112,11 @@ class Shaper:
         self._loss_D = np.array([values["delta"][name]["loss"] for name in self._present])
         self._held_weapon = {int(slot): value for slot, value in values.get("held_weapon", {}).items()}
 
-    def reset(self) -> None:
-        """Begin an episode: its first step counts as one just after a respawn."""
+    def reset(self, variables: NDArray[np.float64] | None = None) -> None:
+        """Begin an episode with these variables: its first step counts as one just after a respawn."""
         self._recent_weapons.clear()
+        if variables is not None:
+            self._previous_D = variables[self._columns_D]
         self._was_dead = True
 
     def step(self, variables: NDArray[np.float64], *, ended: bool) -> float:
