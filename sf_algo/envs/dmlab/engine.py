@@ -118,7 +118,8 @@ class LabEngine:
     def start(self) -> None:
         """About 0.3 s. Raises EnvError where the engine refuses its settings."""
         module = load_engine()
-        settings, self._noise, self._folder = self._settings, Noise(), TempFolder()
+        settings, self._folder = self._settings, TempFolder()
+        self._noise = Noise(self._folder.noise)
         names = [_FRAME, _FRAMES_LEFT, *([_WORDS] if settings.with_instructions else [])]
         more: Mapping[str, Any] = {} if self._cache is None else {"level_cache": self._cache}
         try:
@@ -180,5 +181,5 @@ class LabEngine:
     def _why(self, error: Exception) -> str:
         """One line: the exception's, or what the engine printed last where that says nothing."""
         text = " ".join(str(error).split()).strip('" -')
-        said = self._noise.last_line() if self._noise is not None else ""
+        said = self._noise.last_words if self._noise is not None else ""
         return text if len(text) > len("Failed to connect RL API") or not said else f"{text}; it said: {said}"

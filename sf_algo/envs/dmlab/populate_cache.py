@@ -127,13 +127,17 @@ class Boss:
         known = set(self._demand.given_up)
         self._demand.ended(order.task, answer)
         if answer is None:
-            self._console.print(f"level {order.task.script} ended its engine with seed {order.seed}", highlight=False)
+            self._console.print(
+                f"level {order.task.script} ended its engine with seed {order.seed}", highlight=False, soft_wrap=True
+            )
             filler.close()
             remove_dead_folders()
             self._fillers[index] = self._new()
             self._fillers[index].order = order
         for task in set(self._demand.given_up) - known:
-            self._console.print(f"level {task.script} {self._demand.given_up[task]}: given up", highlight=False)
+            self._console.print(
+                f"level {task.script} {self._demand.given_up[task]}: given up", highlight=False, soft_wrap=True
+            )
         self._order(index)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ can be told and removed. The kernel lets go of a lock however its process died."
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import stat
@@ -11,19 +12,25 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from sf_algo.envs.dmlab.quiet import last_words
+
+log = logging.getLogger(__name__)
+
+_NOISE = "engine.log"
 _PREFIX = "dmlab_temp_folder_"
 _MARK = "sf_"
 """Ours; what the engine would make itself, and other programs' engines do, has no lock and is not touched."""
 
 
 class TempFolder:
-    """A folder for one engine of this process. The engine does not remove it."""
+    """A folder for one engine of this process. The engine does not remove it; `noise` is where it prints to."""
 
     def __init__(self) -> None:
         self._fd = -1
         while self._fd < 0:
             self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_MARK}{os.getpid()}_"))
             self._fd = _lock(self.path)  # somebody who cleans up may have been faster
+        self.noise = self.path / _NOISE
 
     def remove(self) -> None:
         """May be called twice."""
@@ -34,11 +41,14 @@ class TempFolder:
 
 
 def remove_dead_folders() -> list[str]:
-    """Removes our user's folders whose process is gone; returns their names."""
+    """Removes our user's folders whose process is gone, and tells what their engines said last; returns their names."""
     removed = []
     for path in sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}{_MARK}*")):
         lock = _lock(path)
         if lock >= 0:
+            words = last_words(path / _NOISE)
+            if words:
+                log.warning("an engine that died had printed: %s", words)
             shutil.rmtree(path, ignore_errors=True)
             os.close(lock)
             removed.append(path.name)

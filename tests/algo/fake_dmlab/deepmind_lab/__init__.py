@@ -6,6 +6,7 @@ Its levels: a goal lies in one of the four directions, walking there is rewarded
     FAKE_DMLAB_FRAMES=1200        length of an episode in frames
     FAKE_DMLAB_COMPILE_S=0.0      time to compile a map
     FAKE_DMLAB_ABORT=level:n      a level whose reset ends the process for seeds that n divides
+    FAKE_DMLAB_ABORT_ONCE=path    a file that is made by the first of these, after which there are no others
     FAKE_DMLAB_LOG=path           a line "pid level seed key" for every episode that begins
 """
 
@@ -87,7 +88,10 @@ class Lab:
             if pictures != "dummy" and not (Path(pictures) / "0001.png").is_file():
                 raise RuntimeError('Failed to start environment - "Follow instructions to download datasets"')
         fatal, _, divisor = os.environ.get("FAKE_DMLAB_ABORT", "").partition(":")
-        if fatal and self._level.endswith(fatal) and seed % int(divisor) == 0:
+        once = os.environ.get("FAKE_DMLAB_ABORT_ONCE")
+        if fatal and self._level.endswith(fatal) and seed % int(divisor) == 0 and not (once and Path(once).exists()):
+            if once:
+                Path(once).touch()
             os.write(2, b"********************\nERROR: script of the level failed\n")
             os.abort()
         mixed = f"{seed}/{self._config.get('mixerSeed', '')}/{self._config.get('minGoalDistance', '')}"
