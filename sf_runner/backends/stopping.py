@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from sf_runner.backends.base import Remark, Report, StopLevel
 from sf_runner.basics.clock import steady_s
-from sf_runner.linux.ending import REAPED, Ending, Member, read_stop, trees_of, write_stop
-from sf_runner.linux.kernel import is_child, process_stat
-from sf_runner.linux.process_tools import make_tag, signal_group
+from sf_runner.linux.ending import REAPED, Ending, Main, Member, read_stop, trees_of, write_stop
+from sf_runner.linux.kernel import is_child, process_stat, signal_group
+from sf_runner.linux.process_tools import make_tag
 
 _REPEAT_KILL_S = 1.0
 _COMPLAIN_AFTER_S = 30.0
@@ -137,9 +137,9 @@ class Stopper:
     def _trees(self, stops: dict[str, _Stop]) -> dict[str, list[Member]]:
         if not stops:
             return {}
-        tags = {job: make_tag(self._run_id, job, stop.attempt) for job, stop in stops.items()}
-        found = trees_of({stop.pid: (tags[job], stop.started_up_s) for job, stop in stops.items()})
-        return {job: found[stop.pid] for job, stop in stops.items()}
+        return trees_of(
+            {job: Main(make_tag(self._run_id, job, s.attempt), s.pid, s.started_up_s) for job, s in stops.items()}
+        )
 
 
 def _signal_tree(main: int, members: list[Member], signum: int) -> None:

@@ -18,23 +18,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from sf_runner.basics.clock import boot_id, since_boot_s, steady_s
 from sf_runner.basics.errors import BackendError, StorageError
+from sf_runner.basics.files import replace_file
 
 Action = Literal["cancel", "kill", "retry", "pause", "resume", "parallel", "drain", "stop", "detach"]
-ACTIONS: tuple[Action, ...] = (
-    "cancel",
-    "kill",
-    "retry",
-    "pause",
-    "resume",
-    "parallel",
-    "drain",
-    "stop",
-    "detach",
-)
+ACTIONS: tuple[Action, ...] = get_args(Action)
 _STALE_S = 60.0
 """Nobody waits so long: what is older was left by somebody who was told that there is no answer, or gave up."""
 _LOOK_EVERY_S = 0.25
@@ -62,7 +53,6 @@ def send(directory: Path, request: Request) -> Path:
     """
     name = f"{_IMPORTED_NS + time.monotonic_ns()}_{os.getpid()}_{next(_counter)}"
     path = directory / f"{name}.json"
-    tmp = directory / f"{name}.tmp"
     body = {
         "version": 1,
         "action": request.action,
@@ -73,8 +63,7 @@ def send(directory: Path, request: Request) -> Path:
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        tmp.write_text(json.dumps(body))
-        tmp.replace(path)
+        replace_file(path, json.dumps(body).encode())
     except OSError as exc:
         raise StorageError(f"cannot leave a request in {directory}: {exc.strerror}") from exc
     return path
@@ -154,11 +143,8 @@ def answer(request: Request, text: str) -> None:
     """Tell the sender what was done; harmless when it no longer waits."""
     if request.path is None:
         return
-    reply = request.path.with_suffix(".reply")
-    tmp = request.path.with_suffix(".reply_tmp")
     with contextlib.suppress(OSError):
-        tmp.write_text(json.dumps({"text": text}))
-        tmp.replace(reply)
+        replace_file(request.path.with_suffix(".reply"), json.dumps({"text": text}).encode())
 
 
 def _take_one(path: Path, now: float | None) -> list[Request]:

@@ -12,12 +12,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+from sf_runner.basics.files import replace_file
 from sf_runner.basics.json_line import json_line
-from sf_runner.linux.kernel import process_stat, read_tag
+from sf_runner.linux.kernel import process_ids, process_stat, read_tag
 
 REAPED = float("inf")
 """In place of when a process started: whoever has its number now is another one."""
@@ -94,44 +97,52 @@ def send_missed_term(ending: Ending, members: Iterable[Member], now: float) -> N
             ending.kill_at = max(ending.kill_at, now + ending.grace_s)
 
 
-def is_number_of(pid: int, started_up_s: float) -> bool:
-    """Whether the number `pid`, of a process that started then, still stands for it and its group and session. While
-    they have members it is given to nobody else, so a later process of that number means that all of them are gone."""
-    stat = process_stat(pid)
-    return stat is None or stat.started_up_s == started_up_s
+class Main(NamedTuple):
+    """The main process of an attempt, and the tag of all its processes. `pid` 0: there was none, or nobody knows it."""
+
+    tag: str
+    pid: int
+    started_up_s: float
+
+    @property
+    def has_its_number(self) -> bool:
+        """Whether its number still stands for it and its group and session. While they have members it is given to
+        nobody else, so a later process of that number means that all of them are gone."""
+        stat = process_stat(self.pid) if self.pid > _INIT else None
+        return self.pid > _INIT and (stat is None or stat.started_up_s == self.started_up_s)
 
 
-def trees_of(mains: Mapping[int, tuple[str, float]]) -> dict[int, list[Member]]:
-    """Live processes of attempts, given by main process -> (tag, when that started). One pass over /proc.
+def trees_of(attempts: Mapping[str, Main]) -> dict[str, list[Member]]:
+    """Live processes of attempts, by the names they are given. One pass over /proc.
 
     An attempt's processes are those in the session or the group of its main process, those with its tag, and what
     these have started. A process with the tag of another attempt (of a runner that runs inside this attempt, which ends
     its own) is left out with all that it started.
     """
-    ours = {pid for pid, (_, started) in mains.items() if pid > _INIT and is_number_of(pid, started)}
-    by_tag = {tag: pid for pid, (tag, _) in mains.items() if tag}
-    stats = {pid: stat for pid in _process_ids() if (stat := process_stat(pid)) is not None and not stat.ended}
-    main_of: dict[int, int] = {}
+    by_number = {main.pid: name for name, main in attempts.items() if main.has_its_number}
+    by_tag = {main.tag: name for name, main in attempts.items() if main.tag}
+    stats = {pid: stat for pid in process_ids() if (stat := process_stat(pid)) is not None and not stat.ended}
+    owners: dict[int, str] = {}
     tags: dict[int, str] = {}
     children: dict[int, list[int]] = {}
     for pid, stat in stats.items():
         children.setdefault(stat.parent, []).append(pid)
-        main = stat.session if stat.session in ours else stat.group if stat.group in ours else None
-        if main is None:
+        owner = by_number.get(stat.session, by_number.get(stat.group))
+        if owner is None:
             tags[pid] = read_tag(pid)
-            main = by_tag.get(tags[pid])
-        if main is not None:
-            main_of[pid] = main
-    queue = list(main_of)
+            owner = by_tag.get(tags[pid])
+        if owner is not None:
+            owners[pid] = owner
+    queue = list(owners)
     while queue:
         parent = queue.pop()
         for pid in children.get(parent, ()):
-            if pid > _INIT and pid not in main_of and not tags.get(pid):
-                main_of[pid] = main_of[parent]
+            if pid > _INIT and pid not in owners and not tags.get(pid):
+                owners[pid] = owners[parent]
                 queue.append(pid)
-    found: dict[int, list[Member]] = {main: [] for main in mains}
-    for pid, main in main_of.items():
-        found[main].append(Member(pid, stats[pid].group, stats[pid].started_up_s))
+    found: dict[str, list[Member]] = {name: [] for name in attempts}
+    for pid, owner in owners.items():
+        found[owner].append(Member(pid, stats[pid].group, stats[pid].started_up_s))
     return found
 
 
@@ -151,12 +162,8 @@ def write_stop(path: str, attempt: int, ending: Ending, *, sent: bool) -> None:
         "grace_s": ending.grace_s,
         "termed": [[pid, started] for pid, started in ending.termed.items()],
     }
-    tmp = f"{path}.tmp"
-    try:
-        Path(tmp).write_text(json_line(body), encoding="utf-8")
-        os.rename(tmp, path)  # noqa: PTH104
-    except OSError:
-        pass
+    with suppress(OSError):
+        replace_file(path, json_line(body).encode())
 
 
 def read_stop(path: str, attempt: int) -> tuple[Ending, bool] | None:
@@ -170,12 +177,3 @@ def read_stop(path: str, attempt: int) -> tuple[Ending, bool] | None:
         return ending, bool(body["sent"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _process_ids() -> Iterator[int]:
-    """Every process but this one."""
-    own = str(os.getpid())
-    with os.scandir("/proc") as entries:
-        for entry in entries:
-            if entry.name.isdigit() and entry.name != own:
-                yield int(entry.name)

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sf_runner.basics.files import replace_file
 from sf_runner.basics.json_line import json_line
 from sf_runner.linux.kernel import EndedChild
 
 
 def write_record(path: str, record: Mapping[str, Any]) -> None:
     """Replace `path` atomically by the record as JSON. OSError when the disk is full or read-only."""
-    tmp, data = f"{path}.tmp", json_line(record).encode()
-    try:
-        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            if os.write(fd, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tmp)
-        finally:
-            os.close(fd)
-        os.rename(tmp, path)  # noqa: PTH104
-    except OSError:
-        try:
-            os.unlink(tmp)  # noqa: PTH108
-        except OSError:
-            pass
-        raise
+    replace_file(path, json_line(record).encode())
 
 
 def read_record(path: str, attempt: int) -> dict[str, Any] | None:

@@ -14,11 +14,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sf_runner.basics.clock import since_boot_s, steady_s
-from sf_runner.linux.ending import REAPED, Ending, member_of, read_stop, send_missed_term, stop_file, trees_of
+from sf_runner.linux.ending import REAPED, Ending, Main, member_of, read_stop, send_missed_term, stop_file, trees_of
 from sf_runner.linux.exit_record import exit_record, was_termed, write_record
 from sf_runner.linux.inheritance import PROGRESS_VARIABLE, find_jobs
 from sf_runner.linux.job_table import JobNote, JobTable
@@ -33,6 +34,8 @@ from sf_runner.linux.kernel import (
     read_tag,
     reap,
     session_of,
+    signal_group,
+    signal_process,
     writes_to,
 )
 from sf_runner.linux.programs import ProgramPaths
@@ -305,7 +308,7 @@ class JobParent:
             ending = elsewhere[0]
         if ending is not None:
             job.ending = ending
-            members = trees_of({job.pid: (job.note.tag, REAPED)})[job.pid]
+            (members,) = trees_of({job.note.job: Main(job.note.tag, job.pid, REAPED)}).values()
             members += [found for pid in job.leftovers if (found := member_of(pid)) is not None]
             send_missed_term(ending, members, now)
         elif now >= job.ended_at + self._cause_wait_s or not was_termed(job.record):
@@ -345,11 +348,9 @@ class JobParent:
 
     def _signal_leftovers(self, job: _Job, signum: int) -> None:
         if job.group_left:
-            _quietly(os.killpg, job.pid, signum)
-            _quietly(os.killpg, job.pid, signal.SIGCONT)  # a stopped process cannot act on TERM
+            signal_group(job.pid, signum)
         for pid in job.leftovers:
-            _quietly(os.kill, pid, signum)
-            _quietly(os.kill, pid, signal.SIGCONT)
+            signal_process(pid, signum)
 
     def _write(self, path: str, record: Mapping[str, Any]) -> None:
         try:
@@ -383,14 +384,6 @@ def _make_directory(request: SpawnRequest) -> None:
         os.mkdir(directory)  # noqa: PTH102
     except FileExistsError:
         # Another attempt's, or of a run whose journal was removed: they must not be taken for this one's.
-        _quietly(os.unlink, request.exit_record)
-        if progress := request.env.get(PROGRESS_VARIABLE):
-            _quietly(os.unlink, progress)
-        _quietly(os.unlink, stop_file(request.exit_record))
-
-
-def _quietly(call: Callable[..., Any], *args: Any) -> None:
-    try:
-        call(*args)
-    except OSError:
-        pass
+        for path in (request.exit_record, request.env.get(PROGRESS_VARIABLE, ""), stop_file(request.exit_record)):
+            with suppress(OSError):
+                os.unlink(path)  # noqa: PTH108

@@ -9,8 +9,10 @@ import ctypes
 import fcntl
 import os
 import platform
+import signal
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +159,7 @@ class Children:
     def all(self) -> list[int]:
         if self._list >= 0:
             return [pid for pid in map(int, _pread_whole(self._list).split()) if not self._ignored(pid)]
-        return self._among(int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
+        return self._among(process_ids())
 
     def since(self, pid: int, age_s: float) -> list[int]:
         """Those that may have come into being after the process `pid`, `age_s` seconds ago, did, and some more.
@@ -181,6 +183,15 @@ class Children:
             if stat is not None and stat.parent == own and os.path.exists(f"/proc/{pid}/task/{pid}"):  # noqa: PTH110
                 found.append(pid)
         return found
+
+
+def process_ids() -> Iterator[int]:
+    """Every process but this one."""
+    own = os.getpid()
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.name.isdigit() and int(entry.name) != own:
+                yield int(entry.name)
 
 
 def session_of(pid: int) -> int:
@@ -275,6 +286,24 @@ def group_alive(pgid: int) -> bool:
     except PermissionError:  # somebody in the group changed user; it exists
         return True
     return True
+
+
+def signal_group(pgid: int, signum: int) -> None:
+    """Signal a whole process group; a stopped one is woken for TERM. One that is gone, or not ours, is passed over."""
+    assert pgid > 1, "0 would be our own group, 1 everybody"
+    with suppress(OSError):
+        os.killpg(pgid, signum)
+        if signum == signal.SIGTERM:
+            os.killpg(pgid, signal.SIGCONT)
+
+
+def signal_process(pid: int, signum: int) -> None:
+    """The same for one process."""
+    assert pid > 1, "0 would be our own group, -1 everybody"
+    with suppress(OSError):
+        os.kill(pid, signum)
+        if signum == signal.SIGTERM:
+            os.kill(pid, signal.SIGCONT)
 
 
 def read_environ(pid: int) -> dict[str, str]:

@@ -1,17 +1,16 @@
-"""Finding and signalling processes by identity: pid, start time and boot, or the environment tag. Linux's /proc."""
+"""Finding processes by identity: pid, start time and boot, or the environment tag. Linux's /proc."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-import signal
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sf_runner.basics.clock import boot_id
-from sf_runner.linux.kernel import process_stat, read_tag, started_up_s
+from sf_runner.linux.kernel import process_ids, process_stat, read_tag, started_up_s
 
 _START_TOLERANCE_S = 2.0
 _PERMANENT = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.E2BIG, errno.EPERM, errno.EINVAL, errno.ENOTDIR)
@@ -53,15 +52,6 @@ def _lives(handle: Mapping[str, Any], boot: str, *, zombie: bool) -> bool:
     return "up" not in handle or abs(stat.started_up_s - float(handle["up"])) < _START_TOLERANCE_S
 
 
-def process_ids() -> Iterator[int]:
-    """Every process but this one."""
-    own = os.getpid()
-    with os.scandir("/proc") as entries:
-        for entry in entries:
-            if entry.name.isdigit() and int(entry.name) != own:
-                yield int(entry.name)
-
-
 def tagged_processes(wanted: Iterable[str]) -> dict[str, list[int]]:
     """Live processes by tag, for the wanted tags or tag prefixes ending in ':'. One pass over /proc: milliseconds."""
     tags = tuple(wanted)
@@ -72,22 +62,6 @@ def tagged_processes(wanted: Iterable[str]) -> dict[str, list[int]]:
         tag = read_tag(pid)
         if tag and (tag in exact or tag.startswith(prefixes)):
             found.setdefault(tag, []).append(pid)
-    return found
-
-
-def session_members(sid: int) -> list[int]:
-    """Live processes of a session or of the process group of the same number."""
-    return members_of({sid}).get(sid, [])
-
-
-def members_of(sids: Set[int]) -> dict[int, list[int]]:
-    """The same for many, by session. One pass over /proc."""
-    found: dict[int, list[int]] = {}
-    for pid in process_ids() if sids else ():
-        stat = process_stat(pid)
-        if stat is not None and not stat.ended:
-            for sid in {stat.session, stat.group} & sids:
-                found.setdefault(sid, []).append(pid)
     return found
 
 
@@ -102,31 +76,6 @@ def owner_of(pid: int, sessions: Mapping[int, str]) -> str | None:
     _, _, name = read_tag(pid).partition(":")
     name = name.partition(":")[2]
     return name if name in sessions.values() else None
-
-
-def signal_group(pgid: int, signum: int) -> bool:
-    """Send to a whole process group; False when there is none."""
-    assert pgid > 1, "0 would be our own group, 1 everybody"
-    try:
-        os.killpg(pgid, signum)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    if signum == signal.SIGTERM:  # a stopped process cannot act on TERM
-        signal_group(pgid, signal.SIGCONT)
-    return True
-
-
-def signal_process(pid: int, signum: int) -> None:
-    """Signal one process; a stopped one is woken for TERM. One that is gone, or not ours, is passed over."""
-    assert pid > 1, "0 would be our own group, -1 everybody"
-    try:
-        os.kill(pid, signum)
-        if signum == signal.SIGTERM:
-            os.kill(pid, signal.SIGCONT)
-    except OSError:
-        pass
 
 
 def start_error(program: str, log: str, exc: OSError | ValueError) -> tuple[str, bool]:

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sf_runner.basics.files import replace_file
 from sf_runner.basics.paths import iter_runs
 from sf_runner.slots.gpu_memory import LearnedPeaks
 from sf_runner.state.fold import RunState
@@ -44,10 +45,8 @@ def save_history(path: Path, state: RunState, peaks: LearnedPeaks) -> None:
         "durations_s": {key: round(mean, 3) for key, mean in _mean_durations(state).items()},
         "gpu_peaks_mb": {key: mb for key, mb in peaks.peaks_mb.items() if key in configs},
     }
-    tmp = path.with_suffix(".tmp")
     with contextlib.suppress(OSError):
-        tmp.write_text(json.dumps(body), encoding="utf-8")
-        tmp.replace(path)
+        replace_file(path, json.dumps(body).encode())
 
 
 def _mean_durations(state: RunState) -> dict[str, float]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sf_runner.basics.clock import boot_id
+from sf_runner.basics.files import create_once
 from sf_runner.linux.process_tools import handle_of, is_alive
 
 BEAT_S = 5.0
@@ -184,26 +185,8 @@ class Claim:
                 self._remove(self._token)
 
     def _create(self) -> bool:
-        """Whether the file is ours now. It appears whole where the file system has links."""
-        text = json.dumps(self._body)
-        tmp = self._path.with_name(f"{self._path.name}.{self._token}.tmp")
-        try:
-            tmp.write_text(text, encoding="utf-8")
-            try:
-                os.link(tmp, self._path)
-                return True
-            except FileExistsError:
-                return False
-            except OSError:  # no links on this file system
-                fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-                with os.fdopen(fd, "w", encoding="utf-8") as file:
-                    file.write(text)
-                return True
-        except FileExistsError:
-            return False
-        finally:
-            with contextlib.suppress(OSError):
-                tmp.unlink()
+        """Whether the file is ours now."""
+        return create_once(self._path, json.dumps(self._body))
 
     def _bury(self, token: str) -> None:
         """Remove the claim of a dead holder. Only one may: whoever else saw it dead might remove what came after it.

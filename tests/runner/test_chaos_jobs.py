@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner.linux.kernel import process_stat, read_tag, started_up_s
-from sf_runner.linux.process_tools import session_members
+from sf_runner.linux.kernel import process_ids, process_stat, read_tag, session_of, started_up_s
 from sf_runner.state import events as ev
 from sf_runner.state.jobs import Cancelled, Failed, Running, Succeeded
 from tests.runner.harness import RunUnderTest, python, shell, wait_gone, wait_until
@@ -74,7 +73,7 @@ def test_a_killed_grandchild_is_the_jobs_own_business(make: Make) -> None:
     run = make(shell("parent", 'sleep 1000; test $? = 137 && echo "it was killed"'))
     run.wait_for("parent", Running)
     shell_pid = run.pid("parent")
-    (child,) = wait_until("the child", lambda: [p for p in session_members(shell_pid) if p != shell_pid])
+    (child,) = wait_until("the child", lambda: [p for p in process_ids() if session_of(p) == shell_pid != p])
     os.kill(child, signal.SIGKILL)
     assert run.finish() == 0
     assert "it was killed" in run.log("parent")

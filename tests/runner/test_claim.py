@@ -185,7 +185,7 @@ def test_a_full_disk_does_not_keep_a_runner_out(paths: RunPaths, monkeypatch: py
     def full(*_: object, **more: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(claim_module, "create_once", full)
     with run_lock(paths):
         assert is_held(paths)  # by the lock
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sf_runner.backends.stopping import Stopper
-from sf_runner.linux.ending import Ending, member_of, read_stop, stop_file, trees_of, write_stop
+from sf_runner.linux.ending import Ending, Main, member_of, read_stop, stop_file, trees_of, write_stop
 from sf_runner.linux.exit_record import read_record
 from sf_runner.linux.job_parent import JobEnd, JobParent, SpawnRequest
 from sf_runner.linux.kernel import TAG_VARIABLE, make_subreaper, started_up_s
@@ -283,8 +283,9 @@ def test_a_member_is_signalled_only_while_it_is_that_process() -> None:
 
 
 def test_what_is_no_experiment_is_never_taken_for_one() -> None:
-    mains = {0: ("", 0.0), 1: ("", 0.0), -1: ("", 0.0), 1 << 30: ("no:1:such", 0.0)}
-    assert trees_of(mains) == {main: [] for main in mains}
+    numbers = {"none": 0, "init": 1, "all": -1}
+    mains = {name: Main("", pid, 0.0) for name, pid in numbers.items()} | {"no": Main("no:1:such", 1 << 30, 0.0)}
+    assert trees_of(mains) == {name: [] for name in mains}
 
 
 def test_how_an_attempt_is_ended_is_told_in_a_file(tmp_path: Path) -> None:

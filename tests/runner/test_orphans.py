@@ -15,7 +15,7 @@ from sf_runner.backends.base import Ended, Known, Report, Started
 from sf_runner.backends.local.orphans import OrphanWatch
 from sf_runner.backends.stopping import Stopper
 from sf_runner.basics.clock import boot_id, steady_s
-from sf_runner.linux import process_tools
+from sf_runner.linux import ending, kernel, process_tools
 from sf_runner.linux.exit_record import write_record
 from sf_runner.linux.process_tools import handle_of, make_tag
 from tests.runner.harness import wait_until
@@ -57,8 +57,9 @@ def test_thousands_that_are_gone_take_one_look_at_the_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = []
-    scan = process_tools.process_ids
-    monkeypatch.setattr(process_tools, "process_ids", lambda: looks.append(1) or scan())
+    scan = kernel.process_ids
+    for module in (ending, process_tools):
+        monkeypatch.setattr(module, "process_ids", lambda: looks.append(1) or scan())
     gone = {"pid": os.getpid(), "up": -1.0, "boot": boot_id()}
     known = [
         Known(job=f"job{number}", attempt=1, handle=gone, log=str(tmp_path / "log"), exit_record=str(tmp_path / "exit"))

@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from sf_runner.backends.slurm.batches import ABANDONED, BatchHeader, BatchPaths, TaskJob, write_batch
-from sf_runner.backends.slurm.claims import claim, read_claim
+from sf_runner.backends.slurm.batches import (
+    ABANDONED,
+    BatchHeader,
+    BatchPaths,
+    TaskJob,
+    claim,
+    read_claim,
+    write_batch,
+)
 from sf_runner.backends.slurm.finding import close_attempts
 from sf_runner.backends.slurm.task_records import TaskHistory, read_history
 from tests.runner.harness import ROOT
@@ -19,7 +26,7 @@ from tests.runner.harness import ROOT
 RACER = """\
 import sys
 from pathlib import Path
-from sf_runner.backends.slurm.claims import claim
+from sf_runner.backends.slurm.batches import claim
 sys.stdin.read()
 print(claim(Path(sys.argv[1]), sys.argv[2]))
 """

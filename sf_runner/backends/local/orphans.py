@@ -17,18 +17,10 @@ from typing import Any
 from sf_runner.backends.base import Ended, Known, Report, Started, StopLevel
 from sf_runner.backends.stopping import Stopper
 from sf_runner.basics.clock import SYSTEM_CLOCK, boot_id, steady_s
-from sf_runner.linux.ending import Ending, is_number_of, member_of, read_stop, send_missed_term, stop_file
+from sf_runner.linux.ending import Ending, Main, Member, read_stop, send_missed_term, stop_file, trees_of
 from sf_runner.linux.exit_record import exit_record, read_record, write_record
 from sf_runner.linux.kernel import end_of_stranger, process_stat, session_of, started_up_s
-from sf_runner.linux.process_tools import (
-    handle_of,
-    is_alive,
-    is_zombie_of,
-    make_tag,
-    members_of,
-    signal_process,
-    tagged_processes,
-)
+from sf_runner.linux.process_tools import handle_of, is_alive, is_zombie_of, make_tag, tagged_processes
 
 _SETTLE_POLL_S = 0.05
 _WATCH_POLL_S = 1.0
@@ -59,8 +51,8 @@ class _Orphan:
     """Leader of the attempt's session; None when only leftovers, or nothing, was found."""
     pidfd: int | None = None
     main_ended_at: float | None = None
-    started_up_s: float | None = None
-    """When `pid` started; None when it was not seen alive."""
+    started_up_s: float = -1.0
+    """When `pid` started; -1 when it was not seen alive."""
     ending: Ending | None = None
     """How what it left behind is being ended; None until that is decided."""
     record: dict[str, Any] | None = None
@@ -127,12 +119,9 @@ class OrphanWatch:
         if not ended:
             return
         # One look at the processes for all of them: there may be thousands.
-        by_tag = tagged_processes([orphan.tag for _, orphan in ended])
-        members = members_of({orphan.pid for _, orphan in ended if orphan.pid is not None and _has_its_number(orphan)})
+        trees = trees_of({job: Main(orphan.tag, orphan.pid or 0, orphan.started_up_s) for job, orphan in ended})
         for job, orphan in ended:
-            tagged = by_tag.get(orphan.tag, [])
-            left = [*{*tagged, *members.get(orphan.pid or 0, [])}]
-            if not self._found_late(orphan, tagged, reports) and self._settled(orphan, left, now):
+            if not self._found_late(orphan, trees[job], reports) and self._settled(orphan, trees[job], now):
                 _close(orphan)
                 del self._orphans[job]
                 self._stopper.forget(job)
@@ -183,13 +172,13 @@ class OrphanWatch:
             reports.append(Started(job=known.job, attempt=known.attempt, handle=handle_of(pid), t=SYSTEM_CLOCK.wall()))
         self._watch(orphan, pid)
 
-    def _found_late(self, orphan: _Orphan, tagged: Sequence[int], reports: list[Report]) -> bool:
+    def _found_late(self, orphan: _Orphan, left: Sequence[Member], reports: list[Report]) -> bool:
         """Whether an attempt that was not there has appeared: its parent was killed, or we looked, just when it became
         its program. It has no environment for that moment. It must not be ended as something that it left behind."""
         known = orphan.known
         if orphan.pid is not None or known.handle is not None or orphan.record or read_exit_record(known) is not None:
             return False
-        pid = self._main_process(known, orphan.tag, tagged)
+        pid = self._main_process(known, orphan.tag, [member.pid for member in left])
         if pid is None:
             return False
         orphan.main_ended_at = None
@@ -211,9 +200,8 @@ class OrphanWatch:
         if orphan.pidfd is not None and orphan.pidfd in self._selector.get_map():
             self._selector.unregister(orphan.pidfd)
 
-    def _settled(self, orphan: _Orphan, left: Sequence[int], now: float) -> bool:
-        """Nothing of it is left, and its record is here or will never come. `left`: what carries its tag or is in its
-        session (of one that was seen alive: the number is still that of its session)."""
+    def _settled(self, orphan: _Orphan, left: Sequence[Member], now: float) -> bool:
+        """Nothing of it is left, and its record is here or will never come."""
         if left:
             self._end_leftovers(orphan, left, now)
             return False
@@ -250,14 +238,14 @@ class OrphanWatch:
             write_record(known.exit_record, record)
         return record
 
-    def _end_leftovers(self, orphan: _Orphan, left: Sequence[int], now: float) -> None:
+    def _end_leftovers(self, orphan: _Orphan, left: Sequence[Member], now: float) -> None:
         if orphan.ending is None:
             self._begin_ending(orphan, left, now)
         elif now >= orphan.ending.kill_at:
-            for pid in left:
-                signal_process(pid, signal.SIGKILL)
+            for member in left:
+                member.signal(signal.SIGKILL)
 
-    def _begin_ending(self, orphan: _Orphan, left: Sequence[int], now: float) -> None:
+    def _begin_ending(self, orphan: _Orphan, left: Sequence[Member], now: float) -> None:
         """TERM to what has not had it. A guardian that is the parent does that itself."""
         known = orphan.known
         ending = self._stopper.being_ended(known.job, known.attempt)
@@ -267,12 +255,7 @@ class OrphanWatch:
             ending = Ending(kill_at=now + self._grace_s, grace_s=self._grace_s)
         orphan.ending = ending
         if orphan.tag not in self._held:
-            send_missed_term(ending, [found for pid in left if (found := member_of(pid)) is not None], now)
-
-
-def _has_its_number(orphan: _Orphan) -> bool:
-    """Whether the number of its main process still is that of its session and group."""
-    return orphan.pid is not None and is_number_of(orphan.pid, orphan.started_up_s or -1.0)
+            send_missed_term(ending, left, now)
 
 
 def _close(orphan: _Orphan) -> None:

@@ -2,8 +2,8 @@
 
 packing.py     attempts -> arrays (pure);  script.py  options -> the text of a job script (pure)
 submitting.py  hands arrays in;  room.py  how many Slurm takes;  sharing.py  --max_parallel across arrays
-batches.py     what is written before sbatch and after it: one folder per array
-claims.py      what must be done once: which array runs a batch, which task an attempt
+batches.py     what is written before sbatch and after it: one folder per array; which array runs it, which task an
+               attempt
 task.py        the wrapper, on the node, with beats.py, belonging.py, node.py, time_limit.py
 task_records.py  what it writes down
 client.py      Slurm's commands;  environment.py  what variables they see;  answers.py  what they print

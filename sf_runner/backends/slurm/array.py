@@ -16,6 +16,7 @@ from sf_runner.backends.slurm.fold import Unit
 from sf_runner.backends.slurm.script import COMMENT, comment_of
 from sf_runner.backends.slurm.states import meaning
 from sf_runner.backends.slurm.task_records import TaskHistory
+from sf_runner.basics.files import replace_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +103,7 @@ class Task:
         body = {job: {"level": order.level, "grace_s": order.grace_s} for job, order in self.orders.items()}
         path = paths.orders(self.index)
         path.parent.mkdir(exist_ok=True)
-        tmp = path.with_suffix(".tmp")
-        tmp.write_text(json.dumps(body))
-        tmp.replace(path)
+        replace_file(path, json.dumps(body).encode())
         self.written_orders = dict(self.orders)
         return True
 

@@ -18,16 +18,18 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sf_runner.backends.slurm.answers import parse_array_id
-from sf_runner.backends.slurm.claims import claim, read_claim
+from sf_runner.basics.files import create_once, replace_file
 
 ABANDONED = "never submitted"
 _FORMAT = 1
+_WRITING_S = 2.0
 _SIDE_BY_SIDE = "lanes"
 """Key of `BatchHeader.side_by_side` on disk, where arrays that are queued for days must be able to read it."""
 
@@ -178,9 +180,30 @@ class BatchPaths:
 
     def answered(self, text: str) -> None:
         """Keep what was found out about its submission."""
-        tmp = self.root / "sbatch.tmp"
-        tmp.write_text(text + "\n")
-        tmp.replace(self.answer)
+        replace_file(self.answer, f"{text}\n".encode())
+
+
+def claim(path: Path, text: str) -> str:
+    """Create `path` with this text unless it exists; the text that is in it then, the same for all that try.
+
+    It has to say who wrote it: a reply of a file server may be lost, so that only what is read back tells who was
+    first. OSError when nothing can be written there.
+    """
+    create_once(path, text)
+    return read_claim(path) or ""
+
+
+def read_claim(path: Path) -> str | None:
+    """What the one who was first wrote; None: nobody claimed it. OSError when that cannot be told."""
+    deadline = time.monotonic() + _WRITING_S
+    while True:
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+        if text or time.monotonic() > deadline:  # without links it is empty for a moment
+            return text
+        time.sleep(0.05)
 
 
 def _claimant(text: str) -> Mapping[str, Any]:
