@@ -30,6 +30,15 @@ def shared_cluster() -> Iterator[SlurmCluster]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def strict_cluster() -> Iterator[SlurmCluster]:
+    """Two nodes; accounting is kept, and the limits of accounts and QOS are enforced."""
+    if why := why_not(accounting=True):
+        pytest.skip(why)
+    with SlurmCluster(limits=True) as cluster:
+        yield cluster
+
+
 @pytest.fixture
 def cluster(shared_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
     """Two nodes with 32 cores and 2 GPUs each; empty."""

@@ -115,7 +115,8 @@ class Room:
 
 
 class Backend(Protocol):
-    """Starts, watches and ends attempts. Never decides, never raises for what a job does.
+    """Starts, watches and ends attempts. Never decides, never raises for what a job does. A class that is derived from
+    this has what most backends can do without.
 
     Guarantees: every submitted attempt is reported NotStarted, or Started and then Ended, exactly once, also across
     restarts of the runner (through `adopt`); Ended is reported only when no process of the attempt is left.
@@ -144,6 +145,7 @@ class Backend(Protocol):
 
     def set_parallel(self, number: int) -> None:
         """So many may run side by side from now on. For backends that queue by themselves; others need not care."""
+        return
 
     def settled(self) -> bool:
         """Whether everything submitted has been handed on to where it queues or runs."""
@@ -159,9 +161,11 @@ class Backend(Protocol):
 
     def outlive_jobs(self) -> None:
         """After `close(detach=True)`: stay for as long as attempts need this process. Blocks."""
+        return
 
     def sessions(self) -> Mapping[int, str]:
         """Pid of each attempt's main process on this machine -> job."""
+        return {}
 
 
 @runtime_checkable

@@ -10,7 +10,8 @@ from sf_runner.cli.kind import BackendContext
 from sf_runner.cli.session import Prepared, plan_changes
 from sf_runner.engine.launching import LaunchBuilder
 from sf_runner.slots.placement import ANYWHERE, Placement
-from sf_runner.slots.table import NoRoom, Occupant, SlotTable
+from sf_runner.slots.table import SlotTable
+from sf_runner.slots.types import NoRoom, Occupant
 from sf_runner.state.events import Note
 from sf_runner.state.fold import RunState
 from sf_runner.state.history import load_history

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sf_runner.backends.base import Remark, Report
 from sf_runner.basics.clock import SYSTEM_CLOCK, boot_id, steady_s
-from sf_runner.basics.errors import BackendError, StorageError
+from sf_runner.basics.errors import BackendError
 from sf_runner.basics.paths import RunPaths
-from sf_runner.cli.backends import kind_of
-from sf_runner.engine.launching import LaunchBuilder, known_attempts
-from sf_runner.engine.outcomes import record_reports
-from sf_runner.engine.scheduler import Policy
+from sf_runner.cli.reopened import ReopenedRun
+from sf_runner.engine.launching import known_attempts
 from sf_runner.linux.kernel import started_up_s
 from sf_runner.state import events as ev
-from sf_runner.state.jobs import ACTIVE, Waiting
+from sf_runner.state.jobs import ACTIVE, JobRecord, Waiting
 from sf_runner.store.journal import Journal
 from sf_runner.store.lock import run_lock
 
@@ -33,98 +29,64 @@ def cancel_offline(paths: RunPaths, jobs: Sequence[str], *, grace_s: float, now:
     journal cannot be written, BackendError when a process cannot be killed.
     """
     with run_lock(paths):
-        canceller = _Canceller(paths, now)
+        journal, state = Journal.open(paths.journal, paths.run_name)
+        run = ReopenedRun(paths, journal, state)
+        records = [state.jobs[job] for job in jobs] if jobs else list(state.jobs.values())
+        started = state.opened is not None  # else there is nothing to cancel
         try:
-            return canceller.cancel(jobs, grace_s)
+            if started:
+                run.emit(_opened_here(run, now()))
+            ended = _end(run, records, grace_s, now)
+            waiting = [record for record in records if isinstance(record.state, Waiting)]
+            for record in waiting:
+                run.emit(ev.JobCancelled(t=now(), job=record.job_id))
+            run.flush()
+            return f"{ended} running ended, {len(waiting)} waiting cancelled"
         finally:
-            canceller.close()
+            if started:
+                run.emit(ev.RunClosed(t=now(), exit_code=1))
+            journal.close(state)
 
 
-class _Canceller:
-    def __init__(self, paths: RunPaths, now: Callable[[], float]) -> None:
-        self._paths = paths
-        self._now = now
-        self._told = ""
-        """What the backend said last."""
-        self._launches = LaunchBuilder(paths)
-        self._journal, self._state = Journal.open(paths.journal, paths.run_name)
-        if self._state.opened is not None:  # else nothing was ever started, and there is nothing to cancel
-            self._emit(
-                replace(
-                    self._state.opened,
-                    t=now(),
-                    pid=os.getpid(),
-                    up=started_up_s(os.getpid()) or 0.0,
-                    host=socket.gethostname(),
-                    boot_id=boot_id(),
-                    command=(),
-                    max_parallel=self._state.max_parallel,
-                    guardians=(),
-                    clocks=SYSTEM_CLOCK.now().unset,
-                )
-            )
+def _opened_here(run: ReopenedRun, now: float) -> ev.RunOpened:
+    assert run.state.opened is not None
+    return replace(
+        run.state.opened,
+        t=now,
+        pid=os.getpid(),
+        up=started_up_s(os.getpid()) or 0.0,
+        host=socket.gethostname(),
+        boot_id=boot_id(),
+        command=(),
+        max_parallel=run.state.max_parallel,
+        guardians=(),
+        clocks=SYSTEM_CLOCK.now().unset,
+    )
 
-    def cancel(self, jobs: Sequence[str], grace_s: float) -> str:
-        records = self._state.jobs
-        wanted = [records[job] for job in jobs] if jobs else list(records.values())
-        active = [record.job_id for record in wanted if isinstance(record.state, ACTIVE)]
-        ended = self._end(active, grace_s) if active else 0
-        waiting = [record for record in wanted if isinstance(record.state, Waiting)]
-        for record in waiting:
-            self._emit(ev.JobCancelled(t=self._now(), job=record.job_id))
-        self._flush()
-        return f"{ended} running ended, {len(waiting)} waiting cancelled"
 
-    def close(self) -> None:
-        if self._state.opened is not None:
-            self._emit(ev.RunClosed(t=self._now(), exit_code=1))
-        self._journal.close(self._state)
+def _end(run: ReopenedRun, records: Sequence[JobRecord], grace_s: float, now: Callable[[], float]) -> int:
+    """End those that run; how many did."""
+    wanted = {record.job_id for record in _active(records)}
+    if not wanted:
+        return 0
+    backend = run.open_backend()
+    run.take(backend.adopt([item for item in known_attempts(run.state, run.paths) if item.job in wanted]))
+    # What has only just ended, or is still being recorded, was found in the first look.
+    running = _active(records)
+    for record in running:
+        run.emit(ev.StopRequested(t=now(), job=record.job_id, attempt=record.attempts, reason="cancelled"))
+    run.flush()
+    for record in running:
+        backend.stop(record.job_id, "terminate", grace_s)
+    deadline = steady_s() + grace_s + _KILLED_GONE_S
+    while left := _active(records):
+        if steady_s() > deadline:
+            why = run.told or "stuck in the kernel, state D in ps?"
+            raise BackendError(f"'{left[0].job_id}' is still there after KILL ({why}); try again later")
+        run.look(backend)
+    backend.close(detach=False)
+    return len(running)
 
-    def _end(self, jobs: Sequence[str], grace_s: float) -> int:
-        """End these; how many of them still ran."""
-        state = self._state
-        assert state.opened is not None, "an active job without a runner"
-        backend = kind_of(state.opened.backend).reopen(self._paths, state)
-        backend.open()
-        left = set(jobs)
-        self._take(backend.adopt([item for item in known_attempts(state, self._paths) if item.job in left]), left)
-        # What has only just ended, or is still being recorded, is found in the first look.
-        running = len(left)
-        for job in left:
-            self._emit(ev.StopRequested(t=self._now(), job=job, attempt=state.jobs[job].attempts, reason="cancelled"))
-        self._flush()
-        for job in left:
-            backend.stop(job, "terminate", grace_s)
-        deadline = steady_s() + grace_s + _KILLED_GONE_S
-        while left:
-            select.select(backend.fds(), (), (), 0.1)
-            self._take(backend.poll(steady_s()), left)
-            if left and steady_s() > deadline:
-                why = self._told or "stuck in the kernel, state D in ps?"
-                raise BackendError(f"'{min(left)}' is still there after KILL ({why}); try again later")
-        backend.close(detach=False)
-        return running
 
-    def _take(self, reports: Sequence[Report], left: set[str]) -> None:
-        policy = Policy(max_retries=self._state.max_retries)
-        for report in reports:
-            if isinstance(report, Remark):
-                self._told = report.text
-
-        def emit(event: ev.Event) -> None:
-            self._emit(event)
-            if isinstance(event, ev.AttemptEnded):
-                left.discard(event.job)
-            elif isinstance(event, ev.AttemptSubmitted):
-                left.add(event.job)
-
-        record_reports(reports, self._state.jobs, self._launches.paths, policy, emit, now=SYSTEM_CLOCK.wall())
-
-    def _emit(self, event: ev.Event) -> None:
-        self._journal.append([event])
-        self._state.apply(event)
-
-    def _flush(self) -> None:
-        """Before anything is done that the journal has to know of."""
-        if not self._journal.flush():
-            raise StorageError(f"cannot write {self._journal.path}: {self._journal.trouble}; free some space first")
+def _active(records: Sequence[JobRecord]) -> list[JobRecord]:
+    return [record for record in records if isinstance(record.state, ACTIVE)]

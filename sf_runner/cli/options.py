@@ -42,7 +42,7 @@ class BuiltIn:
 BUILT_IN = {
     "processes": BuiltIn(kind="sf_runner.cli.processes_kind:ProcessesKind", guarded=True),
     "slurm": BuiltIn(kind="sf_runner.cli.slurm_kind:SlurmKind", flags=SlurmOptions),
-    "ngc": BuiltIn(kind="sf_runner.cli.ngc_kind:NgcKind", flags=NgcOptions),
+    "ngc": BuiltIn(kind="sf_runner.cli.cluster_kind:NgcKind", flags=NgcOptions),
 }
 ORDERS = ("submission", "seed_major", "longest_first", "shortest_first")
 CHANGED = ("refuse", "keep", "rerun")

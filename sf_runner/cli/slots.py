@@ -11,7 +11,8 @@ from sf_runner.describe.description import RunDefaults
 from sf_runner.slots.cores import read_topology
 from sf_runner.slots.devices import GpuSnapshot
 from sf_runner.slots.probe import GpuProbe
-from sf_runner.slots.table import SlotPolicy, SlotSetup
+from sf_runner.slots.table import SlotSetup
+from sf_runner.slots.types import SlotPolicy
 
 
 @dataclass(frozen=True, kw_only=True)

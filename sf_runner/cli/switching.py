@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import select
 import socket
 
-from sf_runner.backends.base import Backend, Report
-from sf_runner.basics.clock import SYSTEM_CLOCK, steady_s
-from sf_runner.basics.errors import BackendError, StorageError, UsageError
+from sf_runner.basics.clock import steady_s
+from sf_runner.basics.errors import BackendError, UsageError
 from sf_runner.basics.paths import RunPaths
-from sf_runner.cli.backends import kind_of
+from sf_runner.cli.reopened import ReopenedRun
 from sf_runner.engine.launching import known_attempts
-from sf_runner.engine.outcomes import record_reports
-from sf_runner.engine.scheduler import Policy
 from sf_runner.linux.exit_record import read_record
-from sf_runner.state.events import Event, RunOpened
+from sf_runner.state.events import RunOpened
 from sf_runner.state.fold import RunState
 from sf_runner.store.journal import Journal
 
@@ -32,10 +28,19 @@ def settle_elsewhere(state: RunState, journal: Journal, paths: RunPaths) -> None
     assert state.opened is not None
     name = state.opened.backend
     _check_host(state, paths, state.opened)
-    backend = kind_of(name).reopen(paths, state)
-    backend.open()
+    run = ReopenedRun(paths, journal, state)
+    backend = run.open_backend()
     try:
-        _Settler(state, journal, paths).settle(backend, name)
+        run.take(backend.adopt(known_attempts(state, paths)))
+        run.take(backend.poll(steady_s()))
+        deadline = steady_s() + _ANSWER_S
+        while state.active and not backend.certain():
+            if steady_s() > deadline:
+                raise BackendError(
+                    f"whether experiments left with --runner={name} still run cannot be told now; try again later"
+                )
+            run.look(backend)
+        run.flush()
     finally:
         backend.close(detach=True)
     if state.active:
@@ -58,35 +63,3 @@ def _check_host(state: RunState, paths: RunPaths, opened: RunOpened) -> None:
             f"{len(unknown)} experiment(s) of run '{paths.run_name}' were left running on {host}, e.g. "
             f"'{unknown[0].job}'; end them there with: python -m sf_runner.cancel {paths.run_name}"
         )
-
-
-class _Settler:
-    def __init__(self, state: RunState, journal: Journal, paths: RunPaths) -> None:
-        self._state, self._journal, self._paths = state, journal, paths
-        self._policy = Policy(max_retries=state.max_retries)
-
-    def settle(self, backend: Backend, name: str) -> None:
-        """Until the backend knows of each whether it is over."""
-        self._take(backend.adopt(known_attempts(self._state, self._paths)))
-        deadline = steady_s() + _ANSWER_S
-        self._take(backend.poll(steady_s()))
-        while self._state.active and not backend.certain():
-            if steady_s() > deadline:
-                raise BackendError(
-                    f"whether experiments left with --runner={name} still run cannot be told now; try again later"
-                )
-            select.select(backend.fds(), (), (), 0.2)
-            self._take(backend.poll(steady_s()))
-        if not self._journal.flush():
-            raise StorageError(f"cannot write {self._journal.path}: {self._journal.trouble}; free some space first")
-
-    def _take(self, reports: list[Report]) -> None:
-        paths = self._paths
-        now = SYSTEM_CLOCK.wall()
-        record_reports(
-            reports, self._state.jobs, lambda record: paths.job(record.job_id), self._policy, self._emit, now=now
-        )
-
-    def _emit(self, event: Event) -> None:
-        self._journal.append((event,))
-        self._state.apply(event)

@@ -24,7 +24,7 @@ from sf_runner.engine.silence import Silence
 from sf_runner.engine.slot_manager import SlotManager
 from sf_runner.linux.lifeline import Lifeline
 from sf_runner.linux.signals import SignalInbox
-from sf_runner.slots.table import SlotRequest
+from sf_runner.slots.types import SlotRequest
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import JobRecord, Running, Stopping, StopReason

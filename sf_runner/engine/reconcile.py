@@ -11,7 +11,7 @@ from sf_runner.basics.errors import UsageError
 from sf_runner.describe.description import Resources
 from sf_runner.describe.plan import Job, Plan
 from sf_runner.describe.values import PLAIN_TYPES, json_value
-from sf_runner.slots.table import SlotRequest
+from sf_runner.slots.types import SlotRequest
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import ACTIVE, ENDED, Cancelled, Failed, JobRecord, Succeeded

@@ -8,7 +8,8 @@ from typing import Final, Literal
 
 from sf_runner.basics.backoff import doubled
 from sf_runner.slots.placement import Placement
-from sf_runner.slots.table import NoRoom, Placed, SlotRequest, SlotTable
+from sf_runner.slots.table import Placed, SlotTable
+from sf_runner.slots.types import NoRoom, SlotRequest
 from sf_runner.state.fold import RunState
 from sf_runner.state.jobs import JobRecord, Running, StopReason
 

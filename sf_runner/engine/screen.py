@@ -38,9 +38,11 @@ class Screen(Protocol):
 
     def start(self, view: RunView) -> None:
         """Take the terminal."""
+        return
 
     def update(self, events: Sequence[Event], view: RunView) -> None:
         """Called after every step of the run loop; `events` is what happened in it, already folded into the state."""
+        return
 
     def fds(self) -> Sequence[int]:
         """File descriptors (keyboard) that should wake the run loop."""
@@ -50,3 +52,4 @@ class Screen(Protocol):
 
     def stop(self, view: RunView) -> None:
         """Give the terminal back, whatever happened."""
+        return

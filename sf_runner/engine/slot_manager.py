@@ -10,7 +10,8 @@ from sf_runner.slots.devices import GpuSnapshot
 from sf_runner.slots.gpu_memory import GpuUsage, LearnedPeaks, attribute
 from sf_runner.slots.placement import Placement
 from sf_runner.slots.probe import GpuProbe
-from sf_runner.slots.table import Occupant, SlotSetup, SlotTable, memory_is_back, on_lost_gpu
+from sf_runner.slots.table import SlotSetup, SlotTable, memory_is_back, on_lost_gpu
+from sf_runner.slots.types import Occupant
 from sf_runner.state.jobs import JobRecord
 
 _REFRESH_S = 1.0

@@ -127,7 +127,7 @@ class JobParent:
         self._unwritten: list[tuple[str, Mapping[str, Any]]] = []
         self._programs = ProgramPaths()
         self._undecided = False
-        self._affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        self._affinity = os.sched_getaffinity(0)
 
     @property
     def busy(self) -> bool:

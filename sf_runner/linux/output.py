@@ -151,7 +151,7 @@ class Writer:
         try:
             if not stat.S_ISFIFO(os.fstat(self.fd).st_mode):
                 return sys.maxsize
-            size = fcntl.fcntl(self.fd, getattr(fcntl, "F_GETPIPE_SZ", 1032))
+            size = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ)
             unread = int.from_bytes(fcntl.ioctl(self.fd, termios.FIONREAD, b"\0" * 4), sys.byteorder)
         except OSError:
             return sys.maxsize

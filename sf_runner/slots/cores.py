@@ -24,8 +24,6 @@ class CpuTopology:
     cores: tuple[Core, ...]
     quota_cpus: float | None = None
     """CPUs' worth of time that the cgroup allows; None: no limit."""
-    can_bind: bool = True
-    """False where the system has no affinity masks (macOS): CPUs are counted, not bound."""
 
     @cached_property
     def cpus(self) -> frozenset[int]:
@@ -92,16 +90,15 @@ def read_topology(*, root: Path = Path("/"), affinity: Collection[int] | None = 
 
     What cannot be read is assumed to be simple: one thread per core, one NUMA node, no quota.
     """
-    can_bind = affinity is not None or hasattr(os, "sched_getaffinity")
     if affinity is None:
-        affinity = os.sched_getaffinity(0) if can_bind else range(os.cpu_count() or 1)
+        affinity = os.sched_getaffinity(0)
     node_of = _numa_nodes(root)
     cores: dict[tuple[int, ...], Core] = {}
     for cpu in sorted(affinity):
         threads = parse_cpu_list(_read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))
         usable = tuple(sorted({cpu, *threads} & set(affinity)))
         cores.setdefault(usable, Core(cpus=usable, numa_node=node_of.get(cpu, 0)))
-    return CpuTopology(cores=tuple(cores.values()), quota_cpus=read_quota(root), can_bind=can_bind)
+    return CpuTopology(cores=tuple(cores.values()), quota_cpus=read_quota(root))
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:

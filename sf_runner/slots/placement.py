@@ -31,37 +31,18 @@ class Placement:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; fields that say nothing are left out."""
-        data: dict[str, Any] = {}
-        for name in ("gpu_uuids", "gpu_indices", "cores", "others_mb"):
-            if getattr(self, name):
-                data[name] = list(getattr(self, name))
-        if self.env:
-            data["env"] = dict(self.env)
-        if self.memory_mb:
-            data["memory_mb"] = self.memory_mb
-        if self.node:
-            data["node"] = self.node
-        for name in ("mig_index", "room_mb"):
-            if getattr(self, name) is not None:
-                data[name] = getattr(self, name)
-        return data
+        nothing = vars(ANYWHERE)
+        said = {name: value for name, value in vars(self).items() if value != nothing[name]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Placement:
         """The inverse of `to_json`; unknown keys are ignored, so an older runner reads a newer journal."""
         if not data:
             return ANYWHERE
-        return cls(
-            node=data.get("node", ""),
-            gpu_uuids=tuple(data.get("gpu_uuids", ())),
-            gpu_indices=tuple(data.get("gpu_indices", ())),
-            mig_index=data.get("mig_index"),
-            cores=tuple(data.get("cores", ())),
-            env=dict(data.get("env", {})),
-            memory_mb=data.get("memory_mb", 0),
-            room_mb=data.get("room_mb"),
-            others_mb=tuple(data.get("others_mb", ())),
-        )
+        known: dict[str, Any] = {name: value for name, value in data.items() if name in vars(ANYWHERE)}
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**known)
 
     @property
     def label(self) -> str:

@@ -24,19 +24,6 @@ from sf_runner.slots.setup import choose_devices
 from sf_runner.slots.types import LEAVE_ALONE, NoRoom, Occupant, SlotPolicy, SlotRequest
 from sf_runner.slots.visible import Visible, visible_devices
 
-__all__ = [
-    "GpuSlot",
-    "NoRoom",
-    "Occupant",
-    "Placed",
-    "SlotPolicy",
-    "SlotRequest",
-    "SlotSetup",
-    "SlotTable",
-    "memory_is_back",
-    "on_lost_gpu",
-]
-
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _NO_GPU = "-1"
 """Hides all devices like the empty string, and is not mistaken for an unset variable."""

@@ -7,7 +7,7 @@ details of jobs stay in the journal; only where they stand there is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import repeat
 from typing import Any
@@ -35,6 +35,7 @@ from sf_runner.state.jobs import (
 )
 
 Columns = Mapping[str, Any]
+_CAUSES = {"cause", "last_cause"}
 _PLAIN = (
     "run_id", "run_name", "runners", "guardians", "first_opened_at", "paused", "max_parallel", "max_retries",
     "failed_this_session", "succeeded_this_session", "start_failures", "start_failed_at", "last_event_at",
@@ -43,10 +44,14 @@ _OF_JOBS = (
     "index", "rank", "planned", "fingerprint", "config", "shape", "timeout_s", "attempts", "failures",
     "start_failures", "losses", "oom_failures", "oom_room_mb", "elapsed_s",
 )  # fmt: skip
-_LETTERS: Mapping[type, str] = {
-    Waiting: "w", Submitted: "a", Running: "a", Stopping: "a", Succeeded: "s", Failed: "f", Cancelled: "c",
-}  # fmt: skip
-"""Of the column that says in which state each job is; those in one are described in a column of their own."""
+_STATES: Mapping[str, tuple[type[JobState], tuple[str, ...]]] = {
+    "w": (Waiting, ("not_before", "delay_s", "last_cause")),
+    "s": (Succeeded, ("attempt", "ended_at", "duration_s")),
+    "f": (Failed, ("attempt", "ended_at", "duration_s", "cause")),
+    "c": (Cancelled, ("attempt", "ended_at")),
+}
+"""By the letters that say in which state each job is: what is said of jobs in it. Active ones (`a`) are few, and
+described one by one."""
 
 
 def columns_of(state: RunState) -> dict[str, Any]:
@@ -185,77 +190,48 @@ def _details_of(
 
 def _state_columns(jobs: Sequence[JobRecord]) -> dict[str, Any]:
     """A letter for each job, and for each letter columns with what is said of the jobs in that state, in order."""
-    states: dict[str, list[Any]] = {letter: [] for letter in "wasfc"}
-    letters = []
-    for job in jobs:
-        letter = _LETTERS[type(job.state)]
-        letters.append(letter)
+    letter_of = {cls: letter for letter, (cls, _) in _STATES.items()}
+    letters = [letter_of.get(type(job.state), "a") for job in jobs]
+    states: dict[str, list[Any]] = {letter: [] for letter in (*_STATES, "a")}
+    for letter, job in zip(letters, jobs, strict=True):
         states[letter].append(job.state)
     causes: dict[FailureCause | None, int] = {None: -1}
-    waiting, done, failed, cancelled = (states[letter] for letter in "wsfc")
-    columns = {
+    columns: dict[str, Any] = {
         "states": "".join(letters),
-        "waiting_until": _pack([state.not_before for state in waiting] or [0.0]),
-        "waiting_delay": _pack([state.delay_s for state in waiting] or [0.0]),
-        "waiting_cause": _pack([_number(causes, state.last_cause) for state in waiting] or [-1]),
         "active_state": [_active_json(state) for state in states["a"]],
-        "failed_cause": [_number(causes, state.cause) for state in failed],
     }
-    for name, ended in (("succeeded", done), ("failed", failed), ("cancelled", cancelled)):
-        columns[f"{name}_attempt"] = _pack([state.attempt for state in ended] or [0])
-        columns[f"{name}_at"] = [round(state.ended_at, 3) for state in ended]
-        if name != "cancelled":
-            columns[f"{name}_took"] = [state.duration_s for state in ended]
+    for letter, (_, names) in _STATES.items():
+        for name in names:
+            values = [getattr(state, name) for state in states[letter]]
+            if name in _CAUSES:
+                values = [causes.setdefault(cause, len(causes) - 1) for cause in values]
+            elif name == "ended_at":
+                values = [round(at, 3) for at in values]
+            columns[f"{letter}_{name}"] = _pack(values)
     columns["causes"] = [[cause.kind, cause.summary, cause.fingerprint] for cause in causes if cause is not None]
     return columns
 
 
-def _number(causes: dict[FailureCause | None, int], cause: FailureCause | None) -> int:
-    return causes.setdefault(cause, len(causes) - 1)
-
-
-def _states_of(columns: Columns) -> Iterable[JobState]:
+def _states_of(columns: Columns) -> list[JobState]:
     letters = columns["states"]
-    causes = [FailureCause(kind=kind, summary=text, fingerprint=mark) for kind, text, mark in columns["causes"]]
-    again = {-1: None, **dict(enumerate(causes))}
-    numbers = {letter: letters.count(letter) for letter in "wsfc"}
+    found = [FailureCause(kind=kind, summary=text, fingerprint=mark) for kind, text, mark in columns["causes"]]
+    causes = {-1: None, **dict(enumerate(found))}
+    states: dict[str, Iterator[JobState]] = {"a": map(_active_state, columns["active_state"])}
+    for letter, (cls, names) in _STATES.items():
+        values = {name: _unpack(columns[f"{letter}_{name}"], letters.count(letter)) for name in names}
+        for name in _CAUSES & values.keys():
+            values[name] = map(causes.__getitem__, values[name])
+        states[letter] = _made(cls, names, zip(*values.values(), strict=True))
+    return [next(states[letter]) for letter in letters]
 
-    def column(letter: str, name: str) -> Iterable[Any]:
-        return _unpack(columns[name], numbers[letter])
 
-    fresh = Waiting()
-    waiting = (
-        Waiting(not_before=until, delay_s=delay, last_cause=again[cause]) if until or cause >= 0 else fresh
-        for until, delay, cause in zip(
-            column("w", "waiting_until"), column("w", "waiting_delay"), column("w", "waiting_cause"), strict=False
-        )
-    )
-    active = map(_active_state, columns["active_state"])
-    done = (
-        Succeeded(attempt=attempt, ended_at=at, duration_s=took)
-        for attempt, at, took in zip(
-            column("s", "succeeded_attempt"), columns["succeeded_at"], columns["succeeded_took"], strict=False
-        )
-    )
-    failed = (
-        Failed(attempt=attempt, ended_at=at, duration_s=took, cause=causes[cause])
-        for attempt, at, took, cause in zip(
-            column("f", "failed_attempt"), columns["failed_at"], columns["failed_took"], columns["failed_cause"],
-            strict=False,
-        )
-    )  # fmt: skip
-    cancelled = (
-        Cancelled(ended_at=at, attempt=attempt)
-        for attempt, at in zip(column("c", "cancelled_attempt"), columns["cancelled_at"], strict=False)
-    )
-    of_letter: dict[str, Callable[[], JobState]] = {
-        "w": waiting.__next__,
-        "a": active.__next__,
-        "s": done.__next__,
-        "f": failed.__next__,
-        "c": cancelled.__next__,
-    }
-    return [of_letter[letter]() for letter in letters]
+def _made(cls: type[JobState], names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> Iterator[JobState]:
+    """Alike ones in a row, as of jobs that have not been started, are one object."""
+    before: tuple[Any, ...] = ()
+    for row in rows:
+        if row != before:
+            before, state = row, cls(**dict(zip(names, row, strict=True)))
+        yield state
 
 
 def _active_json(state: Active) -> dict[str, Any]:

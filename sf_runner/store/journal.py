@@ -144,7 +144,7 @@ class Journal:
 
     def _sync(self) -> None:
         with contextlib.suppress(OSError):  # a write will meet the same trouble and tell it
-            (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(self._fd)
+            os.fdatasync(self._fd)
 
     def cache(self, state: RunState, *, every: int = CACHE_EVERY) -> None:
         """Leave the state beside the journal for readers, when it has grown by `every` bytes since the last time.

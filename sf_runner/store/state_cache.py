@@ -3,7 +3,7 @@
 A file that may be deleted at any time. It is believed only if it fits the journal: same first line, and the bytes that
 it stands for unchanged (by inode, size and times of the file, else by their checksum). Text in JSON, one line for each
 column: another Python reads it, and nobody can run code with it. Its first line:
-`{"format": 1, "head": ..., "offset": ..., "lines": ..., "crc": ..., "status": [...], "sum": ...}`.
+`{"format": 2, "head": ..., "offset": ..., "lines": ..., "crc": ..., "status": [...], "sum": ...}`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sf_runner.state.compact import columns_of, state_of
 from sf_runner.state.fold import RunState
 from sf_runner.store.reader import JournalReader, Position
 
-_FORMAT = 1
+_FORMAT = 2
 _CHUNK = 1 << 20
 
 

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Report, Started, StopLevel
+from sf_runner.backends.base import Backend, Ended, Known, Launch, NotStarted, Report, Started, StopLevel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ class FakeMachine:
         }
 
 
-class FakeBackend:
+class FakeBackend(Backend):
     """The backend protocol over a `FakeMachine`."""
 
     name = "fake"
@@ -224,9 +224,6 @@ class FakeBackend:
     def fds(self) -> Sequence[int]:
         return (self._wake[0],) if self._wake is not None else ()
 
-    def set_parallel(self, number: int) -> None:
-        """The runner itself starts no more than that."""
-
     def settled(self) -> bool:
         return not self._reports
 
@@ -243,9 +240,6 @@ class FakeBackend:
         if self._wake is not None:
             self._machine.forget_wake_fd(self._wake)
             self._wake = None
-
-    def outlive_jobs(self) -> None:
-        """The machine needs nobody to outlive them."""
 
     def sessions(self) -> Mapping[int, str]:
         return {fake.number: job for job, fake in self._watched.items()}

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from sf_runner.basics.paths import NO_LOG, RunPaths
 from sf_runner.basics.requests import Request
 from sf_runner.basics.said import Said
-from sf_runner.engine.screen import RunView
+from sf_runner.engine.screen import RunView, Screen
 from sf_runner.engine.snapshot import running_progress
 from sf_runner.slots.placement import Placement
 from sf_runner.state import events as ev
@@ -20,7 +20,17 @@ from sf_runner.state.fold import RunState
 _LINES_PER_S = 20
 
 
-class PlainScreen:
+class SilentScreen(Screen):
+    """Shows nothing (`--ui=none`)."""
+
+    def fds(self) -> Sequence[int]:
+        return ()
+
+    def requests(self) -> Sequence[Request]:
+        return ()
+
+
+class PlainScreen(SilentScreen):
     """Prints. With very short jobs it counts what it leaves out instead of flooding the log; failures always show."""
 
     def __init__(self, run_paths: RunPaths, *, every_s: float = 30.0, out: TextIO | None = None) -> None:
@@ -60,12 +70,6 @@ class PlainScreen:
             self._last_progress = view.at
             self._said.forget()
             self._progress(view)
-
-    def fds(self) -> Sequence[int]:
-        return ()
-
-    def requests(self) -> Sequence[Request]:
-        return ()
 
     def stop(self, view: RunView) -> None:
         self._tell_omitted()
@@ -184,25 +188,6 @@ class PlainScreen:
             print(f"{stamp} {text}", file=self._out or sys.stdout, flush=True)
         except (OSError, ValueError):  # the terminal or pipe is gone; the run goes on
             self._broken = True
-
-
-class SilentScreen:
-    """Shows nothing (`--ui=none`)."""
-
-    def start(self, view: RunView) -> None:
-        return
-
-    def update(self, events: Sequence[ev.Event], view: RunView) -> None:
-        return
-
-    def fds(self) -> Sequence[int]:
-        return ()
-
-    def requests(self) -> Sequence[Request]:
-        return ()
-
-    def stop(self, view: RunView) -> None:
-        return
 
 
 _DRAINING: dict[str, Callable[[RunState], str]] = {

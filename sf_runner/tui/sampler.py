@@ -47,7 +47,6 @@ class Sampler:
         self._samples: dict[str, _Sample] = {}
         self._turn = 0
         self._turned_at: float | None = None
-        self._behind = 0
         self.version = 0
         self.metrics: dict[str, float] = {}
         """Every metric that some job reported."""

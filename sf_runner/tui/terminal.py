@@ -41,9 +41,7 @@ class Terminal:
 
     def fd(self) -> int:
         """Becomes readable when a key was pressed or the size changed. The same one for good."""
-        fileno = getattr(self._selector, "fileno", None)  # epoll and kqueue have one
-        assert fileno is not None, "no epoll or kqueue on this system"
-        return int(fileno())
+        return self._selector.fileno()
 
     # ---- taking and giving back ----------------------------------------------------------------------------
 
@@ -64,8 +62,8 @@ class Terminal:
         self._unsent = b""
         self.send(ENTER_SCREEN)
 
-    def leave(self, *, modes: bool = True) -> None:
-        """Give it back as it was. `modes` False: somebody else (a shell) has set modes of its own."""
+    def leave(self) -> None:
+        """Give it back as it was."""
         if not self.active:
             return
         self.active = False
@@ -74,7 +72,7 @@ class Terminal:
         if self.lost:
             return
         taken = self._saved.is_taken()
-        if taken and modes:
+        if taken:
             with contextlib.suppress(OSError, termios.error):
                 start_output(self._saved.in_fd)
         self._unsent += LEAVE_SCREEN
@@ -83,7 +81,7 @@ class Terminal:
             select.select((), (self._out_fd,), (), 0.1)
         if not done and print_later(LEAVE_SCREEN.decode()):
             self._unsent = b""
-        if taken and modes:
+        if taken:
             self._saved.restore_modes()
 
     def close(self) -> None:

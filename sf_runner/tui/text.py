@@ -132,14 +132,14 @@ def gigabytes(mb: float) -> str:
     return f"{gb:.0f}" if gb >= 9.95 else f"{gb:.1f}"
 
 
-def bar(fraction: float, width: int, style: str, glyphs: Glyphs, *, track: str = "track") -> Line:
+def bar(fraction: float, width: int, style: str, glyphs: Glyphs) -> Line:
     """A bar that is full at 1. It shows something as soon as there is something, and is full only at the end."""
     halves = min(round(fraction * 2 * width), 2 * width - 1) if fraction < 1 else 2 * width
     if fraction > 0:
         halves = max(halves, 1)
     full, half = divmod(halves, 2)
     done = glyphs.bar * full + (glyphs.half if half else "")
-    return _without_empty((done, style), (glyphs.track * (width - len(done)), track))
+    return _without_empty((done, style), (glyphs.track * (width - len(done)), "track"))
 
 
 def stacked_bar(parts: Sequence[tuple[float, str]], width: int, glyphs: Glyphs) -> Line:

@@ -63,7 +63,6 @@ class Glyphs:
     cursor: str
     ellipsis: str
     arrows: str
-    enter: str
     states: Mapping[str, str]
     degree: str
     dot: str
@@ -72,7 +71,7 @@ class Glyphs:
 
 
 UNICODE = Glyphs(
-    bar="━", half="╸", track="━", spark="▁▂▃▄▅▆▇█", rule="─", cursor="▌", ellipsis="…", arrows="↑↓", enter="enter",
+    bar="━", half="╸", track="━", spark="▁▂▃▄▅▆▇█", rule="─", cursor="▌", ellipsis="…", arrows="↑↓",
     states={
         "running": "▶", "starting": "▷", "ending": "◼", "retrying": "↻", "waiting": "·", "queued": "·",
         "succeeded": "✓", "failed": "✗", "cancelled": "–",
@@ -80,7 +79,7 @@ UNICODE = Glyphs(
     degree="°", dot="·", sorted="▾", plus_minus="±",
 )  # fmt: skip
 ASCII = Glyphs(
-    bar="#", half="-", track=".", spark="_.-~=+*#", rule="-", cursor=">", ellipsis="~", arrows="up/down", enter="enter",
+    bar="#", half="-", track=".", spark="_.-~=+*#", rule="-", cursor=">", ellipsis="~", arrows="up/down",
     states={
         "running": ">", "starting": ">", "ending": "!", "retrying": "%", "waiting": ".", "queued": ".",
         "succeeded": "+", "failed": "x", "cancelled": "-",

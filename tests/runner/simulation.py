@@ -23,7 +23,8 @@ from sf_runner.engine.scheduler import (
 )
 from sf_runner.slots.devices import GpuSnapshot
 from sf_runner.slots.placement import Placement
-from sf_runner.slots.table import Occupant, SlotTable
+from sf_runner.slots.table import SlotTable
+from sf_runner.slots.types import Occupant
 from sf_runner.state import events as ev
 from sf_runner.state.fold import RunState, replay
 from sf_runner.state.jobs import ACTIVE, ENDED, Failed, FailureCause, JobRecord, Stopping, Succeeded, Waiting

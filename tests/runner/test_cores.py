@@ -55,16 +55,8 @@ def test_a_machine_that_tells_nothing_has_single_threaded_cores(tmp_path: Path) 
 
 def test_reads_this_machine() -> None:
     topology = read_topology()
-    if hasattr(os, "sched_getaffinity"):
-        assert topology.cpus == os.sched_getaffinity(0)
+    assert topology.cpus == os.sched_getaffinity(0)
     assert 1 <= topology.num_cpus <= len(topology.cpus)
-
-
-def test_without_affinity_masks_cpus_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    topology = read_topology(root=tmp_path)
-    assert (topology.num_cpus, topology.can_bind) == (3, False)
 
 
 def put(path: Path, text: str) -> None:

@@ -12,7 +12,8 @@ from sf_runner.engine.scheduler import MAX_SKIPS, Start
 from sf_runner.slots.devices import GpuInfo, GpuProcess, GpuSnapshot
 from sf_runner.slots.gpu_memory import Claim, attribute, vacated_mb
 from sf_runner.slots.placement import Placement
-from sf_runner.slots.table import NoRoom, Occupant, Placed, SlotRequest
+from sf_runner.slots.table import Placed
+from sf_runner.slots.types import NoRoom, Occupant, SlotRequest
 from sf_runner.state.jobs import ACTIVE
 from tests.runner.builders import make_run, resources
 from tests.runner.world import Launching, machine

@@ -22,15 +22,8 @@ from sf_runner.slots.gpu_memory import (
     strangers_on,
 )
 from sf_runner.slots.placement import Placement
-from sf_runner.slots.table import (
-    NoRoom,
-    Occupant,
-    SlotPolicy,
-    SlotRequest,
-    SlotSetup,
-    SlotTable,
-    memory_is_back,
-)
+from sf_runner.slots.table import SlotSetup, SlotTable, memory_is_back
+from sf_runner.slots.types import NoRoom, Occupant, SlotPolicy, SlotRequest
 
 TOTAL = 40_000
 

@@ -17,7 +17,8 @@ from sf_runner.engine.slot_manager import SlotManager
 from sf_runner.linux.signals import SignalInbox
 from sf_runner.slots.cores import Core, CpuTopology
 from sf_runner.slots.devices import GpuSnapshot
-from sf_runner.slots.table import SlotPolicy, SlotSetup
+from sf_runner.slots.table import SlotSetup
+from sf_runner.slots.types import SlotPolicy
 from sf_runner.state.jobs import Running, Succeeded
 from sf_runner.store.journal import Journal
 from sf_runner.testing.fake_backend import FakeBackend, FakeMachine, FakeProgram

@@ -14,15 +14,8 @@ from sf_runner.slots.cores import Core, CpuTopology
 from sf_runner.slots.devices import GpuInfo, GpuProcess, GpuSnapshot
 from sf_runner.slots.gpu_memory import LearnedPeaks
 from sf_runner.slots.placement import ANYWHERE, Placement
-from sf_runner.slots.table import (
-    NoRoom,
-    Occupant,
-    SlotPolicy,
-    SlotRequest,
-    SlotSetup,
-    SlotTable,
-    on_lost_gpu,
-)
+from sf_runner.slots.table import SlotSetup, SlotTable, on_lost_gpu
+from sf_runner.slots.types import NoRoom, Occupant, SlotPolicy, SlotRequest
 
 ONE = SlotRequest()
 CPUS = CpuTopology(cores=tuple(Core(cpus=(i, i + 4)) for i in range(4)))

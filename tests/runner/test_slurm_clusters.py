@@ -13,24 +13,22 @@ from sf_runner.basics.errors import UsageError
 from sf_runner.cli.slurm_kind import chosen_cluster
 from sf_runner.state.jobs import Cancelled, Running
 from tests.runner.harness import shell, wait_until
-from tests.runner.slurm_cluster import SlurmCluster, why_not
+from tests.runner.slurm_cluster import SlurmCluster
 from tests.runner.slurm_runs import SlurmRun, slurm_run
 
 Clusters = tuple[SlurmCluster, SlurmCluster]
 
 
 @pytest.fixture(scope="module")
-def two_clusters() -> Iterator[Clusters]:
-    if why := why_not(accounting=True):
-        pytest.skip(why)
-    with SlurmCluster(accounting=True, nodes=1) as here, SlurmCluster(nodes=1, name="other", beside=here) as other:
-        yield here, other
+def other(strict_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
+    with SlurmCluster(nodes=1, name="other", beside=strict_cluster) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def clusters(two_clusters: Clusters) -> Iterator[Clusters]:
-    yield two_clusters
-    for cluster in two_clusters:
+def clusters(strict_cluster: SlurmCluster, other: SlurmCluster) -> Iterator[Clusters]:
+    yield strict_cluster, other
+    for cluster in (strict_cluster, other):
         cluster.clear()
 
 

@@ -11,27 +11,19 @@ import pytest
 
 from sf_runner.state.jobs import Waiting
 from tests.runner.harness import wait_until
-from tests.runner.slurm_cluster import SlurmCluster, why_not
+from tests.runner.slurm_cluster import SlurmCluster
 from tests.runner.slurm_runs import SlurmRun, slurm_run
 
 pytestmark = pytest.mark.slurm
 
 
-@pytest.fixture(scope="module")
-def strict() -> Iterator[SlurmCluster]:
-    if why := why_not(accounting=True):
-        pytest.skip(why)
-    with SlurmCluster(limits=True) as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def limited(strict: SlurmCluster) -> Iterator[SlurmCluster]:
+def limited(strict_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
     """At most three jobs of a user are queued or run."""
-    strict.run("sacctmgr", "-i", "modify", "user", "root", "set", "maxsubmitjobs=3")
-    yield strict
-    strict.clear()
-    strict.run("sacctmgr", "-i", "modify", "user", "root", "set", "maxsubmitjobs=-1")
+    strict_cluster.run("sacctmgr", "-i", "modify", "user", "root", "set", "maxsubmitjobs=3")
+    yield strict_cluster
+    strict_cluster.clear()
+    strict_cluster.run("sacctmgr", "-i", "modify", "user", "root", "set", "maxsubmitjobs=-1")
 
 
 def numbered(count: int, script: str) -> str:
@@ -94,10 +86,10 @@ def test_submit_and_leave_leaves_once_nothing_more_is_taken(tmp_path: Path, limi
         assert "1 is not submitted" in run.printed()
 
 
-def test_what_a_qos_denies_is_refused_in_one_line(tmp_path: Path, strict: SlurmCluster) -> None:
-    strict.run("sacctmgr", "-i", "add", "qos", "tight", "set", "maxwall=1", "flags=DenyOnLimit")
-    strict.run("sacctmgr", "-i", "modify", "user", "root", "set", "qos+=tight")
-    with slurm_run(tmp_path, strict, numbered(2, "true")) as run:
+def test_what_a_qos_denies_is_refused_in_one_line(tmp_path: Path, strict_cluster: SlurmCluster) -> None:
+    strict_cluster.run("sacctmgr", "-i", "add", "qos", "tight", "set", "maxwall=1", "flags=DenyOnLimit")
+    strict_cluster.run("sacctmgr", "-i", "modify", "user", "root", "set", "qos+=tight")
+    with slurm_run(tmp_path, strict_cluster, numbered(2, "true")) as run:
         run.start("--slurm_qos=tight", "--slurm_time=5")
         assert run.finish() == 2
         assert "--slurm_time is more than the account or the QOS allows" in run.printed()

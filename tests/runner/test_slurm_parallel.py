@@ -27,7 +27,8 @@ def most_at_once(run: SlurmRun) -> int:
     return max(int(line) for line in (run.folder / "counts").read_text().split())
 
 
-@pytest.mark.parametrize("limit", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow  # of many arrays that wait for each other Slurm starts one every few seconds
+@pytest.mark.parametrize("limit", [1, 2])
 def test_the_limit_holds_across_arrays_and_retries(tmp_path: Path, cluster: SlurmCluster, limit: int) -> None:
     with slurm_run(tmp_path, cluster, *of_three_shapes(failures=1)) as run:
         run.start(f"--max_parallel={limit}", "--max_retries=1", "--retry_delay=0")

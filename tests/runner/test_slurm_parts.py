@@ -24,10 +24,9 @@ from sf_runner.backends.slurm.batches import (
 )
 from sf_runner.backends.slurm.environment import clean_environment
 from sf_runner.backends.slurm.node import share_gpus, split_gpus
-from sf_runner.backends.slurm.output import last_words, output_path
 from sf_runner.backends.slurm.packing import SubmitSettings, make_drafts
 from sf_runner.backends.slurm.refusals import complaint
-from sf_runner.backends.slurm.script import JobShape, ScriptSettings
+from sf_runner.backends.slurm.script import JobShape, ScriptSettings, last_words, output_path
 from sf_runner.backends.slurm.states import STATES, meaning
 from sf_runner.backends.slurm.task_records import RecordWriter, TaskHistory, read_history
 from sf_runner.basics.errors import UsageError

@@ -80,6 +80,7 @@ def test_nothing_keeps_a_runner_from_coming_back_to_what_runs(
             assert told(run, "Required partition not available (inactive or drain)") >= 1
 
 
+@pytest.mark.slow  # a client tries long to reach a munge that is gone
 def test_a_hiccup_of_munge_fails_nothing(tmp_path: Path, cluster: SlurmCluster) -> None:
     sock, away = cluster.folder / "munge.socket", cluster.folder / "munge.away"
     with slurm_run(tmp_path, cluster, shell("a", "true")) as run:

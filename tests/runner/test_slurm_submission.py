@@ -24,6 +24,7 @@ def many(count: int, script: str = "true") -> str:
     return f"Experiment('e', ['sh', '-c', {script!r}], [{{'i': i}} for i in range({count})])"
 
 
+@pytest.mark.slow  # a cluster of its own
 def test_arrays_are_cut_to_what_the_cluster_takes(tmp_path: Path) -> None:
     with SlurmCluster(max_array_size=6) as cluster, slurm_run(tmp_path, cluster, many(20)) as run:
         run.start()
@@ -128,7 +129,7 @@ def test_a_template_of_the_predecessor_works(tmp_path: Path, cluster: SlurmClust
         wait_until("Slurm to be empty", lambda: not cluster.jobs())
 
 
-@pytest.mark.parametrize("moment", range(6))
+@pytest.mark.parametrize("moment", [0, *(pytest.param(n, marks=[pytest.mark.slow] * (n % 2)) for n in range(1, 6))])
 def test_a_runner_killed_while_it_submits_loses_and_repeats_nothing(
     tmp_path: Path, cluster: SlurmCluster, moment: int
 ) -> None:

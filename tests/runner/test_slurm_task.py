@@ -23,10 +23,10 @@ from tests.runner.harness import ROOT, wait_gone, wait_until
 # The program as it is, but for how long it waits for signals: for ever, or not at all.
 PROGRAM = """\
 import sys
-from sf_runner.backends.slurm import beats, task
+from sf_runner.backends.slurm import task, task_records
 
 task._FORWARD_AFTER_S = {wait_s}
-beats.BEAT_S = {beat_s}
+task_records.BEAT_S = {beat_s}
 sys.exit(task.main())
 """
 HEADER = BatchHeader(run_id=uuid.uuid4().hex, num_tasks=1)

@@ -19,7 +19,7 @@ from tests.runner.slurm_cluster import SlurmCluster, why_not
 from tests.runner.slurm_front import put_up
 from tests.runner.slurm_runs import SlurmRun, slurm_run
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 # An attempt that is ended on the way leaves nothing. Whoever gets to its end says so, in its progress file as well,
 # because TERM may come then. The lock shows any overlap.
@@ -32,7 +32,6 @@ trap '' TERM
 echo $0 >> done
 echo '{"phase": "done"}' > progress_$0 && mv progress_$0 "$SF_RUNNER_PROGRESS_FILE"
 """
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def clusters() -> Iterator[tuple[SlurmCluster, SlurmCluster]]:
         yield here, other
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(20))
 def test_each_of_forty_succeeds_once_and_nothing_is_left(
     tmp_path: Path, clusters: tuple[SlurmCluster, SlurmCluster], seed: int
 ) -> None:

@@ -184,7 +184,7 @@ def test_a_copy_of_a_run_keeps_it(busy: Path, tmp_path: Path) -> None:
     assert everything(cached) == expected
 
 
-@pytest.mark.parametrize("damage", ["torn", "flipped", "newer", "empty", "other", "folder"])
+@pytest.mark.parametrize("damage", ["torn", "flipped", "newer", "older", "empty", "other", "folder"])
 def test_a_damaged_one_is_not_believed(busy: Path, damage: str) -> None:
     expected = everything(read(busy))
     cache = cache_of(busy)
@@ -192,7 +192,8 @@ def test_a_damaged_one_is_not_believed(busy: Path, damage: str) -> None:
     damaged = {
         "torn": data[: len(data) // 2],
         "flipped": data.replace(b'"succeeded_this_session":1', b'"succeeded_this_session":7'),
-        "newer": data.replace(b'"format":1', b'"format":2', 1),
+        "newer": data.replace(b'"format":2', b'"format":3', 1),
+        "older": data.replace(b'"format":2', b'"format":1', 1),
         "empty": b"",
         "other": b"[1]\n{}\n",
         "folder": b"",

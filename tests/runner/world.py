@@ -11,7 +11,8 @@ from sf_runner.slots.cores import Core, CpuTopology
 from sf_runner.slots.devices import GpuInfo, GpuSnapshot
 from sf_runner.slots.gpu_memory import LearnedPeaks
 from sf_runner.slots.placement import Placement
-from sf_runner.slots.table import SlotPolicy, SlotSetup, SlotTable
+from sf_runner.slots.table import SlotSetup, SlotTable
+from sf_runner.slots.types import SlotPolicy
 from sf_runner.state.jobs import ACTIVE
 from tests.runner.builders import end, fresh, start
 

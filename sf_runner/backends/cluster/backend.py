@@ -8,10 +8,10 @@ the cluster does not have it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Report, StopLevel
+from sf_runner.backends.base import Backend, Ended, Known, Launch, NotStarted, Report, StopLevel
 from sf_runner.backends.cluster.answers import AnswerError
 from sf_runner.backends.cluster.api import Cluster, SubmitRequest, job_names, run_prefix
 from sf_runner.backends.cluster.calls import CallResult, Commands, Pause
@@ -31,7 +31,7 @@ _USAGE_ERROR = 2
 """What command lines exit with when an option of theirs is wrong."""
 
 
-class ClusterBackend:
+class ClusterBackend(Backend):
     """Runs attempts as jobs of a cluster.
 
     request_of: from a launch to what the cluster is asked to submit; None where nothing is submitted (see `reopen`).
@@ -109,9 +109,6 @@ class ClusterBackend:
     def fds(self) -> Sequence[int]:
         return (self._commands.fd,)
 
-    def set_parallel(self, number: int) -> None:
-        """The runner itself submits no more than that."""
-
     def settled(self) -> bool:
         return all(attempt.phase == "known" for attempt in self._jobs.attempts.values())
 
@@ -142,9 +139,6 @@ class ClusterBackend:
         if not self._closed:
             self._closed = True
             self._commands.close(wait=wait)
-
-    def sessions(self) -> Mapping[int, str]:
-        return {}
 
     # ---- submitting ----------------------------------------------------------------------------------------
 

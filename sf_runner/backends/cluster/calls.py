@@ -17,7 +17,6 @@ from sf_runner.backends.background_calls import BackgroundCalls
 from sf_runner.backends.cluster.answers import shorten
 from sf_runner.basics.backoff import doubled
 from sf_runner.basics.clock import steady_s
-from sf_runner.basics.said import Said
 from sf_runner.linux.wake_pipe import WakePipe
 
 _MAX_OUTPUT_BYTES = 256 << 20
@@ -138,7 +137,6 @@ class Pause:
         self._first_s = first_s
         self._tell = tell
         self._failures = 0
-        self._said = Said()
         self.until = 0.0
 
     def failed(self, now: float, said: str) -> None:
@@ -147,10 +145,10 @@ class Pause:
             return
         self.until = now + doubled(self._first_s, self._failures, _LONGEST_PAUSE_S)
         self._failures += 1
-        if self._said.first("failing"):
+        if self._failures == 1:
             self._tell(f"{self._failing}: {said}; submitted jobs go on, trying again ever later")
 
     def answered(self) -> None:
-        self._failures, self.until = 0, 0.0
-        if self._said.forget("failing"):
+        if self._failures:
             self._tell(self._again)
+        self._failures, self.until = 0, 0.0

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sf_runner.backends.base import Ended, Known, Launch, NotStarted, Report, Started, StopLevel
+from sf_runner.backends.base import Backend, Ended, Known, Launch, NotStarted, Report, Started, StopLevel
 from sf_runner.backends.local.orphans import OrphanWatch
 from sf_runner.backends.stopping import Stopper
 from sf_runner.basics.clock import SYSTEM_CLOCK, boot_id, steady_s
@@ -27,7 +27,7 @@ from sf_runner.linux.wake_pipe import WakePipe
 _LEFTOVER_GRACE_S = 5.0
 
 
-class ProcessesBackend:
+class ProcessesBackend(Backend):
     """The `processes` backend.
 
     recorders: handles of processes that may still be parents of the run's jobs: earlier runners and their guardians.
@@ -120,10 +120,7 @@ class ProcessesBackend:
         return reports
 
     def fds(self) -> Sequence[int]:
-        return (self._selector.fileno(),)  # epoll and kqueue selectors both have one
-
-    def set_parallel(self, number: int) -> None:
-        """The runner itself starts no more than that."""
+        return (self._selector.fileno(),)
 
     def settled(self) -> bool:
         return True

@@ -8,12 +8,12 @@ by two threads, one for submissions, which may take long, and one for all else.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sf_runner.backends.background_calls import BackgroundCalls
-from sf_runner.backends.base import Ended, Fate, Known, Launch, Remark, Report, Room, StopLevel
+from sf_runner.backends.base import Backend, Ended, Fate, Known, Launch, Remark, Report, Room, StopLevel
 from sf_runner.backends.slurm.array import Array, StopOrder, make_array
 from sf_runner.backends.slurm.batches import BatchPaths, list_batches, next_batches, read_batch
 from sf_runner.backends.slurm.client import Limits, SlurmClient, SlurmDownError
@@ -31,7 +31,7 @@ from sf_runner.state.failures import make_cause
 _RETRY_SETTLE_S = 5.0
 
 
-class SlurmBackend:
+class SlurmBackend(Backend):
     """folder: where the run's batches are. settings: how to submit; None: only watches and ends (see `reopen`)."""
 
     name = "slurm"
@@ -147,12 +147,6 @@ class SlurmBackend:
         idle = self._submitter.close(hand_in=detach) if self._submitter is not None else self._calls.close(0.0)
         if self._watch.close(sweep=not detach) and idle:
             self._wake.close()
-
-    def outlive_jobs(self) -> None:
-        """They need nobody."""
-
-    def sessions(self) -> Mapping[int, str]:
-        return {}
 
     # ---- submitting ----------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""What a wrapper asks the node it runs on: GPUs, time left, whether the kernel killed for want of memory."""
+"""What a wrapper finds out where it runs: which task it is, whether the batch is its to run, GPUs, time left, whether
+the kernel killed for want of memory. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from sf_runner.backends.slurm.batches import BatchPaths
 from sf_runner.backends.slurm.environment import asking_environment
 
 _LEFT = re.compile(r"(?:(?P<d>\d+)-)?(?:(?P<h>\d+):)?(?P<m>\d+):(?P<s>\d+)\Z")
@@ -96,3 +98,30 @@ def start_canary() -> int:
     pid = os.posix_spawn("/bin/cat", ["cat"], {}, file_actions=actions, setsid=True)
     os.close(end)
     return pid
+
+
+def own_array() -> str:
+    """Job id of the array."""
+    return os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "")
+
+
+def own_id() -> str:
+    """Job id of this task alone. SLURM_JOB_ID of an array's last task is the id of the whole array."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+
+
+def why_foreign(batch: BatchPaths) -> str:
+    """Why this job is not one that the runner submitted; empty: it is, and no other will be."""
+    expected, own = batch.array_id(), os.environ.get("SLURM_ARRAY_JOB_ID", "")
+    if batch.is_abandoned():
+        return "it was given up before it was known to be submitted"
+    if expected and own and expected != own:
+        return f"its experiments belong to job {expected}, not to job {own}"
+    if not own:
+        return ""
+    try:
+        owner = batch.own(own)
+    except OSError as exc:
+        return f"whether job {own} is to run it cannot be written there: {exc.strerror}"
+    return "" if owner == own else f"its experiments belong to job {owner}, not to job {own}"

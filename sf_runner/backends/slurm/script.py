@@ -1,4 +1,4 @@
-"""From options to the text of a job script. Pure: nothing is submitted here.
+"""From options to the text of a job script, and what a script itself printed. Nothing is submitted here.
 
 simple-slurm renders and validates the options; it is not used to submit, because it passes the script through a shell
 and loses what sbatch complains about.
@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sf_runner.backends.slurm.batches import BatchPaths
 from sf_runner.backends.slurm.time_limit import USUAL_AHEAD_S, TimeLimit, ahead_s
 from sf_runner.basics.errors import UsageError, did_you_mean
+from sf_runner.basics.tail import last_line
 
 OURS = {
     "array": "the runner makes the arrays",
@@ -43,6 +45,9 @@ _OWN_FLAGS = ("account", "constraint", "mem", "partition", "qos", "time")
 _PLAIN = re.compile(r"[\w@%+=:,./*\[\]&|()-]*\Z")
 _OPTION_LINE = re.compile(r"#SBATCH (--\S+)\s*(.*)")
 _HEADER_LINE = re.compile(r"\s*(#|$)")
+_WRITTEN_OPTION = re.compile(r"^#SBATCH --(output|job-name)[= ](.*)$", re.MULTILINE)
+_SLURMS_OWN = re.compile(r"slurmstepd: .*\*\*\* (JOB|STEP) ")
+"""`*** JOB 7 ON n1 CANCELLED AT ... DUE TO JOB REQUEUE ***`: what Slurm did to an earlier start of the task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,3 +242,26 @@ def read_template(path: str) -> str:
     except (OSError, UnicodeDecodeError) as exc:
         why = getattr(exc, "strerror", None) or "it is no text"
         raise UsageError(f"--slurm_sbatch_template={path}: {why}") from None
+
+
+def output_path(batch: BatchPaths, array_id: str, task: int) -> Path:
+    """Where Slurm writes what a script itself prints: the only witness when it fails before the wrapper is started."""
+    try:
+        text = batch.script.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    options = {match[1]: _unquoted(match[2].strip()) for match in _WRITTEN_OPTION.finditer(text)}  # the last one counts
+    values = {"%%": "%", "%A": array_id, "%a": str(task), "%x": options.get("job-name", "")}
+    pattern = options.get("output") or f"{str(batch.root).replace('%', '%%')}/%a.out"
+    return Path(re.sub("%[%Aax]", lambda match: values[match[0]], pattern))
+
+
+def last_words(output: Path) -> str:
+    """The last line with anything on it; empty when there is none."""
+    return last_line(output, ignore=_SLURMS_OWN.match)
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return re.sub(r"\\(.)", r"\1", value[1:-1])
+    return value

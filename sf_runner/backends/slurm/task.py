@@ -36,11 +36,28 @@ if __name__ == "__main__":  # started by its path: the package is found from the
 
 from sf_runner.backends.base import StopLevel
 from sf_runner.backends.slurm.batches import BatchPaths, TaskJob, read_one_task
-from sf_runner.backends.slurm.beats import BEAT_S, Beats, NoRecords
-from sf_runner.backends.slurm.belonging import own_array, own_id, why_foreign
 from sf_runner.backends.slurm.further import is_done, look_back
-from sf_runner.backends.slurm.node import ask_requeue, left_s, oom_kills, share_gpus, split_gpus, start_canary
-from sf_runner.backends.slurm.task_records import EndReason, JobHistory, RecordWriter, TaskHistory, read_history
+from sf_runner.backends.slurm.node import (
+    ask_requeue,
+    left_s,
+    oom_kills,
+    own_array,
+    own_id,
+    share_gpus,
+    split_gpus,
+    start_canary,
+    why_foreign,
+)
+from sf_runner.backends.slurm.task_records import (
+    BEAT_S,
+    Beats,
+    EndReason,
+    JobHistory,
+    NoRecords,
+    RecordWriter,
+    TaskHistory,
+    read_history,
+)
 from sf_runner.backends.slurm.time_limit import Deadline
 from sf_runner.backends.stopping import Stopper
 from sf_runner.basics.clock import since_boot_s, steady_s
@@ -143,7 +160,7 @@ class Wrapper:
         if end is None:
             record = read_record(job.exit_record, last)
             reason: EndReason = "" if record is not None and record.get("exit_code") == 0 else "lost"
-            self._say(e="end", t=time.time(), job=job.job, attempt=last, record=record, told=reason)
+            self._say_end(job.job, last, reason, record)
         else:
             reason = end.reason
         if reason in _AGAIN and not (end is not None and end.error):
@@ -246,7 +263,7 @@ class Wrapper:
         kept = [(job, attempt) for job, attempt in self._waiting if job.job not in orders]
         for job, attempt in self._waiting:
             if job.job in orders:
-                self._say(e="end", t=time.time(), job=job.job, attempt=attempt, record=None, told="order")
+                self._say_end(job.job, attempt, "order")
         self._waiting = kept
 
     # ---- experiments ---------------------------------------------------------------------------------------
@@ -278,10 +295,7 @@ class Wrapper:
         except (OSError, ValueError) as exc:
             error, permanent = start_error(job.argv[0], log, exc)
             self._codes.append(127)
-            self._say(
-                e="end", t=time.time(), job=job.job, attempt=attempt, record=None, told="error", error=error,
-                oom=not permanent,
-            )  # fmt: skip
+            self._say_end(job.job, attempt, "error", error=error, oom=not permanent)
             return
         self._running[job.job] = (attempt, position)
         self._say(e="start", t=time.time(), job=job.job, attempt=attempt, pid=pid, gpus=gpus)
@@ -294,13 +308,11 @@ class Wrapper:
         except OSError as exc:
             self._codes.append(127)
             error = f"cannot write {self._paths.root.parent}/claims: {exc.strerror}"
-            self._say(
-                e="end", t=time.time(), job=job.job, attempt=attempt, record=None, told="error", error=error, oom=True
-            )
+            self._say_end(job.job, attempt, "error", error=error, oom=True)
             return False
         if all(holder.get(name) == value for name, value in mine.items()):
             return True
-        self._say(e="end", t=time.time(), job=job.job, attempt=attempt, record=None, told="taken", by=holder)
+        self._say_end(job.job, attempt, "taken", by=holder)
         return False
 
     def _say_why(self, now: float) -> None:
@@ -326,9 +338,7 @@ class Wrapper:
         if reason == "limit":
             earlier = self._history.jobs.get(end.job, JobHistory())
             more = look_back(job, end.attempt, end.record, earlier, self._deadline, self._paths.root.parents[2])
-        self._say(
-            e="end", t=time.time(), job=end.job, attempt=end.attempt, record=end.record, told=reason, oom=oom, **more
-        )
+        self._say_end(end.job, end.attempt, reason, end.record, oom=oom, **more)
         if reason in _AGAIN and "error" not in more:
             self._waiting.append((job, end.attempt + 1))
 
@@ -358,6 +368,11 @@ class Wrapper:
             select.select([self._wake_r], [], [], 1.0)
 
     # ---- what is written down ------------------------------------------------------------------------------
+
+    def _say_end(
+        self, job: str, attempt: int, told: EndReason, record: Mapping[str, Any] | None = None, **more: Any
+    ) -> None:
+        self._say(e="end", t=time.time(), job=job, attempt=attempt, record=record, told=told, **more)
 
     def _say(self, **body: Any) -> None:
         self._unwritten.append(body)

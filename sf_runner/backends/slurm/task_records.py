@@ -19,6 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sf_runner.basics.clock import steady_s
+
+BEAT_S = 15.0
+"""How often a wrapper shows that it lives."""
+
 EndReason = Literal["", "order", "limit", "term", "lost", "error", "taken"]
 """Why an attempt ended: `""` by itself, `order` of the runner, `limit` of its time, `term`: TERM from outside, `lost`:
 its machine or wrapper was gone, `error`: it could not be started, `taken`: another task runs it. Recorded as `told`."""
@@ -40,8 +45,8 @@ class AttemptStart:
 class AttemptEnd:
     attempt: int
     t: float
-    record: Mapping[str, Any] | None
     reason: EndReason
+    record: Mapping[str, Any] | None = None
     error: str = ""
     oom: bool = False
     by: Mapping[str, Any] = field(default_factory=dict)
@@ -102,29 +107,17 @@ class TaskHistory:
             self.requeue_error = error
         elif kind == "start":
             self.fresh = False
-            start = AttemptStart(
-                attempt=line["attempt"],
-                t=line["t"],
-                begin=self.begins,
-                pid=line["pid"],
-                node=self.node,
-                gpus=line.get("gpus"),
-            )
+            start = AttemptStart(begin=self.begins, node=self.node, **_known(AttemptStart, line))
             self.jobs.setdefault(line["job"], JobHistory()).starts[start.attempt] = start
         elif kind == "end":
             self.fresh = False
-            end = AttemptEnd(
-                attempt=line["attempt"],
-                t=line["t"],
-                record=line.get("record"),
-                reason=line.get("told", ""),
-                error=line.get("error", ""),
-                oom=line.get("oom", False),
-                by=line.get("by") or {},
-                trace=line.get("trace"),
-                doubt=line.get("doubt", ""),
-            )
+            end = AttemptEnd(reason=line.get("told", ""), **_known(AttemptEnd, line))
             self.jobs.setdefault(line["job"], JobHistory()).ends[end.attempt] = end
+
+
+def _known(cls: Any, line: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record this version knows of."""
+    return {name: value for name, value in line.items() if name in cls.__dataclass_fields__}
 
 
 def read_history(path: Path, history: TaskHistory) -> bool:
@@ -176,3 +169,37 @@ class RecordWriter:
         """OSError when the disk is full."""
         os.write(self._fd, json.dumps(body, separators=(",", ":")).encode() + b"\n")
         os.fsync(self._fd)
+
+
+class Beats:
+    """A wrapper's signs of life, and those of another start of the same task. begin: which start this one is."""
+
+    def __init__(self, path: Path, records: RecordWriter, begin: int) -> None:
+        self._path = path
+        self._records = records
+        self._begin = begin
+        self._history = TaskHistory()
+        self._beaten_at = float("-inf")
+
+    def is_replaced(self) -> bool:
+        """Show that this wrapper lives, if it is time. Whether Slurm has started the task anew meanwhile: it does when
+        it has lost sight of the node, which may go on by itself."""
+        if steady_s() - self._beaten_at < BEAT_S:
+            return False
+        self._beaten_at = steady_s()
+        self._records.beat()
+        read_history(self._path, self._history)
+        return self._history.begins > self._begin
+
+
+class NoRecords(RecordWriter):
+    """Of a wrapper that has been replaced: what it would say belongs to the other one."""
+
+    def __init__(self) -> None:
+        """Nothing is opened."""
+
+    def beat(self) -> None:
+        pass
+
+    def write(self, **body: Any) -> None:
+        pass

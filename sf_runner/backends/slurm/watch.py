@@ -17,7 +17,7 @@ from sf_runner.backends.slurm.client import SlurmClient, SlurmDownError, SlurmRe
 from sf_runner.backends.slurm.doubles import doubles, leftovers
 from sf_runner.backends.slurm.finding import Finder, close_overdue
 from sf_runner.backends.slurm.fold import Observation, Unit, advance
-from sf_runner.backends.slurm.output import last_words, output_path
+from sf_runner.backends.slurm.script import last_words, output_path
 from sf_runner.backends.slurm.sharing import Load, Sharer, load_of
 from sf_runner.backends.slurm.states import STUCK_REASONS, meaning
 from sf_runner.backends.slurm.task_records import AttemptEnd, last_beat, read_history
