@@ -35,19 +35,9 @@ if __name__ == "__main__":  # started by its path: the package is found from the
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from sf_runner.backends.base import StopLevel
+from sf_runner.backends.slurm import node
 from sf_runner.backends.slurm.batches import BatchPaths, TaskJob, read_one_task
 from sf_runner.backends.slurm.further import is_done, look_back
-from sf_runner.backends.slurm.node import (
-    ask_requeue,
-    left_s,
-    oom_kills,
-    own_array,
-    own_id,
-    share_gpus,
-    split_gpus,
-    start_canary,
-    why_foreign,
-)
 from sf_runner.backends.slurm.task_records import (
     BEAT_S,
     Beats,
@@ -104,18 +94,18 @@ class Wrapper:
         self._ending: EndReason = ""
         """Set once nothing is started any more."""
         self._forward_at = float("inf")
-        self._deadline = Deadline(self._header, lambda: left_s(own_id(), self._header.cluster))
+        self._deadline = Deadline(self._header, lambda: node.left_s(node.own_id(), self._header.cluster))
         self._orders_seen: object = None
         self._given = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._codes: list[int] = []
-        self._oom_kills = oom_kills()
+        self._oom_kills = node.oom_kills()
         self._beats = Beats(batch.records(index), self._records, self._history.begins + 1)
 
     def run(self) -> int:
         """Until all experiments of the task have ended; 0 when all succeeded."""
         self._listen()
         make_subreaper()
-        self._canary = start_canary()
+        self._canary = node.start_canary()
         self._parent.spare(self._canary)
         try:
             self._begin()
@@ -142,12 +132,11 @@ class Wrapper:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def _begin(self) -> None:
-        node = os.environ.get("SLURMD_NODENAME", os.uname().nodename)
-        begun = time.time()
-        self._say(e="begin", t=begun, n=self._history.begins + 1, array=own_array(), node=node, beat_s=BEAT_S)
+        name, n = os.environ.get("SLURMD_NODENAME", os.uname().nodename), self._history.begins + 1
+        self._say(e="begin", t=time.time(), n=n, array=node.own_array(), node=name, beat_s=BEAT_S)
         for job in self._jobs.values():
             self._resume(job)
-        self._deadline.begin(steady_s())  # not `begun`: the disk may have been slow
+        self._deadline.begin(steady_s())  # not before: the disk may have been slow
 
     def _resume(self, job: TaskJob) -> None:
         """Which attempt of the job is to run now, if any: the task may have been queued again."""
@@ -282,8 +271,8 @@ class Wrapper:
             return
         env = {**os.environ, **job.env, "SF_RUNNER_ATTEMPT": str(attempt)}
         env[TAG_VARIABLE] = make_tag(self._header.run_id, job.job, attempt)
-        share = split_gpus(self._given, position, self._header.side_by_side)
-        gpus = share_gpus(share, job.env.get("CUDA_VISIBLE_DEVICES"))
+        share = node.split_gpus(self._given, position, self._header.side_by_side)
+        gpus = node.share_gpus(share, job.env.get("CUDA_VISIBLE_DEVICES"))
         if gpus is not None:
             env["CUDA_VISIBLE_DEVICES"] = gpus
         log = job.log(attempt)
@@ -302,7 +291,7 @@ class Wrapper:
 
     def _claim(self, job: TaskJob, attempt: int) -> bool:
         """Whether it is ours to run. The runner may have given this task up, and submitted the attempt again."""
-        mine = {"array": own_array(), "task": self._index, "batch": self._paths.name}
+        mine = {"array": node.own_array(), "task": self._index, "batch": self._paths.name}
         try:
             holder = self._paths.claim_attempt(self._header.run_id, job.job, attempt, mine)
         except OSError as exc:
@@ -333,7 +322,7 @@ class Wrapper:
         job = self._jobs[end.job]
         if reason in _AGAIN and code == 0 and is_done(job, end.attempt):
             reason = ""
-        oom = signum == signal.SIGKILL and not reason and oom_kills() > self._oom_kills
+        oom = signum == signal.SIGKILL and not reason and node.oom_kills() > self._oom_kills
         more: Mapping[str, Any] = {}
         if reason == "limit":
             earlier = self._history.jobs.get(end.job, JobHistory())
@@ -352,7 +341,7 @@ class Wrapper:
             self._say(e="requeue", t=time.time(), error=f"--slurm_max_requeues={self._header.max_requeues} reached")
             return False
         self._say(e="requeue", t=time.time(), error="")
-        error = ask_requeue(own_id(), self._header.cluster)
+        error = node.ask_requeue(node.own_id(), self._header.cluster)
         if self._told_to_end():
             error = ""
         if error:
@@ -391,7 +380,7 @@ class Wrapper:
 def main() -> int:
     restart_in_utf8()
     batch = BatchPaths(root=Path(sys.argv[1]))
-    if why := why_foreign(batch):
+    if why := node.why_foreign(batch):
         print(f"nothing is run for {batch.root}: {why}", flush=True)
         return _NOT_OURS
     code = Wrapper(batch, int(os.environ["SLURM_ARRAY_TASK_ID"])).run()
