@@ -113,7 +113,7 @@ class Learner:
         Raises:
             CheckpointMismatchError: the other policy has another network.
         """
-        _check_fit(self.model.state_dict(), state["model"])
+        check_fit(self.model.state_dict(), state["model"])
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._lr.adopt(state)
@@ -144,7 +144,7 @@ class Learner:
         Raises:
             CheckpointMismatchError: naming the tensors that do not fit the network built from the flags.
         """
-        _check_fit(self.model.state_dict(), state["model"])
+        check_fit(self.model.state_dict(), state["model"])
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.policy_version = int(state["policy_version"])
@@ -377,7 +377,8 @@ def _weights(cfg: LearnerConfig) -> LossWeights:
     )
 
 
-def _check_fit(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+def check_fit(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointMismatchError, naming the tensors, where `saved` is not of a network like `own`."""
     faults = [f"{name} is missing" for name in own if name not in saved]
     faults += [f"{name} is unknown" for name in saved if name not in own]
     faults += [

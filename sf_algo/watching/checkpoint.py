@@ -5,7 +5,17 @@ from __future__ import annotations
 from sf_algo.checkpoints import CheckpointStore, LoadedCheckpoint
 from sf_algo.config import Config
 from sf_algo.errors import CheckpointError
+from sf_algo.learner.learner import check_fit
+from sf_algo.model.base import ActorCritic
 from sf_algo.paths import ExperimentPaths
+
+
+def load_weights(model: ActorCritic, loaded: LoadedCheckpoint) -> None:
+    """Gives `model` the weights and normalizers of a checkpoint, which may hold them in half precision, and need not
+    hold what only training needs. Raises CheckpointMismatchError."""
+    weights = loaded.checkpoint.learner["model"]
+    check_fit(model.state_dict(), weights)
+    model.load_state_dict(weights)
 
 
 def load_for_watching(config: Config) -> LoadedCheckpoint:

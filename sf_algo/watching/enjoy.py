@@ -19,14 +19,14 @@ from sf_algo.envs.dmlab.scores import LevelScores, ScoreRow, score_rows, score_t
 from sf_algo.envs.factory import EnvSections, derived_means, make_env, remove_leftovers
 from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
 from sf_algo.files import write_bytes_atomically
-from sf_algo.learning.build import build_learner, build_model
+from sf_algo.learning.build import build_model
 from sf_algo.model.actor import Actor
 from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.own.training_info import TrainingInfo
 from sf_algo.paths import ExperimentPaths
 from sf_algo.processes.stopping import StopCondition, stop_on_signals
-from sf_algo.watching.checkpoint import load_for_watching
+from sf_algo.watching.checkpoint import load_for_watching, load_weights
 from sf_algo.watching.drawing import drawing, prepare_drawing
 from sf_algo.watching.evaluation import EpisodeResult, FrameSource, Player, PlayLimits, summarize, table
 from sf_algo.watching.video import mp4_writer, require_video
@@ -54,9 +54,9 @@ def run_evaluation(config: Config, additions: Additions = NOTHING_ADDED) -> int:
     results: list[EpisodeResult] = []
     with stop_on_signals(stop), ExitStack() as stack:
         stack.callback(remove_leftovers, config.run.env)
-        env = _make_env(config, additions, TrainingInfo([loaded.checkpoint.env_steps]))
+        env = make_watched_env(config, additions, TrainingInfo([loaded.checkpoint.env_steps]))
         stack.callback(_close, env)
-        actor, model = _make_actor(config, env.spec, loaded, seed)
+        actor, model = make_actor(config, env.spec, loaded, seed)
         player = Player(env, actor, rnn_state_size=model.rnn_state_size, seed=seed)
         show = stack.enter_context(_video(config, paths, env.spec)) if evaluation.save_video else _nothing
         limits = PlayLimits(
@@ -87,7 +87,8 @@ def _close(env: Env) -> None:
         env.close()
 
 
-def _make_env(config: Config, additions: Additions, training: TrainingInfo) -> Env:
+def make_watched_env(config: Config, additions: Additions, training: TrainingInfo) -> Env:
+    """An environment to be watched as the flags of evaluation say. Raises EnvError."""
     evaluation = config.evaluation
     env_cfg = config.env
     if evaluation.render_action_repeat is not None:
@@ -107,11 +108,11 @@ def _make_env(config: Config, additions: Additions, training: TrainingInfo) -> E
         return make_env(config.run.env, sections, placement)
 
 
-def _make_actor(config: Config, spec: EnvSpec, loaded: LoadedCheckpoint, seed: int) -> tuple[Actor, ActorCritic]:
-    cpu = torch.device("cpu")
+def make_actor(config: Config, spec: EnvSpec, loaded: LoadedCheckpoint, seed: int) -> tuple[Actor, ActorCritic]:
+    """The policy of a checkpoint on one core, and its network. Raises CheckpointMismatchError."""
     torch.set_num_threads(1)  # one agent is too little work to share
-    model = build_model(config, spec, cpu, seed=seed)
-    build_learner(config, model, cpu, policy_id=0, seed=seed).load_state_dict(loaded.checkpoint.learner)
+    model = build_model(config, spec, torch.device("cpu"), seed=seed)
+    load_weights(model, loaded)
     evaluation = config.evaluation
     actor = Actor(
         model,

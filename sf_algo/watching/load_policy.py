@@ -22,11 +22,11 @@ from sf_algo.envs.factory import EnvSections, make_env
 from sf_algo.envs.gymnasium_env import GymnasiumEnv
 from sf_algo.envs.spec import Env, EnvPlacement
 from sf_algo.errors import EnvError
-from sf_algo.learning.build import build_learner, build_model
+from sf_algo.learning.build import build_model
 from sf_algo.model.actor import Actor
 from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_of
 from sf_algo.own.training_info import TrainingInfo
-from sf_algo.watching.checkpoint import load_for_watching
+from sf_algo.watching.checkpoint import load_for_watching, load_weights
 
 
 class TrainedPolicy:
@@ -55,8 +55,7 @@ class TrainedPolicy:
         self._codec = env if isinstance(env, (GymnasiumEnv, AgentLists)) else None
         env.close()
         model = build_model(config, self.spec, device, seed=seed)
-        learner = build_learner(config, model, device, policy_id=0, seed=seed)
-        learner.load_state_dict(loaded.checkpoint.learner)
+        load_weights(model, loaded)
         self.model = model
         self._actor = Actor(model, seed=seed, deterministic=deterministic)
         self._row = {name: spec.zeros(1) for name, spec in self.spec.obs.items()}
