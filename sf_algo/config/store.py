@@ -45,6 +45,7 @@ ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {
         ("sampling", "self_play_opponents"): 1,
         ("sampling", "self_play_choice"): "uniform",
         ("sampling", "self_play_period_env_steps"): 1_000_000,
+        ("doom", "match_port"): None,
         ("dmlab", "dmlab_level_cache_max_gb"): None,
         ("dmlab", "dmlab_test_levels"): False,
         ("sampling", "num_learners"): 1,

@@ -34,6 +34,9 @@ class Animation:
         return len(self._images)
 
     def add(self, frame: NDArray[np.uint8]) -> None:
+        """A black one is left out: an engine shows it when its episode is over."""
+        if not frame.any():
+            return
         if self._seen % self._every == 0 and len(self._images) < self._most:
             self._images.append(_small(frame))
         self._seen += 1

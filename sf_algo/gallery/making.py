@@ -28,7 +28,7 @@ from sf_algo.paths import ExperimentPaths
 from sf_algo.watching.checkpoint import load_for_watching
 
 _SOFTWARE = ("sf-runner", "torch", "numpy", "gymnasium", "vizdoom")
-_PICTURE_FRAMES = 150
+_PICTURE_FRAMES = 80
 
 
 def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sf_algo import export
+from sf_algo import export, trained_policies
+from sf_algo.gallery.card import Card
+from sf_algo.gallery.shelf import PACKAGED
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
@@ -28,11 +30,34 @@ def test_flags_that_the_text_names_exist() -> None:
     assert set(re.findall(r"--[a-z_]+", section)) - {"--episodes"} <= known
 
 
+def test_the_table_has_every_policy_of_the_package() -> None:
+    for folder in PACKAGED.iterdir():
+        card = Card.load(folder)
+        assert f"| `{card.name}` | {card.score} | {card.env_steps:,} |" in PAGE
+
+
+@pytest.mark.slow
+def test_the_commands_of_trained_policies_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SF_ALGO_POLICIES", str(tmp_path / "own"))
+    monkeypatch.delenv("DISPLAY", raising=False)
+    words = ["-m", "sf_algo.train_appo", "--env=CartPole-v1", "--experiment=first", "--train_for_env_steps=3000"]
+    assert subprocess.run([sys.executable, *words], check=False).returncode == 0
+    mine = [shlex.split(line)[3:] for line in COMMANDS if "sf_algo.trained_policies" in line]
+    assert len(mine) == 5
+    for command in mine:
+        assert trained_policies.main(command) == 0
+    assert (tmp_path / "doom_health_gathering.gif").stat().st_size > 10_000
+    assert (tmp_path / "mine.gif").exists()
+
+
 @pytest.mark.slow
 def test_the_commands_of_exporting_run_one_after_the_other(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the packages of the extra onnx")
     words = ["-m", "sf_algo.train_appo", "--env=CartPole-v1", "--experiment=first", "--train_for_env_steps=3000"]
-    commands = [words, *(shlex.split(line)[1:] for line in COMMANDS if "first" in line)]
+    commands = [words, *(shlex.split(line)[1:] for line in COMMANDS if "first" in line and "policies" not in line)]
     assert len(commands) == 3
     for command in commands:
         command[0] = str(ROOT / command[0]) if command[0].endswith(".py") else command[0]
