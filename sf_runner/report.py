@@ -148,6 +148,7 @@ def make_report(
     from sf_runner.results.population import populations_of
     from sf_runner.results.sources import available_names, read
     from sf_runner.results.thresholds import check_thresholds, metrics_of
+    from sf_runner.results.told_tables import told_tables
 
     options = options or AnalysisOptions()
     read_runs = [_experiments(run, train_dir) for run in dict.fromkeys(runs)]
@@ -167,7 +168,8 @@ def make_report(
         progress(len(started) + number, total)
     title = " + ".join(dict.fromkeys(experiment.run for experiment in experiments))
     analysis = analyse(title, experiments, chosen, recorded, replace(options, thresholds=thresholds))
-    return replace(analysis, populations=tuple(populations_of(started)))
+    tables = tuple(told_tables(started, options.policy))
+    return replace(analysis, populations=tuple(populations_of(started)), tables=tables)
 
 
 def _experiments(run: str, train_dir: Path) -> tuple[list[Experiment], list[Threshold]]:

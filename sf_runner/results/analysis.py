@@ -18,6 +18,7 @@ from sf_runner.results.reaching import Reach, Reached, first_reached, reach
 from sf_runner.results.sources import Recorded
 from sf_runner.results.statistics import Aggregate, Band, aggregate, band
 from sf_runner.results.thresholds import threshold_for
+from sf_runner.results.told_tables import ToldTable
 
 XAxis = Literal["step", "time"]
 Include = Literal["finished", "all"]
@@ -112,6 +113,8 @@ class Analysis:
     options: AnalysisOptions
     populations: tuple[Population, ...] = ()
     """Of the experiments that trained several policies which learn from each other."""
+    tables: tuple[ToldTable, ...] = ()
+    """What the experiments' own results have in tables."""
 
     @property
     def experiments(self) -> list[Experiment]:

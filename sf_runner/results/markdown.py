@@ -40,6 +40,8 @@ def markdown(analysis: Analysis) -> str:
             lines += [reach_explanation(), ""]
     if analysis.populations:
         lines += ["## Populations", "", *population_lines(analysis.populations), ""]
+    for told_table in analysis.tables:
+        lines += [f"## {told_table.title}", "", *aligned(told_table.columns, told_table.rows, left=1), ""]
     told = notes(analysis)
     if told:
         lines += ["## Notes", "", *(f"- {line}" for line in told), ""]

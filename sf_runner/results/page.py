@@ -36,6 +36,10 @@ def page(analysis: Analysis, *, made: str) -> str:
     if analysis.populations:
         parts.append("<h2>Populations</h2>")
         parts.extend(_population(population) for population in analysis.populations)
+    for told_table in analysis.tables:
+        parts.append(f"<h2>{escape(told_table.title)}</h2>")
+        rows = [_table_row(row, [None] * len(row), 1, set(), None) for row in told_table.rows]
+        parts.append(_table(told_table.columns, rows, 1))
     told = notes(analysis)
     if told:
         parts.append("<h2>Notes</h2>\n<ul>" + "".join(f"\n<li>{escape(line)}</li>" for line in told) + "\n</ul>")
