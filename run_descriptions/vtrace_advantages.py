@@ -5,8 +5,9 @@
 
 The advantage of V-trace has a factor rho = min(1, ratio), and the PPO objective multiplies it by the ratio again: at a
 ratio of 0.5 a sample weighs 0.25, where the policy gradient of Espeholt et al. 2018 weighs it 0.5. Both ways, five
-seeds each: on CartPole-v1 (where 16 updates are made of each batch, so that ratios leave 1), and on Doom in
-asynchronous mode, where actions are older than the policy that learns from them (`train/version_diff_avg`).
+seeds each (with more of them the same run goes on): on CartPole-v1 (where 16 updates are made of each batch, so that
+ratios leave 1), and on Doom in asynchronous mode, where actions are older than the policy that learns from them
+(`train/version_diff_avg`).
 """
 
 from sf_runner import Experiment, ParamGrid, RunDescription

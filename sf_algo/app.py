@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sf_algo import enjoy_appo, run_algorithm, train_appo
 from sf_algo.own.additions import Additions
+from sf_algo.processes.threads import end_where_threads_stay
 
 _COMMANDS = ("train", "enjoy", "dummy")
 
@@ -28,8 +30,19 @@ class App(Additions):
     def main(self, argv: Sequence[str] | None = None) -> int:
         """`[train|enjoy|dummy] --flags`: trains (the default), watches or evaluates a policy, or measures how fast the
         environments step with random actions. `argv`: without the program's name, by default the process's. Returns the
-        exit code; faults of the user's making are one line each on stderr."""
-        words = list(sys.argv[1:] if argv is None else argv)
+        exit code; faults of the user's making are one line each on stderr.
+
+        Without `argv` this is the program: threads that an environment has left behind, for which the interpreter would
+        wait for ever, do not keep it; where there are any, the process ends here, with the exit code.
+        """
+        if argv is not None:
+            return self._run(list(argv))
+        before = set(threading.enumerate())
+        code = self._run(sys.argv[1:])
+        end_where_threads_stay(code, before)
+        return code
+
+    def _run(self, words: list[str]) -> int:
         command = words.pop(0) if words and not words[0].startswith("-") else "train"
         if command == "train":
             return train_appo.main(words, self)

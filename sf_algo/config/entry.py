@@ -37,6 +37,7 @@ def run_command(
     except SfAlgoError as error:
         return report_error(error)
     except KeyboardInterrupt:
+        print("error: interrupted (KeyboardInterrupt)", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -35,8 +35,8 @@ class LearnerConfig:
     )
     num_minibatches_to_accumulate: int = flag(
         -1,
-        "minibatches that may wait for the learner before sampling pauses; -1: 2 iterations' worth; 0: none, sampling "
-        "pauses while the learner trains",
+        "minibatches that may wait for the learner before sampling pauses; less than an iteration's count as one; "
+        "-1: 2 iterations' worth; 0: none, sampling pauses while the learner trains",
         aliases=("num_batches_to_accumulate",),
         at_least=-1,
     )

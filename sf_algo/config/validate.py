@@ -74,13 +74,6 @@ def _sampling(config: Config) -> Iterator[str]:
             f"--num_learners={sampling.num_learners} with --batch_size={rl.batch_size} and --rollout={rl.rollout}: a "
             f"minibatch has {rl.batch_size // rl.rollout} trajectories, so some learners would have nothing to do"
         )
-    least = rl.num_batches_per_iteration
-    if 0 < rl.num_minibatches_to_accumulate < least:
-        yield (
-            f"--num_minibatches_to_accumulate={rl.num_minibatches_to_accumulate} with "
-            f"--num_batches_per_iteration={least}: an iteration could never begin; use at least {least}, 0 "
-            "for none at all, or -1"
-        )
 
 
 def _model(config: Config) -> Iterator[str]:

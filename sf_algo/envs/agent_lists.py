@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_algo.envs.gym_api import episode_stats, is_active, reward_of
+from sf_algo.envs.adapter import AgentAdapter, attribute_of
+from sf_algo.envs.gym_api import PLAIN_REWARDS, episode_stats, is_active, reward_of
 from sf_algo.envs.leaves import PixelFormat
 from sf_algo.envs.spaces import ObsWriter, action_decoder
-from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsBlock, ObsRow, StepResult
+from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsBlock, StepResult
 from sf_algo.errors import EnvContractError
 
 
-class AgentLists:
+class AgentLists(AgentAdapter):
     """`reset()` returns A observations and A infos; `step(A actions)` returns lists of A observations, rewards,
     terminated, truncated and infos. All agents have the spaces `observation_space` and `action_space`.
 
@@ -33,17 +34,19 @@ class AgentLists:
 
         Raises EnvError for spaces without an array form.
         """
-        self._env = env
-        agents = int(_attribute(env, "num_agents"))
+        agents = int(attribute_of(env, "num_agents"))
         self._writers = [
             ObsWriter(env.observation_space, pixel_format=pixel_format, framestack=framestack) for _ in range(agents)
         ]
-        actions, self._decode = action_decoder(env.action_space)
+        actions, decode = action_decoder(env.action_space)
+        super().__init__(env, self._writers[0], decode)
+        self._write_step = [writer.step_writer() for writer in self._writers]
         self.spec = EnvSpec(
             obs=self._writers[0].specs, actions=actions, num_agents=agents, frameskip=frameskip, autoreset=True
         )
         self._first = np.ones(agents, np.bool_)
-        self._closed = False
+        self._rewards = np.zeros(agents, np.float32)
+        self._everybody = np.ones(agents, np.bool_)
 
     def reset(self, out: ObsBlock, *, seed: int | None = None) -> None:
         try:
@@ -68,34 +71,25 @@ class AgentLists:
         ended = terminated | truncated
         self._first = ended
         self._write(obs, out)
-        active = np.array([is_active(info) for info in infos], np.bool_)
+        active = self._everybody
+        if any(info and "is_active" in info for info in infos):
+            active = np.array([is_active(info) for info in infos], np.bool_)
+        if len(rewards) != len(self._rewards):
+            raise EnvContractError(f"the environment returned {len(rewards)} rewards for {len(self._rewards)} agents")
+        for agent, reward in enumerate(rewards):
+            self._rewards[agent] = reward if type(reward) in PLAIN_REWARDS else reward_of(reward)
         stats = agents_stats(infos, ended) if ended.any() else None
-        return StepResult(
-            np.array([reward_of(reward) for reward in rewards], np.float32), terminated, truncated, active, stats, ended
-        )
+        return StepResult(self._rewards, terminated, truncated, active, stats, ended)
 
     def _write(self, obs: Sequence[Any], out: ObsBlock) -> None:
         if len(obs) != len(self._writers):
             raise EnvContractError(f"the environment returned {len(obs)} observations for {len(self._writers)} agents")
-        for agent, (writer, one) in enumerate(zip(self._writers, obs, strict=True)):
-            writer.write(one, {name: array[agent, ...] for name, array in out.items()}, first=bool(self._first[agent]))
-
-    def write_observation(self, obs: Any, row: ObsRow, *, first: bool = False) -> None:
-        """What the environment returned for one agent, as policies see it; `first` marks the first of an episode."""
-        self._writers[0].write(obs, row, first=first)
-
-    def action_of(self, row: NDArray[np.float32]) -> Any:
-        """One agent's action [width] in the form that the environment takes."""
-        return self._decode(row)
-
-    def render(self) -> NDArray[np.uint8] | None:
-        frame = self._env.render()
-        return frame if isinstance(frame, np.ndarray) else None
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._env.close()
+        for agent, first in enumerate(self._first.tolist()):
+            row = {name: array[agent, ...] for name, array in out.items()}
+            if first:
+                self._writers[agent].write(obs[agent], row, first=True)
+            else:
+                self._write_step[agent](obs[agent], row)
 
 
 def agents(env: Any, *, frameskip: int = 1) -> AgentLists:
@@ -105,16 +99,7 @@ def agents(env: Any, *, frameskip: int = 1) -> AgentLists:
 
 def is_agent_lists(env: Any) -> bool:
     """Whether it says of itself that it has several agents, as environments of this kind do."""
-    return bool(_attribute(env, "is_multiagent")) and _attribute(env, "num_agents") is not None
-
-
-def _attribute(env: Any, name: str) -> Any:
-    """An attribute of an environment or of what its wrappers are around; gymnasium's wrappers do not pass them on."""
-    while not hasattr(env, name):
-        env = getattr(env, "__dict__", {}).get("env")
-        if env is None:
-            return None
-    return getattr(env, name)
+    return bool(attribute_of(env, "is_multiagent")) and isinstance(attribute_of(env, "num_agents"), int | np.integer)
 
 
 def agents_stats(infos: Sequence[Mapping[str, Any]], ended: NDArray[np.bool_]) -> EpisodeStats:

@@ -39,9 +39,9 @@ def make_custom(
     arguments = call_arguments(maker, offered, told, name)
     try:
         env = _call(maker, arguments, told)
-    except SfAlgoError:
+    except (SfAlgoError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise failed(f"--env={name}", error) from error
     if isinstance(env, Env) and isinstance(env.spec, EnvSpec):
         return with_shaping(env, env)

@@ -16,6 +16,9 @@ from sf_algo.errors import EnvContractError
 EXTRA_STATS = "episode_extra_stats"
 """A gymnasium environment may put a dictionary of numbers under this key of the last step's info."""
 
+PLAIN_REWARDS = frozenset({float, int, bool, np.float64, np.float32})
+"""Types of rewards that are taken as they are."""
+
 _DEEPEST = 4
 _OURS = (str(Path(__file__).parent), str(Path(gymnasium.__file__).parent))
 _NEW_STEP = (

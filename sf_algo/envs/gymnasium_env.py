@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -12,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_algo.config import EnvConfig
-from sf_algo.envs.gym_api import episode_stats, is_active, observation_of, reset_fault, reward_of, step_fault
+from sf_algo.envs.adapter import AgentAdapter
+from sf_algo.envs.gym_api import (
+    PLAIN_REWARDS,
+    episode_stats,
+    is_active,
+    observation_of,
+    reset_fault,
+    reward_of,
+    step_fault,
+)
+from sf_algo.envs.leaves import PixelFormat
 from sf_algo.envs.spaces import ObsWriter, action_decoder
 from sf_algo.envs.spec import EnvSpec, ObsRow, StepResult, with_shaping
 from sf_algo.errors import EnvError, MissingDependencyError, UnknownEnvError
@@ -21,11 +30,8 @@ from sf_algo.own.names import did_you_mean
 
 GymEnv: TypeAlias = "gymnasium.Env[Any, Any]"
 
-_NUMBERS = frozenset({float, int, bool, np.float64, np.float32})
-"""Types of rewards that are taken as they are."""
 
-
-class GymnasiumEnv:
+class GymnasiumEnv(AgentAdapter):
     """One agent in a gymnasium environment.
 
     The cost per step on top of the environment's own is about 1 us: no dictionaries are built, and the
@@ -37,17 +43,24 @@ class GymnasiumEnv:
     numbers. What the environment returns is checked in every step; EnvContractError says what is wrong with it.
     """
 
-    def __init__(self, env: GymEnv, *, frameskip: int = 1, framestack: int = 1, pixel_format: str = "CHW") -> None:
-        self._env = env
-        self._frameskip = frameskip
-        self._writer = ObsWriter(
-            env.observation_space,
-            pixel_format="HWC" if pixel_format == "HWC" else "CHW",
-            framestack=framestack,
-        )
-        actions, self._decode = action_decoder(env.action_space)
+    def __init__(
+        self,
+        env: GymEnv,
+        *,
+        frameskip: int = 1,
+        own_frameskip: int | None = None,
+        framestack: int = 1,
+        pixel_format: str = "CHW",
+    ) -> None:
+        """`own_frameskip`: frames that the environment itself skips in a step; they are counted, and no more are
+        skipped."""
+        pixels: PixelFormat = "HWC" if pixel_format == "HWC" else "CHW"
+        writer = ObsWriter(env.observation_space, pixel_format=pixels, framestack=framestack)
+        actions, decode = action_decoder(env.action_space)
+        super().__init__(env, writer, decode)
+        self._frameskip = frameskip if own_frameskip is None else 1
         try:
-            self.spec = EnvSpec(obs=self._writer.specs, actions=actions, frameskip=frameskip)
+            self.spec = EnvSpec(obs=writer.specs, actions=actions, frameskip=own_frameskip or frameskip)
         except ValueError as error:
             raise EnvError(str(error)) from error
         self._rewards = np.zeros(1, np.float32)
@@ -57,7 +70,6 @@ class GymnasiumEnv:
         # Of a step in the middle of an episode only the reward is news.
         no, yes = np.zeros(1, np.bool_), np.ones(1, np.bool_)
         self._going_on = StepResult(self._rewards, no, no, yes, None)
-        self._closed = False
         self._write = self._writer.step_writer()
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
@@ -87,7 +99,7 @@ class GymnasiumEnv:
                 raise fault from error
             raise
         self._write(obs, out[0])
-        self._rewards[0] = reward if type(reward) in _NUMBERS else reward_of(reward)
+        self._rewards[0] = reward if type(reward) in PLAIN_REWARDS else reward_of(reward)
         if going_on:
             return self._going_on
         self._terminated[0] = bool(terminated)
@@ -95,23 +107,6 @@ class GymnasiumEnv:
         self._active[0] = is_active(info)
         stats = episode_stats(info) if ended else None
         return StepResult(self._rewards, self._terminated, self._truncated, self._active, stats)
-
-    def write_observation(self, obs: Any, row: ObsRow, *, first: bool = False) -> None:
-        """What the environment returned, as policies see it; `first` marks the first of an episode."""
-        self._writer.write(obs, row, first=first)
-
-    def action_of(self, row: NDArray[np.float32]) -> Any:
-        """An action [width] in the form that the environment takes."""
-        return self._decode(row)
-
-    def render(self) -> NDArray[np.uint8] | None:
-        frame = self._env.render()
-        return frame if isinstance(frame, np.ndarray) else None
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._env.close()
 
 
 def wrap_gymnasium(env: GymEnv, env_cfg: EnvConfig) -> GymnasiumEnv:
@@ -121,15 +116,14 @@ def wrap_gymnasium(env: GymEnv, env_cfg: EnvConfig) -> GymnasiumEnv:
     One that skips frames itself says how many in `own_frameskip`: it is not skipped once more, and its frames are
     counted.
     """
-    own_frameskip: int | None = getattr(env.unwrapped, "own_frameskip", None)
+    skipped = getattr(env.unwrapped, "own_frameskip", None)
     adapted = GymnasiumEnv(
         env,
-        frameskip=(env_cfg.env_frameskip or 1) if own_frameskip is None else 1,
+        frameskip=env_cfg.env_frameskip or 1,
+        own_frameskip=int(skipped) if isinstance(skipped, int | np.integer) else None,
         framestack=env_cfg.env_framestack,
         pixel_format=env_cfg.pixel_format,
     )
-    if own_frameskip is not None:
-        adapted.spec = replace(adapted.spec, frameskip=int(own_frameskip))
     with_shaping(adapted, env)
     return adapted
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sf_algo.envs.adapter import Adapter
+from sf_algo.envs.foreign_arrays import to_numpy
 from sf_algo.envs.gym_api import EXTRA_STATS
 from sf_algo.envs.leaves import PixelFormat
 from sf_algo.envs.space_blocks import BlockWriter, batch_decoder
@@ -27,7 +29,7 @@ class AutoresetMode(Enum):
     DISABLED = "Disabled"
 
 
-class VectorLanes:
+class VectorLanes(Adapter):
     """A `gymnasium.vector.VectorEnv`, each of its A environments an agent with episodes of its own.
 
     All three modes of automatic reset work:
@@ -46,7 +48,7 @@ class VectorLanes:
 
         Raises EnvError for spaces without an array form.
         """
-        self._env = env
+        super().__init__(env)
         agents = int(env.num_envs)
         self._writer = BlockWriter(env.single_observation_space, pixel_format=pixel_format)
         actions, self._decode = batch_decoder(env.single_action_space, agents)
@@ -57,7 +59,6 @@ class VectorLanes:
         self._rewards = np.zeros(agents, np.float32)
         self._pending = np.zeros(agents, np.bool_)
         """Lanes that show the final observation of an episode that has ended."""
-        self._closed = False
 
     def reset(self, out: ObsBlock, *, seed: int | None = None) -> None:
         obs, _ = self._env.reset(seed=seed)
@@ -91,7 +92,7 @@ class VectorLanes:
 
     def _per_lane(self, name: str, value: Any) -> NDArray[Any]:
         """Assignment would broadcast one number to all lanes in silence."""
-        array = np.asarray(value)
+        array = to_numpy(value)
         if array.shape != (self.spec.num_agents,):
             raise EnvContractError(
                 f"the vector environment's {name} have shape {array.shape}; one for each of its {self.spec.num_agents} "
@@ -117,17 +118,6 @@ class VectorLanes:
         self._writer.write_agents(final, out, np.flatnonzero(truncated))
         return truncated
 
-    def render(self) -> NDArray[np.uint8] | None:
-        frames = self._env.render()
-        if isinstance(frames, tuple | list) and frames:
-            frames = frames[0]
-        return frames if isinstance(frames, np.ndarray) else None
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._env.close()
-
 
 def lanes(env: Any, *, frameskip: int = 1) -> VectorLanes:
     """A vector environment as one environment of many agents, for makers: `return lanes(my_vector_env)`."""
@@ -136,8 +126,9 @@ def lanes(env: Any, *, frameskip: int = 1) -> VectorLanes:
 
 def is_vector_env(env: Any) -> bool:
     """Whether it steps as gymnasium's vector environments do."""
-    wanted = ("num_envs", "single_observation_space", "single_action_space", "reset", "step")
-    return all(hasattr(env, name) for name in wanted)
+    wanted = ("single_observation_space", "single_action_space", "reset", "step")
+    # A number, because a proxy may have every attribute that it is asked for.
+    return isinstance(getattr(env, "num_envs", None), int | np.integer) and all(hasattr(env, name) for name in wanted)
 
 
 def lane_stats(info: Mapping[str, Any], num_agents: int) -> EpisodeStats:
@@ -150,7 +141,7 @@ def lane_stats(info: Mapping[str, Any], num_agents: int) -> EpisodeStats:
     stats = {}
     for name, values in found.items():
         try:
-            array = np.asarray(values)
+            array = to_numpy(values)
         except ValueError:  # ragged: a statistic can never cost an episode
             continue
         if not str(name).startswith("_") and array.shape == (num_agents,) and array.dtype.kind in "biuf":

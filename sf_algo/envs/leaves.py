@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from sf_algo.envs.foreign_arrays import to_numpy
 from sf_algo.envs.spec import ObsSpec
 from sf_algo.errors import EnvContractError, EnvError
 
@@ -70,7 +71,7 @@ class ArrayLeaf(Leaf):
     def fitted(self, value: Any, leading: tuple[int, ...] = ()) -> NDArray[Any]:
         """The value as an array that may be copied; its shape is the space's behind `leading` axes."""
         try:
-            array = np.asarray(value)
+            array = to_numpy(value)
         except ValueError:  # ragged
             raise self.refusal("is no array of numbers") from None
         shape = (*leading, *self.shape)
@@ -142,7 +143,7 @@ class OneHotLeaf(Leaf):
         if np.shape(value) != shape:
             raise self.refusal(f"has shape {np.shape(value)}, but the observation_space says {shape}")
         try:
-            chosen = np.asarray(value).reshape(*leading, -1).astype(np.int64) - self._starts
+            chosen = to_numpy(value).reshape(*leading, -1).astype(np.int64) - self._starts
         except (TypeError, ValueError):
             raise self.refusal(f"is {value!r}, no whole number") from None
         if ((chosen < 0) | (chosen >= self._sizes)).any():
@@ -198,7 +199,7 @@ class MaskLeaf(Leaf):
     def write_batch(self, values: Any, dest: NDArray[Any]) -> None:
         start = 0
         for path, size in self._parts:
-            part = np.asarray(at_path(values, path, self))
+            part = to_numpy(at_path(values, path, self))
             if part.size != size * len(dest):
                 raise self.refusal(f"has shape {part.shape} where the observation_space has {size} entries")
             dest[:, start : start + size] = part.reshape(len(dest), size) != 0

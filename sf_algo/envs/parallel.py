@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sf_algo.envs.adapter import Adapter
 from sf_algo.envs.gym_api import episode_stats, reward_of
 from sf_algo.envs.leaves import PixelFormat
 from sf_algo.envs.padding import PaddedAgent, padded
@@ -19,11 +20,11 @@ from sf_algo.envs.spec import EnvSpec, EpisodeStats, ObsRow, StepResult
 from sf_algo.errors import EnvContractError, EnvError
 
 
-class _Agents:
+class _Agents(Adapter):
     """What both kinds share: spaces, rows and statistics of the agents, by name."""
 
     def __init__(self, env: Any, frameskip: int, pixel_format: PixelFormat) -> None:
-        self._env = env
+        super().__init__(env)
         self.names: list[str] = list(env.possible_agents)
         if not self.names:
             raise EnvError("the environment's possible_agents is empty; a PettingZoo environment must list its agents")
@@ -35,7 +36,6 @@ class _Agents:
         self._index = {name: index for index, name in enumerate(self.names)}
         self._stats: dict[str, NDArray[np.float64]] = {}
         self._seen = np.zeros(len(self.names), np.bool_)
-        self._closed = False
 
     def of(self, name: str) -> int:
         """The agent's column. Raises EnvError for one that possible_agents does not list."""
@@ -69,15 +69,6 @@ class _Agents:
 
     def stats(self) -> EpisodeStats:
         return self._stats
-
-    def render(self) -> NDArray[np.uint8] | None:
-        frame = self._env.render()
-        return frame if isinstance(frame, np.ndarray) else None
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._env.close()
 
 
 class ParallelAgents:

@@ -273,10 +273,11 @@ def with_shaping(env: Env, users: Any) -> Env:
     owner: Any = users
     if not hasattr(owner, "set_shaping") and hasattr(owner, "has_wrapper_attr"):
         owner = owner.unwrapped
-    if isinstance(owner, SupportsShaping):
+    start = owner.shaping() if isinstance(owner, SupportsShaping) else None
+    if isinstance(start, Mapping):
         wrapped: Any = env
         wrapped.shaping, wrapped.set_shaping = owner.shaping, owner.set_shaping
-        wrapped.spec = replace(env.spec, shaping=flatten(owner.shaping()))
+        wrapped.spec = replace(env.spec, shaping=flatten(start))
     return env
 
 

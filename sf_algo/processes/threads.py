@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
 from contextlib import suppress
 from typing import NoReturn
 
@@ -49,9 +49,15 @@ def keep_freed_memory() -> None:
 def leave(code: int) -> NoReturn:
     """Ends the process of a command. Threads that the user's code has left behind do not keep it: the interpreter would
     wait for them for ever."""
-    left = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
-    if not left:
-        sys.exit(code)
+    end_where_threads_stay(code, {threading.main_thread()})
+    sys.exit(code)
+
+
+def end_where_threads_stay(code: int, own: Collection[threading.Thread]) -> None:
+    """Ends the process with that exit code where threads that the interpreter would wait for are left beside its `own`.
+    Returns where there are none."""
+    if all(thread.daemon or thread in own for thread in threading.enumerate()):
+        return
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()

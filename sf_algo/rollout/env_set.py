@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from sf_algo.envs.recorder import HasRecorder, InfoRecorder
 from sf_algo.envs.spec import Env, EnvSpec, ObsTarget, StepResult, StepsAhead, SupportsShaping, goes_on
 from sf_algo.errors import EnvContractError, WorkerError
 from sf_algo.own.shaping import nest
+from sf_algo.processes.stopping import StopRequested
 from sf_algo.rollout.episodes import mix_seed
 
 MAX_CRASHES_IN_A_ROW = 3
@@ -25,8 +25,9 @@ MAX_CRASH_SHARE = 0.1
 """Beyond the free ones, crashes may be at most this share of an environment's episodes."""
 
 
-BREAKDOWNS = (Exception, SystemExit)
-"""What an environment may raise. One that calls `sys.exit` must not end the training, least of all with success."""
+NO_BREAKDOWNS = (KeyboardInterrupt, StopRequested)
+"""What is raised while an environment runs, but is none of its own doing. All else it may raise: one that calls
+`sys.exit` must not end the training, least of all with success."""
 NOT_FINITE = "what this episode has collected is thrown away"
 NO_CHOICE = "it is taken as if every choice were allowed"
 """Kinds of notices: what follows from what an environment did."""
@@ -134,7 +135,7 @@ class EnvSet:
             return False
         try:
             self.go_on(e, out)
-        except BREAKDOWNS as error:
+        except BaseException as error:
             self.replace_broken(e, error)
             return False
         return True
@@ -145,7 +146,7 @@ class EnvSet:
         while True:
             try:
                 self.reset_to(e, self.episodes[e], out)
-            except BREAKDOWNS as error:
+            except BaseException as error:
                 self.replace_broken(e, error)
             else:
                 return
@@ -193,7 +194,7 @@ class EnvSet:
                 return self.step(e, actions, out)
             self._watch.stepping(self.env_indices[e])
             return self._envs[e].step(actions, out)  # type: ignore[union-attr]
-        except BREAKDOWNS as error:
+        except BaseException as error:
             self.replace_broken(e, error)
             return None
 
@@ -219,7 +220,10 @@ class EnvSet:
         self._finished[e] += count
 
     def replace_broken(self, e: int, error: BaseException) -> None:
-        """Close environment e after `error`; the next reset makes a new one. Gives up on a hopeless one."""
+        """Close environment e after `error`; the next reset makes a new one. Gives up on a hopeless one. Raises what is
+        not the environment's doing."""
+        if isinstance(error, NO_BREAKDOWNS):
+            raise error
         fault = EnvFault(
             env_index=self.env_indices[e],
             episode=self.episodes[e],
@@ -275,8 +279,12 @@ class EnvSet:
         env, self._envs[e] = self._envs[e], None
         if env is not None:
             self._watch.resetting(self.env_indices[e])
-            with suppress(*BREAKDOWNS):  # it is broken already
+            try:
                 env.close()
+            except NO_BREAKDOWNS:
+                raise
+            except BaseException:  # it is broken already
+                return
 
     def close(self) -> None:
         for e in range(len(self)):

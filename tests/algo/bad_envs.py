@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from sf_algo.envs.spec import EnvPlacement
@@ -80,6 +81,50 @@ class Sometimes(Tame):
             self.total += 1
             raise self._error
         return super().step(action)
+
+
+class Cancelled(BaseException):
+    """As frameworks for concurrency have them."""
+
+
+class WordlessError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class BigEndian(Tame):
+    """Its arrays are neither contiguous nor of the machine's byte order."""
+
+    def observe(self) -> Any:
+        return np.asarray(super().observe()).astype(">f4")[::-1]
+
+
+class Tensors(Tame):
+    """Everything that it returns is a tensor of torch."""
+
+    def observe(self) -> Any:
+        return torch.as_tensor(np.asarray(super().observe()))
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, torch.tensor(reward), torch.tensor(terminated), torch.tensor(truncated), info
+
+
+class Proxy(gymnasium.Env[Any, Any]):
+    """Stands for another one, and has every attribute that it is asked for."""
+
+    def __init__(self) -> None:
+        self.__dict__["inner"] = Tame()
+        self.observation_space, self.action_space = self.inner.observation_space, self.inner.action_space
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["inner"], name, lambda *args, **kwargs: None)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.inner.reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        return self.inner.step(action)
 
 
 class Unresettable(Tame):
@@ -197,6 +242,9 @@ make_strange_statistics = _maker(
 make_lists = _maker(0, [0.0, 0.5, 1, True], "always")
 make_closing = Closing
 make_noisy = Noisy
+make_big_endian = BigEndian
+make_tensors = Tensors
+make_proxy = Proxy
 make_mutable = Mutable
 make_threaded = Threaded
 make_parent = Parent
@@ -235,6 +283,18 @@ def make_exiting() -> Tame:
 
 def make_breaking() -> Tame:
     return Sometimes(RuntimeError("a step breaks"), every=3)
+
+
+def make_cancelled() -> Tame:
+    return Sometimes(Cancelled("a step is cancelled"), every=201)
+
+
+def make_interrupting() -> Tame:
+    return Sometimes(KeyboardInterrupt(), every=201)
+
+
+def make_wordless() -> Tame:
+    return Sometimes(WordlessError(), every=3)
 
 
 def make_exiting_always() -> Tame:

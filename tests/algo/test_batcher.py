@@ -138,6 +138,14 @@ def test_every_slot_fits_into_the_buffers_beside_the_batch_in_training() -> None
         assert batcher.has_room(plan.slot_trajectories)
 
 
+def test_less_than_an_iteration_may_wait_as_one() -> None:
+    """--num_batches_to_accumulate=1 --num_batches_per_epoch=4, as Sample Factory 2.x counts."""
+    flags = ("--num_workers=2", "--num_envs_per_worker=4", "--rollout=8", "--batch_size=64", "--num_epochs=1")
+    one = plan_of(*flags, "--num_batches_per_epoch=4", "--num_batches_to_accumulate=1")
+    whole = plan_of(*flags, "--num_batches_per_epoch=4", "--num_batches_to_accumulate=4")
+    assert one.num_batch_buffers == whole.num_batch_buffers == 2
+
+
 def test_nothing_waits_for_the_learner_where_that_is_asked_for() -> None:
     """--num_minibatches_to_accumulate=0: one buffer, so nothing is collected while it is trained on."""
     flags = ("--num_workers=2", "--num_envs_per_worker=4", "--rollout=8", "--num_minibatches_to_accumulate=0")

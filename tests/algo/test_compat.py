@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 
 from sf_algo.compat.sample_factory.algo.learning.learner import Learner
 from sf_algo.compat.sample_factory.algo.utils.context import reset_global_context
 from sf_algo.compat.sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
 from sf_algo.compat.sample_factory.envs.create_env import create_env
+from sf_algo.compat.sample_factory.envs.registered import _adapted
 from sf_algo.compat.sample_factory.model.actor_critic import create_actor_critic
 from sf_algo.compat.sample_factory.utils.attr_dict import AttrDict
 from sf_algo.compat.sample_factory.utils.utils import str2bool
+from sf_algo.envs.agent_lists import AgentLists
 from sf_algo.errors import SfAlgoError, UnknownEnvError
 from tests.algo.moved_project import train
 from tests.algo.training_command import TrainingCommand
@@ -100,6 +104,37 @@ def test_environments_without_a_training() -> None:
     assert len(obs) == 2
     with pytest.raises(UnknownEnvError, match="this program has registered flock"):
         create_env("herd")
+
+
+class Counted(gymnasium.Env[Any, Any]):
+    """As Godot's wrapper is: it counts its agents, and says nothing of lists."""
+
+    observation_space, action_space = gymnasium.spaces.Discrete(3), gymnasium.spaces.Discrete(2)
+    num_agents = 2
+
+
+@pytest.mark.parametrize(("says", "agents"), [({}, 2), ({"is_multiagent": False}, 1), ({"num_agents": 1}, 1)])
+def test_environments_that_only_count_their_agents_have_lists_of_them(says: dict[str, Any], agents: int) -> None:
+    parsed()
+    env = Counted()
+    vars(env).update(says)
+    adapted = _adapted(env)
+    assert (adapted.spec.num_agents, adapted.spec.frameskip) == (agents, 2)
+    assert isinstance(adapted, AgentLists) is (agents == 2)
+
+
+def test_the_command_of_the_documentation_moves_a_project(tmp_path: Path) -> None:
+    """Applied to the project as it was before, it gives the moved one."""
+    moved = ROOT / "tests/algo/moved_project"
+    for path in moved.glob("*.py"):
+        before = path.read_text().replace("sf_algo.compat.sample_factory", "sample_factory")
+        (tmp_path / path.name).write_text(before.replace("sf_runner.launcher", "sample_factory.launcher"))
+    page = (ROOT / "docs/from_sample_factory.md").read_text()
+    command = next(block for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if "sed -i" in block)
+    assert "from sample_factory" in (tmp_path / "train.py").read_text()
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    for path in moved.glob("*.py"):
+        assert (tmp_path / path.name).read_text() == path.read_text()
 
 
 def test_what_is_left_out_says_so() -> None:

@@ -141,10 +141,6 @@ def test_a_flag_that_was_not_understood_is_not_judged_by_its_default() -> None:
         (["--experiment=../x"], "must be a plain folder name"),
         (["--experiment="], "must be a plain folder name"),
         (["--save_milestones_sec=-3"], "-1 for none"),
-        (
-            ["--num_minibatches_to_accumulate=1", "--num_batches_per_iteration=2"],
-            "an iteration could never begin",
-        ),
         (["--encoder_type=mlp", "--encoder_subtype=convnet_simple"], "belongs to encoder_type=conv"),
         (["--encoder_custom=mine"], "write package.module:make_encoder"),
         (["--encoder_mlp_layers", "64", "0"], "every width must be at least 1"),

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from sf_algo.envs.factory import EnvSections, make_env
-from sf_algo.envs.lanes import VectorLanes, lanes
+from sf_algo.envs.lanes import VectorLanes, is_vector_env, lanes
 from sf_algo.envs.space_blocks import BlockWriter, batch_decoder
 from sf_algo.envs.spaces import ObsWriter, action_decoder
 from sf_algo.envs.spec import Env, EnvPlacement, StepResult
 from sf_algo.errors import EnvContractError, EnvError
+from tests.algo.env_cases import EverySpace
 from tests.algo.split_harness import Harness
 
 
@@ -91,48 +94,67 @@ def test_a_final_observation_that_is_lost_is_not_bootstrapped() -> None:
     assert slot["reset_after"][:, 1].tolist() == [False, False, True, False]
 
 
-class EverySpaceLane(gymnasium.Env[Any, Any]):
-    def __init__(self) -> None:
-        self.observation_space = spaces.Dict(
-            {
-                "camera": spaces.Box(0, 255, (6, 8, 3), np.uint8),
-                "depth": spaces.Box(0, 255, (6, 8), np.uint8),
-                "pose": spaces.Box(-1.0, 1.0, (4,), np.float64),
-                "scalar": spaces.Box(-1.0, 1.0, (), np.float32),
-                "which": spaces.Discrete(3, start=1),
-                "several": spaces.MultiDiscrete([2, 3]),
-                "flags": spaces.MultiBinary(4),
-                "pair": spaces.Tuple((spaces.Discrete(2), spaces.Box(-1.0, 1.0, (1,)))),
-                "action_mask": spaces.Box(0, 1, (5,), np.int8),
-            }
-        )
-        self.action_space = spaces.Dict(
-            {
-                "aim": spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 2.0]), dtype=np.float64),
-                "moves": spaces.Tuple((spaces.Discrete(3, start=5), spaces.Discrete(2))),
-            }
-        )
-        self.given: list[Any] = []
+class OnlyDlpack:
+    """An array of a library that numpy knows nothing of."""
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        self.observation_space.seed(seed)
-        return self.observation_space.sample(), {}
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        assert self.action_space.contains(action)
-        self.given.append(action)
-        return self.observation_space.sample(), 0.0, False, False, {}
+    def __dlpack__(self, **how: Any) -> Any:
+        return self._array.__dlpack__(**how)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+    def __getitem__(self, index: int) -> OnlyDlpack:
+        return OnlyDlpack(self._array[index])
+
+
+class Foreign:
+    """Counters whose arrays are those of another library."""
+
+    def __init__(self, mode: AutoresetMode, convert: Callable[[Any], Any]) -> None:
+        self._env, self._convert = counters(mode), convert
+        self.num_envs, self.metadata = self._env.num_envs, self._env.metadata
+        self.single_observation_space = self._env.single_observation_space
+        self.single_action_space = self._env.single_action_space
+
+    def reset(self, **how: Any) -> Any:
+        obs, info = self._env.reset(**how)
+        return self._convert(obs), info
+
+    def step(self, actions: Any) -> Any:
+        obs, *numbers, info = self._env.step(actions)
+        return (self._convert(obs), *(self._convert(array) for array in numbers), info)
+
+    def close(self) -> None:
+        self._env.close()
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
+@pytest.mark.parametrize(
+    "convert", [lambda a: torch.as_tensor(a, dtype=torch.float64).requires_grad_(), OnlyDlpack], ids=["torch", "dlpack"]
+)
+def test_arrays_of_other_libraries_are_as_good(mode: AutoresetMode, convert: Callable[[Any], Any]) -> None:
+    filled = []
+    for env in (counters(mode), Foreign(mode, convert)):
+        assert is_vector_env(env)
+        harness = Harness(lambda e, env=env: lanes(env), num_envs=1, rollout=9)  # type: ignore[misc]
+        harness.open()
+        filled.append(harness.fill_slot())
+    for name in ("obs/obs", "rewards", "terminated", "truncated", "valid"):
+        np.testing.assert_array_equal(filled[0][name], filled[1][name], name)
 
 
 def test_blocks_hold_what_rows_would_hold() -> None:
-    space = EverySpaceLane().observation_space
+    space = EverySpace().observation_space
     space.seed(3)
     batch = [space.sample() for _ in range(4)]
     rows = ObsWriter(space)
     expected = [{name: spec.zeros() for name, spec in rows.specs.items()} for _ in batch]
     for obs, row in zip(batch, expected, strict=True):
         rows.write(obs, row)
-    vector = SyncVectorEnv([EverySpaceLane] * 4)
+    vector = SyncVectorEnv([EverySpace] * 4)
     vector.observation_space.seed(0)
     blocks = BlockWriter(space)
     block = {name: spec.zeros(4) for name, spec in blocks.specs.items()}
@@ -145,16 +167,17 @@ def test_blocks_hold_what_rows_would_hold() -> None:
 
 
 def test_every_space_of_actions_reaches_its_lane() -> None:
-    vector = SyncVectorEnv([EverySpaceLane] * 3)
+    vector = SyncVectorEnv([EverySpace] * 3)
     env = lanes(vector)
     block = {name: spec.zeros(3) for name, spec in env.spec.obs.items()}
     env.reset(block, seed=1)
     actions = env.spec.actions.sample(np.random.default_rng(0), 3)
     env.step(actions, block)
-    _, decode = action_decoder(EverySpaceLane().action_space)
+    _, decode = action_decoder(EverySpace().action_space)
     for lane, row in zip(vector.envs, actions, strict=True):
         expected = decode(row)
-        given = lane.unwrapped.given[0]  # type: ignore[attr-defined]
+        given = lane.unwrapped.taken[0]  # type: ignore[attr-defined]
+        assert lane.action_space.contains(given)
         np.testing.assert_allclose(given["aim"], expected["aim"])
         assert given["moves"] == expected["moves"]
 

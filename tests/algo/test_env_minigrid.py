@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 
 from sf_algo.train_appo import main
 from tests.algo.test_env_faults import MissionSpace
 
 FLAGS = ("--experiment=e", "--use_rnn=False", "--hidden_size=16", "--serial_mode=True", "--seed=1")
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 SMALL = ("--num_envs_per_worker=4", "--rollout=8", "--batch_size=32", "--learner_main_loop_num_cores=1")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Grid(gymnasium.Env[Any, Any]):

@@ -12,22 +12,16 @@ from pathlib import Path
 import pytest
 
 from sf_algo.processes.copies import ForkedCopy
-from tests.algo.training_command import TrainingCommand
+from tests.algo.training_command import FORK_SETTINGS, TrainingCommand
 
 pytestmark = pytest.mark.skipif(not ForkedCopy.possible(), reason="processes are forked on Linux only")
 
-SCRIPT = """\
+SCRIPT = (
+    FORK_SETTINGS
+    + """
 import json, os, signal, sys, threading, time
 from sf_algo.processes.copies import ForkedCopy
 from sf_algo.processes.fork_server import ForkServer
-
-class Settings:
-    def __init__(self, **fds):
-        self.fds = fds
-    def inherited_fds(self):
-        return set(self.fds.values())
-    def to_json(self):
-        return json.dumps(self.fds)
 
 word = ["unset"]
 
@@ -44,6 +38,7 @@ source, other = os.pipe()
 answer, out = os.pipe()
 settings = Settings(source=source, out=out)
 """
+)
 
 
 def run(code: str) -> tuple[str, int]:

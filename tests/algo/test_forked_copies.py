@@ -13,22 +13,16 @@ import pytest
 
 from sf_algo import testing
 from sf_algo.processes.copies import ForkedCopy
-from tests.algo.training_command import TrainingCommand
+from tests.algo.training_command import FORK_SETTINGS, TrainingCommand
 
 pytestmark = pytest.mark.skipif(not ForkedCopy.possible(), reason="processes are copied on Linux only")
 
-SCRIPT = """\
+SCRIPT = (
+    FORK_SETTINGS
+    + """
 import json, os, signal, sys, time
 from sf_algo import testing
 from sf_algo.processes.copies import ForkedCopy
-
-class Settings:
-    def __init__(self, **fds):
-        self.fds = fds
-    def inherited_fds(self):
-        return set(self.fds.values())
-    def to_json(self):
-        return json.dumps(self.fds)
 
 def body(text, fds):
     names = json.loads(text)
@@ -37,6 +31,7 @@ def body(text, fds):
 
 forked_copy = ForkedCopy(body)
 """
+)
 
 
 def run(code: str, *, wait: bool = True) -> subprocess.Popen[str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from sf_algo.checkpoints import CheckpointStore, load_checkpoint
 from sf_algo.config import LearnerConfig
@@ -19,6 +17,8 @@ from sf_algo.sampling.worker_process import WorkerFailure
 from sf_algo.train_appo import main
 from sf_algo.training import launch
 from tests.algo.sampling_harness import SamplingHarness
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 SMALL = (
     "--env=CartPole-v1",
@@ -34,14 +34,6 @@ SMALL = (
     "--seed=3",
     "--learner_main_loop_num_cores=1",
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def train(folder: Path, *more: str) -> int:

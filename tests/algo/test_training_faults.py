@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from sf_algo.checkpoints import Checkpoint, CheckpointStore
 from sf_algo.errors import StorageError
 from sf_algo.experiment import ExperimentLock
 from sf_algo.paths import ExperimentPaths
 from sf_algo.train_appo import main
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 SMALL = (
     "--hidden_size=8",
@@ -25,14 +25,6 @@ SMALL = (
     "--num_batches_per_iteration=1",
     "--ppo_epochs=1",
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Experiment:

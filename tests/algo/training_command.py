@@ -18,6 +18,19 @@ from types import TracebackType
 
 TAG = "SF_TEST_TAG"
 
+FORK_SETTINGS = """
+import json
+
+class Settings:
+    def __init__(self, **fds):
+        self.fds = fds
+    def inherited_fds(self):
+        return set(self.fds.values())
+    def to_json(self):
+        return json.dumps(self.fds)
+"""
+"""Part of scripts that fork: settings which are nothing but descriptors, by name."""
+
 
 class TrainingCommand:
     """`python -m sf_algo.train_appo ...`, with a tag in its environment that all its descendants inherit."""

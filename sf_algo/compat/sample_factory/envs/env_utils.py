@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sf_algo.compat.sample_factory.context import CONTEXT
+from sf_algo.envs.adapter import layers_of
 from sf_algo.errors import EnvCrashedError
 
 
@@ -44,11 +45,7 @@ class RewardShapingInterface:
 
 def find_wrapper_interface(env: Any, interface_type: type) -> Any:
     """The outermost of the environment and its wrappers that has the interface, or None."""
-    while env is not None:
-        if isinstance(env, interface_type):
-            return env
-        env = getattr(env, "__dict__", {}).get("env")
-    return None
+    return next((layer for layer in layers_of(env) if isinstance(layer, interface_type)), None)
 
 
 def find_training_info_interface(env: Any) -> TrainingInfoInterface | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from sf_algo.compat.sample_factory.envs.env_utils import (
     find_wrapper_interface,
 )
 from sf_algo.compat.sample_factory.utils.attr_dict import AttrDict
+from sf_algo.envs.adapter import attribute_of
 from sf_algo.envs.agent_lists import AgentLists, is_agent_lists
 from sf_algo.envs.gymnasium_env import GymnasiumEnv
 from sf_algo.envs.spec import EnvPlacement
@@ -68,13 +68,18 @@ def _made(
 def _adapted(env: Any) -> Any:
     """Behind our protocol. Projects' environments skip and stack frames themselves; the skip is counted."""
     frameskip = CONTEXT.cfg.env_frameskip or 1
-    if is_agent_lists(env):
+    if _has_agents(env):
         return AgentLists(env, frameskip=frameskip)
     if not isinstance(env, gymnasium.Env):
         return env  # the trainer says what it cannot use
-    single = GymnasiumEnv(env)
-    single.spec = replace(single.spec, frameskip=frameskip)
-    return single
+    return GymnasiumEnv(env, own_frameskip=frameskip)
+
+
+def _has_agents(env: Any) -> bool:
+    """Whether it is one of lists per agent: it says so, or it counts more than one agent and does not say otherwise."""
+    if attribute_of(env, "is_multiagent") is not None:
+        return is_agent_lists(env)
+    return (attribute_of(env, "num_agents") or 1) > 1
 
 
 def _shape(shaped: RewardShapingInterface, agent: int, values: Mapping[str, Any]) -> None:
