@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from sf_algo.cpus import usable_cpus
@@ -88,8 +89,16 @@ def difference(
     return rows
 
 
-def profile_table(rows: Sequence[ProfileRow], *, frames: int, seconds: float, cores: int) -> str:
-    """Microseconds per frame of every process and of all together."""
+def profile_table(
+    rows: Sequence[ProfileRow],
+    *,
+    frames: int,
+    seconds: float,
+    cores: int,
+    work: Mapping[Stage, float] = MappingProxyType({}),
+) -> str:
+    """Microseconds per frame of every process and of all together. `work`: floating-point operations of a frame's
+    products in a stage."""
     names = [stage.value for stage in Stage]
     head = f"{'us per frame':24}" + "".join(f"{name:>12}" for name in [*names, "idle", "processor"])
     lines = [
@@ -104,6 +113,13 @@ def profile_table(rows: Sequence[ProfileRow], *, frames: int, seconds: float, co
     cpu = [row.cpu_s for row in rows if row.cpu_s is not None]
     idle = max(0.0, seconds * len(rows) - sum(totals))
     lines.append(_line("all", totals, idle, sum(cpu) if cpu else None, frames))
+    rates = [
+        f"{stage.value} {work[stage] * frames / total / 1e9:,.1f}"
+        for stage, total in zip(Stage, totals, strict=True)
+        if work.get(stage) and total > 0
+    ]
+    if rates:
+        lines.append(f"products, GFLOP/s while a stage was busy: {', '.join(rates)}")
     if cpu:
         lines.append(f"the cores were busy {sum(cpu) / (seconds * cores):.0%} of the time with this training")
     return "\n".join(lines)
@@ -125,8 +141,10 @@ class Profiler:
         *,
         clock: Callable[[], float] = time.monotonic,
         cpu_times: Callable[[Sequence[int]], dict[int, float]] | None = None,
+        work: Mapping[Stage, float] = MappingProxyType({}),
     ) -> None:
-        """`frames`: trained so far. `cpu_times` of pids (s)."""
+        """`frames`: trained so far. `cpu_times` of pids (s). `work`: see `profile_table`."""
+        self._work = work
         self._sources = sources
         self._frames = frames
         self._clock = clock
@@ -153,7 +171,8 @@ class Profiler:
         if frames <= frames_before:
             return "no profile: nothing was trained after its first iterations"
         rows = difference(times_before, times, cpu_before, cpu)
-        return profile_table(rows, frames=frames - frames_before, seconds=now - began, cores=usable_cpus())
+        made = frames - frames_before
+        return profile_table(rows, frames=made, seconds=now - began, cores=usable_cpus(), work=self._work)
 
 
 def process_cpu_times(pids: Sequence[int]) -> dict[int, float]:

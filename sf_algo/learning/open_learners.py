@@ -30,9 +30,11 @@ from sf_algo.learning.remote_learner import RemoteLearner
 from sf_algo.learning.remote_learners import RemoteLearners
 from sf_algo.learning.remote_memory import LearnerMemory
 from sf_algo.model.actor_critic import ActorCritic
+from sf_algo.model.work import work_of
 from sf_algo.plan import SamplerPlan
 from sf_algo.processes.copies import ForkedCopy
 from sf_algo.processes.torch_threads import TorchThreads
+from sf_algo.timing import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,13 @@ class RunBasis:
             return self.device
         place = policy_id * self.config.sampling.num_learners + learner
         return torch.device("cuda", place % torch.cuda.device_count())
+
+    def work_per_frame(self, model: ActorCritic) -> dict[Stage, float]:
+        """Floating-point operations of a frame's products, where `model` acts and where it is trained."""
+        rl, work, frames = self.config.rl, work_of(model, self.spec), self.spec.frameskip
+        # The value behind the last row of each trajectory takes one more pass.
+        learning = rl.ppo_epochs * (work.learning + work.acting / rl.rollout)
+        return {Stage.INFERENCE: work.acting / frames, Stage.LEARNING: learning / frames}
 
     def models(self) -> list[ActorCritic]:
         """A network for every policy that acts. Raises ModelError where the flags do not fit the observations."""

@@ -73,6 +73,8 @@ class Conv2d(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int = 0) -> None:
         super().__init__(in_channels, out_channels, kernel, stride, padding)
         self.spectral = None
+        self.pixels: tuple[int, int] | None = None
+        """Height and width of the raw pixels that it has taken."""
 
     def effective_weight(self) -> Tensor:
         return self.weight if self.spectral is None else self.spectral.divide(self.weight)
@@ -85,6 +87,7 @@ class Conv2d(nn.Conv2d):
 
     def forward_pixels(self, x: Tensor, mean: float, scale: float) -> Tensor:
         """Same as `forward((x - mean) / scale)` with one pass over the pixels less. uint8 or float x."""
+        self.pixels = (x.shape[-2], x.shape[-1])
         weight = self.effective_weight()
         if mean != 0.0 and self.padding != (0, 0):
             # Padding is zero after normalization, so the mean cannot move into the bias.

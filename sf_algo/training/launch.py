@@ -217,6 +217,7 @@ class _Run:
             rules_in_turn=self._basis.plan.mode is Mode.SERIAL,
             began=self._began,
             profile=self._basis.config.speed.profile,
+            work=lambda: self._basis.work_per_frame(models[0]),
         )
         outcome: Outcome | None = None
         why = ""

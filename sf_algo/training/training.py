@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sf_algo.learning.learners import Learners
 from sf_algo.own.observers import Episode
@@ -13,7 +13,7 @@ from sf_algo.rollout.episodes import EpisodeReport
 from sf_algo.sampling.samplers import Sampler
 from sf_algo.summaries.reporter import Reporter
 from sf_algo.summaries.status_line import Snapshot
-from sf_algo.timing import Profiler
+from sf_algo.timing import Profiler, Stage
 from sf_algo.training.ledger import Ledger
 from sf_algo.training.observing import Observers
 from sf_algo.training.rules import Rules
@@ -62,9 +62,12 @@ class TrainingLoop:
         rules_in_turn: bool,
         began: float,
         profile: bool = False,
+        work: Callable[[], Mapping[Stage, float]] = dict,
     ) -> None:
         """`rules_in_turn`: the sampler asks the rules, between two iterations. `began`: when the command did
-        (monotonic clock). `profile`: measure where the time goes once the first iteration has been trained."""
+        (monotonic clock). `profile`: measure where the time goes once the first iteration has been trained.
+        `work` says then what a frame costs at least (see `Profiler`)."""
+        self._work = work
         self._stop = stop
         self._ledger = ledger
         self._reporter = reporter
@@ -104,7 +107,7 @@ class TrainingLoop:
     def run(self, sampler: Sampler, learners: Learners, saver: Saver | None) -> StopReason:
         """`saver` is None where nothing is saved."""
         if self._wants_profile:
-            self._profiler = Profiler([sampler, learners], lambda: self._ledger.trained_frames)
+            self._profiler = Profiler([sampler, learners], lambda: self._ledger.trained_frames, work=self._work())
         self._reporter.announce("train", self.snapshot())
         tick_s = _TICK_S
         while (reason := self._stop.reason) is None:

@@ -26,6 +26,7 @@ from sf_runner.slots.visible import Visible, visible_devices
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _NO_GPU = "-1"
+_EGL = "MUJOCO_EGL_DEVICE_ID"
 """Hides all devices like the empty string, and is not mistaken for an unset variable."""
 _BLIND_RELEASE_S = 3.0
 """How long to wait for memory whose return cannot be seen."""
@@ -224,6 +225,7 @@ class SlotTable:
         env = dict(self.setup.unplaced.env)
         if picked:
             env = {"CUDA_VISIBLE_DEVICES": self._ids(picked), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+            env |= self._drawing(picked[0].gpu, request)
         if cores:
             env |= thread_variables(len(cores), self.setup.policy.environ, request.user_env)
         return Placement(
@@ -236,6 +238,12 @@ class SlotTable:
             room_mb=room,
             others_mb=tuple(slot.others_mb for slot in picked),
         )
+
+    def _drawing(self, gpu: GpuInfo, request: SlotRequest) -> dict[str, str]:
+        """MuJoCo draws through EGL, which knows nothing of CUDA_VISIBLE_DEVICES and counts as the driver does: without
+        a word it takes the first GPU, whoever computes there."""
+        theirs = {name for name, _ in request.user_env} | self.setup.policy.environ.keys()
+        return {} if gpu.index == 0 or gpu.mig or _EGL in theirs else {_EGL: str(gpu.index)}
 
     def _ids(self, picked: list[GpuSlot]) -> str:
         by_index = self.setup.policy.gpu_ids == "index"

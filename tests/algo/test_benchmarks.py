@@ -101,3 +101,21 @@ def test_every_setting_of_ours_is_a_valid_command(name: str, monkeypatch: pytest
     for setting in load.settings["ours"]:
         words = workloads.command("ours", load, setting, Path(), 10.0)
         assert parse_args(words[3:]).config.run.env == load.env
+
+
+@pytest.mark.slow
+def test_the_check_of_gpus_runs_without_one_and_names_what_it_leaves_out(tmp_path: Path) -> None:
+    out = tmp_path / "table.md"
+    command = [sys.executable, str(BENCHMARKS / "gpu_check.py"), "--only=parity,no_lag,graphs,side_by_side,stall"]
+    run = subprocess.run(
+        [*command, "--device=cpu", f"--out={out}"], capture_output=True, text=True, cwd=tmp_path, timeout=280
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    table = out.read_text()
+    for name in ("parity", "graphs", "side_by_side"):
+        assert f"| {name} | skipped: needs a GPU |" in table
+    assert "| no_lag | ok |" in table
+    assert "| stall | ok |" in table
+    wrong = subprocess.run([*command, "--only=speeed"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "there is no speeed" in wrong.stderr

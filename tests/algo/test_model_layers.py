@@ -22,6 +22,8 @@ from sf_algo.model.layers import (
     power_iterations,
 )
 from sf_algo.model.normalizers import CLIP, EPSILON, ObsNormalizer, RunningMeanStd
+from sf_algo.model.work import work_of
+from tests.algo.model_cases import DISCRETE, env_spec, make_model, model_config
 
 CPU = torch.device("cpu")
 
@@ -96,6 +98,18 @@ def test_weights_lie_by_column_on_a_cpu_and_keep_their_values() -> None:
         if parameter.dim() == 2:
             by_column = (1, parameter.shape[0])
             assert parameter.stride() == ((5, 1) if "head" in name else by_column)
+
+
+@pytest.mark.parametrize(("height", "width", "shapes"), [(72, 128, (17 * 31, 7 * 14, 3 * 6))])
+def test_the_work_of_a_network_is_counted(height: int, width: int, shapes: tuple[int, int, int]) -> None:
+    spec = env_spec({"obs": ObsSpec(shape=(3, height, width), dtype=np.dtype(np.uint8))}, DISCRETE)
+    model = make_model(spec, model_config(use_rnn=True, hidden_size=64, encoder_subtype="convnet_simple"))
+    weights = (32 * 3 * 64, 64 * 32 * 16, 128 * 64 * 9)
+    convolutions = [2 * weight * places for weight, places in zip(weights, shapes, strict=True)]
+    products = 2 * (128 * 3 * 6 * 64 + 6 * 64 * 64 + 64 * 4)
+    work = work_of(model, spec)
+    assert work.acting == sum(convolutions) + products
+    assert work.learning == 3 * work.acting - convolutions[0]
 
 
 class TestSpectralNorm:

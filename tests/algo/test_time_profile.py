@@ -50,7 +50,8 @@ def test_the_table_says_how_long_every_process_takes_for_a_frame(monkeypatch: py
     source = Counters()
     source.times = [ProcessTimes(name="main process", pid=7, busy_s={Stage.INFERENCE: 1.0, Stage.BATCHING: 0.5})]
     source.times.append(ProcessTimes(name="learner", pid=8, busy_s={Stage.LEARNING: 2.0}))
-    profiler = Profiler([source], lambda: frames[0], clock=lambda: now[0], cpu_times=lambda _: dict(cpu))
+    work = {Stage.INFERENCE: 3e6, Stage.LEARNING: 17e6}
+    profiler = Profiler([source], lambda: frames[0], clock=lambda: now[0], cpu_times=lambda _: dict(cpu), work=work)
     assert profiler.report() == "no profile: the training ended before its first iterations"
     profiler.begin()
     assert profiler.report() == "no profile: nothing was trained after its first iterations"
@@ -65,6 +66,7 @@ def test_the_table_says_how_long_every_process_takes_for_a_frame(monkeypatch: py
         "main process                     0.0         0.0        30.0         5.0         0.0        65.0        40.0",
         "learner                          0.0         0.0         0.0         0.0        85.0        15.0        80.0",
         "all                              0.0         0.0        30.0         5.0        85.0        80.0       120.0",
+        "products, GFLOP/s while a stage was busy: inference 100.0, learning 200.0",
         "the cores were busy 60% of the time with this training",
     ]
 

@@ -88,6 +88,16 @@ def test_a_job_gets_its_device_by_uuid_in_pci_order() -> None:
     assert placement.env == {"CUDA_VISIBLE_DEVICES": "GPU-0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     two, _ = place(make(SlotPolicy(gpus=("3", "1"))), SlotRequest(gpus=2))
     assert two.env["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-3"
+    assert two.env["MUJOCO_EGL_DEVICE_ID"] == "1"
+
+
+def test_what_draws_through_egl_does_so_on_the_jobs_own_gpu() -> None:
+    table = make(SlotPolicy(gpus=("2",)))
+    assert place(table)[0].env["MUJOCO_EGL_DEVICE_ID"] == "2"
+    own = SlotRequest(user_env=frozenset({("MUJOCO_EGL_DEVICE_ID", "0")}))
+    assert "MUJOCO_EGL_DEVICE_ID" not in place(table, own)[0].env
+    inherited = SlotPolicy(gpus=("2",), environ={"MUJOCO_EGL_DEVICE_ID": "1"})
+    assert "MUJOCO_EGL_DEVICE_ID" not in place(make(inherited))[0].env
 
 
 def test_indices_for_programs_that_read_numbers_but_never_for_mig() -> None:
