@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sf_algo.config import Config
@@ -271,10 +273,13 @@ class _Run:
         )
         rules: dict[str, PolicyRules] = {}
         if self._basis.has_matches:
+            paths = self._paths
+            if self._run.benchmark:  # nothing of it is kept
+                paths = ExperimentPaths(Path(self._stack.enter_context(TemporaryDirectory(prefix="sf_algo_pool_"))))
             rules["self_play"] = SelfPlay(
                 control,
                 learning.learners,
-                self._paths,
+                paths,
                 config.sampling,
                 learning.acting[len(learning.trained) :],
                 num_roles=spec.num_roles,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sf_algo.acting.policies import TrainedPolicy
 from sf_algo.checkpoints import Checkpoint, CheckpointStore, unsound_tensors
 from sf_algo.config import RunConfig
-from sf_algo.errors import DivergedError, SfAlgoError, StorageError
+from sf_algo.errors import DivergedError, SfAlgoError, StorageError, WorkerError
 from sf_algo.learning.learners import Learners
 from sf_algo.paths import ExperimentPaths
 from sf_algo.plain import cloned
@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 
 WINDOW, ACTOR, SAMPLER, PROGRAM, RULES = "episodes", "actor_generator", "sampler", "program", "rules"
 """Keys of a checkpoint's `runtime` part."""
-LAST_PATIENCE_S = 120.0
-"""At the end, a learner has this long to hand over its state, and the time of three iterations more (s)."""
+FIRST_PATIENCE_S, LAST_PATIENCE_S = 5.0, 120.0
+"""At the end, a learner has the time of three iterations and this long to hand over its state (s). While the first of
+these is over for one, the others have their turn."""
 
 Kind = Literal["regular", "milestone", "best"]
 
@@ -98,9 +99,12 @@ class Saver:
             now = time.monotonic()
             if policy_id in self._wanted or schedule.save_due(now):
                 self._ask(policy_id, "regular")
+                self._write_asked(policy_id)
             if schedule.milestone_due(now):
                 self._ask(policy_id, "milestone")
+                self._write_asked(policy_id)
             self._ask_best(policy_id, now)
+            self._write_asked(policy_id)
 
     def _ask(self, policy_id: int, kind: Kind, metric: float | None = None, before: float | None = None) -> None:
         """One at a time of every policy: what else is due has its turn afterwards."""
@@ -110,7 +114,6 @@ class Saver:
             self._schedules[policy_id].best_metric = metric
         state = self._learners.ask_state(policy_id)
         self._asked[policy_id] = _Asked(kind=kind, state=state, metric=metric, before=before)
-        self._write_asked(policy_id)
 
     def _write_asked(self, policy_id: int) -> None:
         """Writes the checkpoint of a policy that has handed its state over. A failure is told."""
@@ -165,40 +168,58 @@ class Saver:
             self._ask(policy_id, "best", metric, schedule.best_metric)
 
     def save_all(self) -> None:
-        """At the end: a checkpoint of every policy that has learned since its last one, and of the best ones.
+        """At the end: a checkpoint of every policy that has learned since its last one, and of the best ones. Those
+        whose learners answer soon come first.
 
         Raises:
             SfAlgoError: one of them cannot be written, or its learner does not hand it over; the others have been.
         """
-        failure: SfAlgoError | None = None
-        for policy in self._policies:
-            try:
-                self._save_last(policy.policy_id)
-            except SfAlgoError as error:
-                log.warning("%s", error)
-                failure = failure or error
+        failures: dict[int, SfAlgoError] = {}
+        waiting = [policy.policy_id for policy in self._policies]
+        for policy_id in waiting:  # all learners come to the end of their iterations at the same time
+            self._ask_best(policy_id, time.monotonic(), at_the_end=True)
+            self._ask_last(policy_id)
+        for patience_s in (FIRST_PATIENCE_S, LAST_PATIENCE_S):
+            for policy_id in waiting:
+                failures.pop(policy_id, None)
+                try:
+                    self._save_last(policy_id, patience_s)
+                except SfAlgoError as error:
+                    failures[policy_id] = error
+            waiting = [policy_id for policy_id, one in failures.items() if isinstance(one, WorkerError)]
+        for one in failures.values():
+            log.warning("%s", one)
+        failure = next(iter(failures.values()), None)
         if isinstance(failure, StorageError):
             raise StorageError(f"{failure}; what was learned since the checkpoint before is lost") from failure
         if failure is not None:
             raise failure
 
-    def _save_last(self, policy_id: int) -> None:
-        self._finish_asked(policy_id)
-        self._ask_best(policy_id, time.monotonic(), at_the_end=True)
-        self._finish_asked(policy_id)
+    def _ask_last(self, policy_id: int) -> None:
         if self._ledger.policies[policy_id].policy_version != self._saved_versions[policy_id]:
-            asked = _Asked(kind="regular", state=self._learners.ask_state(policy_id))
-            self._wait(policy_id, asked)
+            self._ask(policy_id, "regular")
+
+    def _save_last(self, policy_id: int, patience_s: float) -> None:
+        self._finish(policy_id, patience_s)
+        self._ask_best(policy_id, time.monotonic(), at_the_end=True)
+        self._finish(policy_id, patience_s)
+        self._ask_last(policy_id)
+        self._finish(policy_id, patience_s)
+
+    def _finish(self, policy_id: int, patience_s: float) -> None:
+        """Waits for the checkpoint under way and writes it."""
+        asked = self._asked.get(policy_id)
+        if asked is None:
+            return
+        more_s = 3.0 * self._ledger.policies[policy_id].iteration_s
+        self._learners.wait(policy_id, asked.state, patience_s + more_s)
+        del self._asked[policy_id]
+        try:
             self._write(policy_id, asked)
-
-    def _finish_asked(self, policy_id: int) -> None:
-        if policy_id in self._asked:
-            self._wait(policy_id, self._asked[policy_id])
-            self._write_asked(policy_id)
-
-    def _wait(self, policy_id: int, asked: _Asked) -> None:
-        patience_s = LAST_PATIENCE_S + 3.0 * self._ledger.policies[policy_id].iteration_s
-        self._learners.wait(policy_id, asked.state, patience_s)
+        except StorageError as error:
+            if asked.kind == "regular":
+                raise
+            log.warning("%s", error)
 
     def _checkpoint(self, policy_id: int, learner: Mapping[str, Any]) -> Checkpoint:
         """A copy that later training does not touch. Raises DivergedError: a checkpoint of such a policy would push

@@ -1,0 +1,134 @@
+"""Which checkpoints are written when learners do not hand over their states at once, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from sf_algo.checkpoints import load_checkpoint
+from sf_algo.config import RunConfig
+from sf_algo.errors import WorkerError
+from sf_algo.learner.stats import TrainStats
+from sf_algo.learning.learners import TrainedBatch
+from sf_algo.paths import ExperimentPaths
+from sf_algo.summaries.episodes import EpisodeWindow
+from sf_algo.training.ledger import Ledger
+from sf_algo.training.saving import Saver
+
+State = Mapping[str, Any]
+
+
+class Learners:
+    """Hand over the states of policies in `answering`; the others are in the middle of an iteration."""
+
+    def __init__(self) -> None:
+        self.answering: set[int] = set()
+        self.asked: dict[int, Future[State]] = {}
+        self.waits: list[int] = []
+        self.version = 1
+
+    def ask_state(self, policy_id: int) -> Future[State]:
+        assert policy_id not in self.asked or self.asked[policy_id].done(), "one question at a time"
+        self.asked[policy_id] = Future()
+        self.answer()
+        return self.asked[policy_id]
+
+    def answer(self) -> None:
+        for policy_id, future in self.asked.items():
+            if policy_id in self.answering and not future.done():
+                future.set_result({"model": {"w": torch.zeros(2)}, "policy_version": self.version})
+
+    def wait(self, policy_id: int, future: Future[State], timeout_s: float) -> State:
+        self.waits.append(policy_id)
+        if not future.done():
+            raise WorkerError(f"the learner of policy {policy_id} has not answered")
+        return future.result()
+
+
+class Bench:
+    """A saver of two policies."""
+
+    def __init__(self, folder: Path, **run: Any) -> None:
+        self.learners = Learners()
+        self.ledger = Ledger(num_policies=2, frameskip=1)
+        self.folder = folder
+        actor = SimpleNamespace(generator_state=lambda: {})
+        policies = [
+            SimpleNamespace(policy_id=p, inference=SimpleNamespace(actor=actor), batcher=None) for p in range(2)
+        ]
+        rules = SimpleNamespace(control=SimpleNamespace(take_changed=set), state=lambda policy: {})
+        for policy in range(2):
+            ExperimentPaths(folder).checkpoints(policy).mkdir(parents=True)
+        self.saver = Saver(
+            RunConfig(save_every_sec=1e-6, **run),
+            ExperimentPaths(folder),
+            cast(Any, policies),
+            self.ledger,
+            [EpisodeWindow(10) for _ in range(2)],
+            learners=cast(Any, self.learners),
+            sampler_state=dict,
+            programs=cast(Any, SimpleNamespace(of_policy=lambda policy: {})),
+            rules=cast(Any, rules),
+        )
+
+    def train(self, policy: int, version: int, steps: int = 100) -> None:
+        stats = TrainStats(
+            policy_version=version,
+            num_samples=1,
+            num_valid_samples=1,
+            num_updates=1,
+            num_skipped_updates=0,
+            num_damaged_trajectories=0,
+            summaries={},
+        )
+        self.ledger.trained(TrainedBatch(policy_id=policy, stats=stats, valid_steps=steps, seconds=0.0))
+
+    def saved(self, policy: int) -> list[str]:
+        return sorted(path.name for path in ExperimentPaths(self.folder).checkpoints(policy).glob("*.pth"))
+
+
+def test_nobody_waits_for_a_policy_in_the_middle_of_an_iteration(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.train(0, 1)
+    bench.train(1, 1)
+    bench.learners.answering = {1}
+    bench.saver.save_due()
+    assert (bench.saved(0), len(bench.saved(1))) == ([], 1)
+    assert bench.learners.waits == []
+    bench.saver.save_due()  # it is not asked a second time
+    # Policy 0 hands over what it was before it was trained again: the frames are those of that version.
+    bench.learners.answering = {0, 1}
+    bench.learners.answer()
+    bench.train(0, 2)
+    bench.saver.save_due()
+    assert bench.saved(0)[0] == "checkpoint_000000001_100.pth"
+    assert load_checkpoint(ExperimentPaths(tmp_path).checkpoints(0) / bench.saved(0)[0]).env_steps == 100
+
+
+def test_at_the_end_those_who_answer_are_saved_first_and_the_others_told(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.train(0, 1)
+    bench.train(1, 1)
+    bench.learners.answering = {1}
+    with pytest.raises(WorkerError, match="policy 0 has not answered"):
+        bench.saver.save_all()
+    assert (bench.saved(0), len(bench.saved(1))) == ([], 1)
+    assert bench.learners.waits == [0, 1, 0]  # policy 1 is saved before policy 0 is waited for in earnest
+
+
+def test_at_the_end_nothing_is_written_twice(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.learners.answering = {0, 1}
+    bench.train(0, 1)
+    bench.train(1, 1)
+    bench.saver.save_due()
+    bench.learners.version = 2
+    bench.train(1, 2)
+    bench.saver.save_all()
+    assert (len(bench.saved(0)), len(bench.saved(1))) == (1, 2)
