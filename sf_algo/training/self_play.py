@@ -112,6 +112,14 @@ class SelfPlay:
     def _path(self, member: Member) -> Path:
         return self._paths.pool(member.policy) / member.file
 
+    def _remove_strangers(self) -> None:
+        """Files of earlier selves that joined after the checkpoint from which the training goes on."""
+        known = {self._path(member) for member in self._pool.members}
+        for policy in self._control.trained:
+            for path in self._paths.pool(policy).glob("*.pth"):
+                if path not in known:
+                    path.unlink(missing_ok=True)
+
     def _replace_when_due(self, index: int) -> bool:
         """True when another member has taken the place of that opponent."""
         frames = sum(self._control.frames(policy) for policy in self._control.trained)
@@ -228,6 +236,7 @@ class SelfPlay:
             return
         self._pool.restore(state["pool"])
         self._pool.members = [member for member in self._pool.members if member.policy in trained]
+        self._remove_strangers()
         self._added_at = {p: frames for p, frames in state["added_at"].items() if p in trained}
         self._num_draws = int(state["num_draws"])
         if len(state["members"]) != len(self._opponents):

@@ -108,6 +108,7 @@ def test_ones_own_environment_trains_and_ones_own_network_too(folder: Path) -> N
     ("name", "package"),
     [
         ("rps", "pettingzoo"),
+        ("past", "pettingzoo"),
         ("grid", "minigrid"),
         ("poles", "gymnasium"),
         pytest.param("pongs", "ale_py", marks=pytest.mark.slow),

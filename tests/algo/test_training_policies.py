@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sf_algo.checkpoints import CheckpointStore, load_checkpoint
 from sf_algo.config.resolve import configure
 from sf_algo.errors import ConfigError
 from sf_algo.training.launch import run_training
@@ -114,6 +115,26 @@ def test_earlier_selves_play_and_train_nobody(tmp_path: Path) -> None:
     assert policy["episodes"] * 4 >= 0.5 * policy["env_steps"]
     pool = list((tmp_path / "e" / "checkpoint_p0" / "pool").iterdir())
     assert 3 <= len(pool) <= 10
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_of_self_play_leaves_a_pool_to_go_on_with(tmp_path: Path) -> None:
+    flags = ("--self_play=past", "--self_play_period_env_steps=300", "--self_play_pool=4", "--num_policies=1")
+    for moment in (r"rating \d", r"saved .*checkpoint_0", "goes on from", r"rating \d", r"saved .*checkpoint_0"):
+        with command(tmp_path, MATCHES, *flags, "--save_every_sec=0.3") as training:
+            training.wait_for(moment)
+            os.kill(training.process.pid, signal.SIGKILL)
+            assert training.finish() == -signal.SIGKILL
+            training.wait_until_nothing_is_left()
+        assert "left out" not in training.text
+    with command(tmp_path, MATCHES, *flags, "--train_for_seconds=5") as training:
+        assert training.finish() == 0, training.text
+    folder = tmp_path / "e" / "checkpoint_p0"
+    saved = CheckpointStore(folder, keep=1).load_latest()
+    assert saved is not None
+    members = saved.checkpoint.runtime["rules"]["self_play"]["pool"]["members"]
+    assert {member["file"] for member in members} == {path.name for path in (folder / "pool").iterdir()}
+    assert all(load_checkpoint(path).policy_id == 0 for path in (folder / "pool").iterdir())
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "sf_algo.testing:make_memory"])
