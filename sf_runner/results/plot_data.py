@@ -103,7 +103,7 @@ def arrival_plots_of(metric: MetricAnalysis, analysis: Analysis) -> list[Plot]:
         scale = 1.0 if analysis.options.x == "step" else 1 / 3600.0
         return Line(**style, band=_stairs(found, scale, len(row.members)), marks=_censored(found, scale))
 
-    return _plots(metric, analysis, "share of experiments that reached the threshold", line)
+    return _plots(metric, analysis, "share that reached the threshold", line)
 
 
 class _Style(TypedDict):

@@ -119,3 +119,16 @@ def test_the_check_of_gpus_runs_without_one_and_names_what_it_leaves_out(tmp_pat
     wrong = subprocess.run([*command, "--only=speeed"], capture_output=True, text=True)
     assert wrong.returncode == 2
     assert "there is no speeed" in wrong.stderr
+
+
+def test_both_programs_train_the_same_seeds_of_the_same_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    description = module("reliability", monkeypatch).RUN_DESCRIPTION
+    seeds = {experiment.base_name: [p["seed"] for p in experiment.params] for experiment in description.experiments}
+    assert len(seeds) == 6
+    assert all(listed == list(range(1, 21)) for listed in seeds.values())
+    commands = {experiment.base_name: experiment.cmd for experiment in description.experiments}
+    for name in ("cartpole", "doom_basic", "doom_health_gathering"):
+        ours, peer = commands[f"ours_{name}"].split(), commands[f"peer_{name}"].split()
+        for flag in ("--env=", "--train_for_env_steps=", "--batch_size=", "--rollout=", "--learning_rate=", "--gamma="):
+            values = [[word for word in command if word.startswith(flag)] for command in (ours, peer)]
+            assert values[0] == values[1] != []
