@@ -13,7 +13,7 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
 fi
 
 echo "== install"
-python -m pip install --quiet --disable-pip-version-check --editable '.[dev,atari,mujoco,parquet,video]'
+python -m pip install --quiet --disable-pip-version-check --editable '.[dev,atari,hub,mujoco,onnx,parquet,video]'
 
 failed=()
 step() {
