@@ -160,6 +160,20 @@ def test_agents_of_a_match_see_act_and_end_together(duel: tuple[MatchEnv, list[d
     assert np.asarray(again.episode["won"]).tolist() == [0, 0], "a draw"
 
 
+def test_a_match_in_which_somebody_begins_dead_is_begun_again() -> None:
+    env = make("doom_duel")
+    rows = env.spec.empty_rows()
+    try:
+        for seed in (2, 3, 17, 19):  # of one try each, these put both players on the same spot
+            env.reset(rows, seed=seed)
+            assert env._dead.tolist() == [False, False]
+            result = env.step(idle(env), rows)
+            assert abs(result.rewards).max() < 0.1
+            assert [player.count("FRAGCOUNT") for player in env._players] == [0, 0]
+    finally:
+        env.close()
+
+
 def test_every_player_turns_by_the_same_angle_as_in_a_match_of_its_own() -> None:
     """Whether the frame skip is the engine's (alone) or ours (in lock-step)."""
     turned = []

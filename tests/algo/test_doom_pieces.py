@@ -169,6 +169,13 @@ def test_changes_are_paid_per_unit(scheme: RewardScheme, values: dict[str, float
     assert rewards(scheme, ALIVE, changed(**values), ended_last=True) == [0.0, 0.0], "nothing at the end"
 
 
+def test_who_begins_dead_gains_nothing_by_it() -> None:
+    shaper = Shaper(DEATHMATCH_SCHEME, VARIABLES)
+    telefragged = np.array(changed(HEALTH=-999_900.0, DEAD=1.0))
+    shaper.reset(telefragged)
+    assert [shaper.step(state, ended=False) for state in (telefragged, np.array(ALIVE))] == [0.0, 0.0]
+
+
 def test_a_respawn_is_not_a_gain() -> None:
     dying = changed(HEALTH=0.0, DEAD=1.0)
     assert rewards(BOTS_SCHEME, ALIVE, dying, ALIVE, ALIVE) == [0.0, -0.3, 0.0, 0.0]

@@ -74,12 +74,12 @@ class Lockstep:
             else:
                 self._answers.put((player, answer, None))
 
-    def new_episode(self, seed: int, recordings: Sequence[Path | None]) -> list[EngineState | None]:
+    def new_episode(self, seed: int, recordings: Sequence[Path | None]) -> list[Played]:
         """Begin an episode in all engines; the first state of every player."""
 
-        def begin(engine: DoomEngine, recording: Path | None) -> EngineState | None:
+        def begin(engine: DoomEngine, recording: Path | None) -> Played:
             engine.new_episode(seed, recording)
-            return engine.observe()
+            return Played(0.0, engine.observe(), engine.is_dead)
 
         calls = [_call(begin, engine, recording) for engine, recording in zip(self._engines, recordings, strict=True)]
         return self._all(calls, EPISODE_LIMIT_S, "begin an episode")
@@ -173,10 +173,10 @@ class SingleEngine:
         """As `Lockstep.start`."""
         self.host.start_in_place()
 
-    def new_episode(self, seed: int, recordings: Sequence[Path | None]) -> list[EngineState | None]:
+    def new_episode(self, seed: int, recordings: Sequence[Path | None]) -> list[Played]:
         """As `Lockstep.new_episode`."""
         self.host.new_episode(seed, recordings[0])
-        return [self.host.observe()]
+        return [Played(0.0, self.host.observe(), self.host.is_dead)]
 
     def begin_step(self, buttons: Sequence[Sequence[float]], tics: int) -> None:
         """As `Lockstep.begin_step`; nothing happens yet."""

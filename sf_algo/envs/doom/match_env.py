@@ -46,6 +46,7 @@ STATISTICS = (
 """Of every agent's episode: `frags` are kills less suicides; `bot_difficulty` only where there are bots, `match_score`
 only where agents play each other."""
 
+_BEGIN_TRIES = 5
 _JOINING_LIMIT_S = 600
 """How long people may take to join."""
 
@@ -101,17 +102,20 @@ class MatchEnv:
             self._rng = np.random.default_rng(seed)
         match = self._match or self._open()
         with self._ended_by_failure():
-            states = match.new_episode(int(self._rng.integers(1 << 32)), self._recordings())
+            for _ in range(_BEGIN_TRIES):
+                begun = match.new_episode(int(self._rng.integers(1 << 32)), self._recordings())
+                if not any(player.is_dead for player in begun):
+                    break  # else two were put on the same spot, which only one of them survived
             self._episodes += 1
             if self._rules.bots:
                 match.host.command("removebots")
                 for bot in self._difficulty.draw(self._rules.bots, self._rng):
                     match.host.command(f"addbot {bot}")
         self._frames_left, self._tics = self._frame_limit, 0
-        self._dead[:] = False
+        self._dead[:] = [player.is_dead for player in begun]
         self._tally.reset()
-        for player, state, row in zip(self._players, states, out, strict=True):
-            player.begin(state, row)
+        for player, first, row in zip(self._players, begun, out, strict=True):
+            player.begin(first.state, row)
 
     def _open(self) -> Lockstep | SingleEngine:
         """Start a match. Where the port was taken in the last moment, whoever made this environment makes another."""

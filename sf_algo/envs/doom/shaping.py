@@ -116,14 +116,12 @@ class Shaper:
         """Begin an episode with these variables: its first step counts as one just after a respawn."""
         self._recent_weapons.clear()
         if variables is not None:
-            self._previous_D = variables[self._columns_D]
+            self._previous_D = self._values(variables)
         self._was_dead = True
 
     def step(self, variables: NDArray[np.float64], *, ended: bool) -> float:
         """The shaping reward; 0 on the last step of an episode and on the first after a respawn."""
-        values_D = variables[self._columns_D]
-        if self._health is not None and values_D[self._health] < 0.0:
-            values_D[self._health] = 0.0  # who is telefragged has a million less, and is no deader for it
+        values_D = self._values(variables)
         weapon = 0 if self._weapon is None else int(max(0.0, variables[self._weapon]))
         self._recent_weapons.append(weapon)
         is_dead = self._dead is not None and variables[self._dead] != 0
@@ -133,6 +131,13 @@ class Shaper:
         self._previous_D = values_D
         self._was_dead = is_dead
         return reward
+
+    def _values(self, variables: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Those that are rewarded [D]."""
+        values_D = variables[self._columns_D]
+        if self._health is not None and values_D[self._health] < 0.0:
+            values_D[self._health] = 0.0  # who is telefragged has a million less, and is no deader for it
+        return values_D
 
     def _delta_reward(self, values_D: NDArray[np.float64]) -> float:
         delta_D = np.minimum(values_D - self._previous_D, self._cap_D)

@@ -1,0 +1,96 @@
+"""Matches of several engines in whole trainings: whatever is killed or stopped, the training goes on and leaves
+nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from sf_algo.envs.doom import maps, shm
+from tests.algo.test_training_doom import ENGINE, segments_of
+from tests.algo.training_command import TrainingCommand
+
+pytest.importorskip("vizdoom", reason="VizDoom environments need the vizdoom package")
+pytestmark = [
+    pytest.mark.doom,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (maps.cache_dir() / "ssl2.wad").is_file(), reason=f"the maps of matches: {maps.DOWNLOAD_COMMAND}"
+    ),
+]
+
+SMALL = (
+    "--env=doom_duel",
+    "--num_workers=2",
+    "--num_envs_per_worker=2",
+    "--rollout=8",
+    "--batch_size=64",
+    "--use_rnn=False",
+    "--hidden_size=16",
+    "--res_w=64",
+    "--res_h=36",
+    "--encoder_subtype=convnet_impala",
+    "--status_interval=0.5",
+    "--timelimit=0.1",
+    "--decorrelate_experience_max_seconds=0",
+)
+
+
+def all_engines(training: TrainingCommand) -> list[int]:
+    """Of four duels, once all of them exist; the oldest first, which has played for a while."""
+    while True:
+        training.wait_for(r"fps [1-9]")
+        engines = training.pids(ENGINE)
+        if len(engines) == 8:
+            return sorted(engines)
+
+
+def test_killed_and_stopped_engines_and_workers_cost_their_matches_only(tmp_path: Path) -> None:
+    with TrainingCommand(*SMALL, f"--train_dir={tmp_path}", "--experiment=e") as training:
+        engines = all_engines(training)
+        segments = segments_of(engines)
+        os.kill(engines[0], signal.SIGKILL)
+        training.wait_for("made environment .* anew, which had broken")
+        engines = all_engines(training)
+        segments |= segments_of(engines)
+        os.kill(engines[0], signal.SIGSTOP)
+        training.wait_for("made environment .* anew, which had broken")
+        engines = all_engines(training)
+        segments |= segments_of(engines)
+        os.kill(training.pids("sf_worker")[0], signal.SIGKILL)
+        training.wait_for("was killed by SIGKILL .*; it is started again")
+        segments |= segments_of(all_engines(training))
+        os.kill(training.process.pid, signal.SIGKILL)
+        training.finish()
+        training.wait_until_nothing_is_left()
+    shm.remove_dead_segments()  # of a worker that was ended before it could do so; the next start does this
+    assert segments
+    assert not [path for path in segments if path.exists()]
+
+
+def test_trainings_of_matches_run_side_by_side_and_end_in_an_orderly_way(tmp_path: Path) -> None:
+    """Eight matches in four trainings that start at once."""
+    flags = [flag for flag in SMALL if not flag.startswith("--num_workers")]
+    trainings = [
+        TrainingCommand(*flags, "--num_workers=1", f"--train_dir={tmp_path}", f"--experiment=e{k}") for k in range(4)
+    ]
+    segments = set()
+    try:
+        for training in trainings:
+            while len(training.pids(ENGINE)) < 4:
+                training.wait_for(r"fps [1-9]")
+            segments |= segments_of(training.pids(ENGINE))
+        for training in trainings:
+            training.process.terminate()
+        for training in trainings:
+            assert training.finish() == 128 + signal.SIGTERM
+            training.wait_until_nothing_is_left()
+            assert not [line for line in training.lines if "had broken" in line]
+    finally:
+        for training in trainings:
+            training.__exit__(None, None, None)
+    assert len(segments) == 4 * 2 * 2 * 3
+    assert not [path for path in segments if path.exists()]
