@@ -7,11 +7,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sf_algo import enjoy_appo, run_algorithm, train_appo
+from sf_algo import enjoy_appo, league, run_algorithm, train_appo
 from sf_algo.own.additions import Additions
 from sf_algo.processes.threads import end_where_threads_stay
 
-_COMMANDS = ("train", "enjoy", "dummy")
+_COMMANDS = ("train", "enjoy", "league", "dummy")
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ class App(Additions):
     """
 
     def main(self, argv: Sequence[str] | None = None) -> int:
-        """`[train|enjoy|dummy] --flags`: trains (the default), watches or evaluates a policy, or measures how fast the
-        environments step with random actions. `argv`: without the program's name, by default the process's. Returns the
-        exit code; faults of the user's making are one line each on stderr.
+        """`[train|enjoy|league|dummy] --flags`: trains (the default), watches or evaluates policies, lets all
+        checkpoints play against each other, or measures how fast the environments step with random actions. `argv`:
+        without the program's name, by default the process's. Returns the exit code; faults of the user's making are one
+        line each on stderr.
 
         Without `argv` this is the program: threads that an environment has left behind, for which the interpreter would
         wait for ever, do not keep it; where there are any, the process ends here, with the exit code.
@@ -48,6 +49,8 @@ class App(Additions):
             return train_appo.main(words, self)
         if command == "enjoy":
             return enjoy_appo.main(words, self)
+        if command == "league":
+            return league.main(words, self)
         if command == "dummy":
             return run_algorithm.main(["--algo=DUMMY_SAMPLER", *words], self)
         print(f"error: {command!r} is no command of this program; it has {', '.join(_COMMANDS)}", file=sys.stderr)

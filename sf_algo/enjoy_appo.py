@@ -12,10 +12,12 @@ from sf_algo.processes.threads import leave
 
 
 def enjoy(invocation: Invocation) -> int:
-    """Plays the policy that the command line names; returns the exit code."""
+    """Plays the policy that the command line names, or several against each other; returns the exit code."""
     from sf_algo.watching.enjoy import run_evaluation
+    from sf_algo.watching.matches import run_matches
 
-    return run_evaluation(invocation.config, additions_of(invocation))
+    run = run_matches if invocation.config.evaluation.policies else run_evaluation
+    return run(invocation.config, additions_of(invocation))
 
 
 def main(argv: Sequence[str] | None = None, additions: Additions = NOTHING_ADDED) -> int:

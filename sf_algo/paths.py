@@ -63,10 +63,21 @@ class ExperimentPaths:
         """Results of the last evaluation of a policy."""
         return self.root / f"evaluation_p{policy_id}.json"
 
+    @property
+    def contest(self) -> Path:
+        """Results of the last games between policies."""
+        return self.root / "evaluation_policies.json"
+
+    @property
+    def league(self) -> Path:
+        """Games between checkpoints, and their ratings."""
+        return self.root / "league.json"
+
     def existing(self) -> list[Path]:
         """The trainer's files and folders that are there, apart from the lock. Other files in the folder (a
         launcher's logs) are none of ours."""
-        fixed = (self.config, self.log, self.results, self.population, self.summaries, self.root / "wandb")
+        games = (self.contest, self.league)
+        fixed = (self.config, self.log, self.results, self.population, *games, self.summaries, self.root / "wandb")
         patterns = ("checkpoint_p[0-9]*", "evaluation_p[0-9]*.json")
         found = [path for pattern in patterns for path in sorted(self.root.glob(pattern))]
         return [*(path for path in fixed if path.exists()), *found]

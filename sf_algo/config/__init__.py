@@ -13,7 +13,6 @@ from sf_algo.config.run import RunConfig
 from sf_algo.config.sampling import SamplingConfig
 from sf_algo.config.sections import Config
 from sf_algo.config.store import config_from_dict, config_to_dict, config_values, save_config
-from sf_algo.config.support import unsupported_features
 from sf_algo.config.validate import check_batch_can_fill
 
 __all__ = [
@@ -42,5 +41,4 @@ __all__ = [
     "report_error",
     "run_command",
     "save_config",
-    "unsupported_features",
 ]

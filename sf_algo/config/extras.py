@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sf_algo.config.flag import flag
 from sf_algo.config.limits import NO_LIMIT
@@ -19,11 +20,11 @@ class PbtConfig:
     )
     pbt_period_env_steps: int = flag(
         5_000_000,
-        "frames that a policy is trained on between two turns of it",
+        "frames between two turns of a policy: those that the policies are trained on, on average",
         at_least=1,
         why="between two turns something must have been learned",
     )
-    pbt_start_mutation: int = flag(20_000_000, "frames that a policy is trained on before its first turn", at_least=0)
+    pbt_start_mutation: int = flag(20_000_000, "frames before the first turn, counted in the same way", at_least=0)
     pbt_replace_fraction: float = flag(
         0.3,
         "share of the population that takes over from the best, and share that counts as the best; 0: nobody takes "
@@ -57,8 +58,8 @@ class PbtConfig:
     pbt_optimize_gamma: bool = flag(False, "gamma mutates, too: 1 - gamma times or divided by 1.01 to 1.2")
     pbt_target_objective: str = flag(
         "true_reward",
-        "what policies are ranked by, more is better: true_reward, reward, win_rate (matches of several policies) or "
-        "any statistic of the episodes, averaged over stats_avg episodes",
+        "what policies are ranked by, more is better: true_reward, reward, win_rate or rating (matches of several "
+        "policies) or any statistic of the episodes, averaged over stats_avg episodes",
     )
     pbt_perturb_min: float = flag(
         1.05, "a mutation multiplies or divides by at least this", above=1, why="a factor of 1 changes nothing"
@@ -100,6 +101,11 @@ class EvaluationConfig:
     )
     no_render: bool = flag(False, "do not open a window")
     policy_index: int = flag(0, "which of num_policies to watch", at_least=0)
+    policies: tuple[str, ...] = flag(
+        (),
+        "policies that play against each other in an environment of several agents, separated by commas: numbers of "
+        "this experiment's policies, folders of other experiments (folder:N for their policy N) or checkpoint files",
+    )
     record_to: str | None = flag(None, "folder for the environment's own recordings (Doom: .lmp demos)")
     save_video: bool = flag(False, "write an mp4 into the experiment's folder")
     video_frames: int = flag(NO_LIMIT, "most frames in the video", at_least=1, default_text="no limit")
@@ -108,6 +114,21 @@ class EvaluationConfig:
     max_num_episodes: int = flag(NO_LIMIT, "stop after this many episodes", at_least=1, default_text="no limit")
     eval_deterministic: bool = flag(False, "take the most probable action instead of drawing one")
     continuous_actions_sample: bool = flag(True, "draw continuous actions; False: take their mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeagueConfig:
+    """Games between all checkpoints of an experiment (`python -m sf_algo.league`)."""
+
+    league_games: int = flag(
+        20, "games of each pair of checkpoints; those of an earlier start count", at_least=1, why="a pair has to meet"
+    )
+    league_checkpoints: Literal["all", "milestones", "newest"] = flag(
+        "all", "who plays: all checkpoints of all policies, the milestones, or the newest one of every policy"
+    )
+    league_all_pairs: bool = flag(
+        False, "everybody meets everybody; otherwise, of more than 12 checkpoints, each meets some"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

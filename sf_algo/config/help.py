@@ -24,22 +24,26 @@ TITLES = {
     "wandb": "Weights & Biases",
     "speed": "Speed of the training",
     "evaluation": "Watching and evaluating",
+    "league": "League",
     "dummy": "Speed test (--algo=DUMMY_SAMPLER)",
     "accepted": "Accepted for old command lines",
 }
 _SUMMARIES = {
     Command.TRAIN: "Trains a policy with asynchronous PPO.",
-    Command.ENJOY: "Watches or evaluates a trained policy.",
+    Command.ENJOY: "Watches or evaluates a trained policy, or lets several play against each other.",
+    Command.LEAGUE: "Lets all checkpoints of an experiment play against each other and rates them.",
     Command.RUN_ALGORITHM: "Runs an algorithm: the trainer, or the DUMMY_SAMPLER that steps environments.",
 }
 _ESSENTIAL = {
     Command.TRAIN: "--env=ENV",
     Command.ENJOY: "--experiment=NAME",
+    Command.LEAGUE: "--experiment=NAME",
     Command.RUN_ALGORITHM: "--algo=ALGO --env=ENV",
 }
 _FINDING = ("algo", "env", "experiment", "experiments_root", "train_dir")
 _RUN_FLAGS: Mapping[Command, tuple[str, ...]] = {
     Command.ENJOY: (*_FINDING[1:], "device", "seed", "load_checkpoint_kind"),
+    Command.LEAGUE: (*_FINDING[1:], "seed"),
     Command.RUN_ALGORITHM: (*_FINDING, "seed"),
 }
 """Of the section about training runs, what other commands use."""
@@ -83,7 +87,7 @@ def help_text(command: Command, env: str | None, *, program: Program = NO_PROGRA
 def _command(command: Command, program: Program) -> str:
     if program.path is None:
         return command.value
-    words = {Command.TRAIN: "train", Command.ENJOY: "enjoy", Command.RUN_ALGORITHM: "dummy"}
+    words = {Command.TRAIN: "train", Command.ENJOY: "enjoy", Command.LEAGUE: "league", Command.RUN_ALGORITHM: "dummy"}
     return f"{program.path.partition(':')[0]} {words[command]}"
 
 
@@ -94,6 +98,8 @@ def _own_title(section: str, kind: type) -> str:
 
 
 def _is_shown(spec: FlagSpec, command: Command) -> bool:
+    if spec.section == "evaluation" and command is Command.LEAGUE:
+        return spec.name in ("eval_deterministic", "continuous_actions_sample")
     return spec.section != "run" or spec.name in _RUN_FLAGS.get(command, (spec.name,))
 
 

@@ -42,13 +42,20 @@ class Command(Enum):
 
     TRAIN = "sf_algo.train_appo"
     ENJOY = "sf_algo.enjoy_appo"
+    LEAGUE = "sf_algo.league"
     RUN_ALGORITHM = "sf_algo.run_algorithm"
+
+    @property
+    def needs_experiment(self) -> bool:
+        """It is about an experiment that has been trained already."""
+        return self in (Command.ENJOY, Command.LEAGUE)
 
 
 COMMON_SECTIONS = ("run", "env", "doom", "dmlab")
 COMMAND_SECTIONS: Mapping[Command, tuple[str, ...]] = {
     Command.TRAIN: (*COMMON_SECTIONS, "sampling", "rl", "model", "pbt", "wandb", "speed", "accepted"),
     Command.ENJOY: (*COMMON_SECTIONS, "evaluation", "accepted"),
+    Command.LEAGUE: (*COMMON_SECTIONS, "league", "evaluation"),
     Command.RUN_ALGORITHM: (*COMMON_SECTIONS, "sampling", "dummy"),
 }
 """Sections whose flags have an effect in each command, in the order of its help."""
@@ -116,9 +123,9 @@ def configure(argv: Sequence[str], command: Command = Command.TRAIN, program: Pr
 
 def find_stored(typed: TypedFlags, command: Command) -> StoredConfig | None:
     """The configuration of the experiment that the command goes on with or watches. Raises ConfigError."""
-    if command is Command.ENJOY or (command is Command.TRAIN and _resumes(typed)):
+    if command.needs_experiment or (command is Command.TRAIN and _resumes(typed)):
         path = _experiment_dir(typed) / CONFIG_FILE_NAME
-        if command is Command.ENJOY or path.exists():
+        if command.needs_experiment or path.exists():
             return read_stored(path)
     return None
 
@@ -235,7 +242,7 @@ def _overridden(typed: TypedFlags, command: Command, stored: _Stored | None, fla
     for key, value in typed.values.items():
         spec, before = flags.spec(key), stored.values.get(key, value)
         same = before == value or key[0] in TRANSIENT_SECTIONS
-        if spec is not None and not same and not (command is Command.ENJOY and key in _OF_EVALUATION_TOO):
+        if spec is not None and not same and not (command.needs_experiment and key in _OF_EVALUATION_TOO):
             changes.append(f"--{spec.spellings[0]} {format_value(before)} -> {format_value(value)}")
     return [f"changed against the stored configuration: {', '.join(changes)}"] if changes else []
 

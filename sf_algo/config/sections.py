@@ -9,7 +9,14 @@ from typing import Any
 from sf_algo.config.accepted import AcceptedConfig
 from sf_algo.config.env import DmlabConfig, DoomConfig, EnvConfig
 from sf_algo.config.env_family import EnvFamily, family_of
-from sf_algo.config.extras import DummySamplerConfig, EvaluationConfig, PbtConfig, SpeedConfig, WandbConfig
+from sf_algo.config.extras import (
+    DummySamplerConfig,
+    EvaluationConfig,
+    LeagueConfig,
+    PbtConfig,
+    SpeedConfig,
+    WandbConfig,
+)
 from sf_algo.config.learner import LearnerConfig
 from sf_algo.config.model import ModelConfig
 from sf_algo.config.run import RunConfig
@@ -31,6 +38,7 @@ class Config:
     wandb: WandbConfig = field(default_factory=WandbConfig)
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    league: LeagueConfig = field(default_factory=LeagueConfig)
     dummy: DummySamplerConfig = field(default_factory=DummySamplerConfig)
     accepted: AcceptedConfig = field(default_factory=AcceptedConfig)
 

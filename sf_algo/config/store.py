@@ -25,7 +25,7 @@ from sf_algo.files import write_bytes_atomically
 
 CONFIG_FILE_NAME = "cfg.json"
 FORMAT_VERSION = 6
-TRANSIENT_SECTIONS = frozenset({"speed", "evaluation", "dummy", "accepted"})
+TRANSIENT_SECTIONS = frozenset({"speed", "evaluation", "league", "dummy", "accepted"})
 """Sections about one invocation, not about the experiment: never stored."""
 
 ADDED_SINCE: Mapping[int, Mapping[FlagKey, FlagValue]] = {

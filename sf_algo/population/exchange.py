@@ -19,10 +19,11 @@ class Member:
     policy: int
     role: int = 0
     """Only policies of one role take over from each other."""
-    frames: int
-    """It was trained on."""
+    clock: int
+    """Frames that a policy of the population has been trained on so far, on average. Not its own: a policy that loses
+    soon collects little, and would have to wait longest for what it needs most."""
     last_update: int | None = None
-    """Its frames when it last had its turn; None: never."""
+    """The clock when it last had its turn; None: never."""
     objective: float | None = None
     """Higher is better; None: no episode has told it yet."""
     has_learned: bool = True
@@ -85,16 +86,16 @@ def update(
         if is_due(member, rules) and member.is_ready:
             ranked = _ranked([one for one in members if one.role == member.role and one.is_ready])
             if len(ranked) > 1:
-                rng = np.random.default_rng([seed, member.policy, member.frames])
+                rng = np.random.default_rng([seed, member.policy, member.clock])
                 found.append(_turn(member, ranked, rules, tunables, rng))
     return found
 
 
 def is_due(member: Member, rules: PopulationRules) -> bool:
-    """Whether it is the policy's turn by its frames."""
-    if member.frames < rules.start_frames:
+    """Whether it is the policy's turn by the clock."""
+    if member.clock < rules.start_frames:
         return False
-    return member.last_update is None or member.frames - member.last_update >= rules.period_frames
+    return member.last_update is None or member.clock - member.last_update >= rules.period_frames
 
 
 def _ranked(members: Sequence[Member]) -> list[Member]:

@@ -51,10 +51,12 @@ class Reporter:
         progress: ProgressFile,
         clocks: ReporterClocks | None = None,
         more_summaries: MoreSummaries | None = None,
+        more_results: Callable[[int], Mapping[str, Any]] = lambda policy: {},
     ) -> None:
         """`windows` has one window per policy, filled from the checkpoint on resume. `more_summaries`: tags and numbers
-        of the user's own for a policy with these averages."""
+        of the user's own for a policy with these averages; `more_results`: further parts of a policy's results."""
         self._more_summaries = more_summaries
+        self._more_results = more_results
         self._run = run
         self._sinks = sinks
         self.windows = windows
@@ -200,6 +202,7 @@ class Reporter:
                 "metrics": window.means(),
                 f"best_{self._run.save_best_metric}": best[policy_id],
                 **({} if (table := window.table()) is None else {"tables": [table]}),
+                **self._more_results(policy_id),
             }
             for policy_id, (policy, window) in enumerate(zip(snapshot.policies, self.windows, strict=True))
         ]

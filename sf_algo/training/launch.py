@@ -15,9 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sf_algo.config import Config
-from sf_algo.config.per_policy import policy_rl
+from sf_algo.config.per_policy import check_shaping
 from sf_algo.config.store import config_to_dict, save_config
-from sf_algo.config.support import unsupported_features
 from sf_algo.config.validate import check_batch_can_fill, check_self_play
 from sf_algo.errors import ConfigError, SfAlgoError
 from sf_algo.experiment import ExperimentLock, clear_experiment, make_experiment_dir
@@ -44,11 +43,11 @@ from sf_algo.summaries.progress import ProgressFile
 from sf_algo.summaries.reporter import Outcome, Reporter, make_sinks
 from sf_algo.training.forked_copies import ForkedCopies
 from sf_algo.training.ledger import Ledger
+from sf_algo.training.make_rules import make_control, make_rules
 from sf_algo.training.observing import Observers, ProgramState, TrainingHandle
-from sf_algo.training.policies import PolicyControl, PolicyRules
+from sf_algo.training.population import begin_with_shaping
 from sf_algo.training.rules import Rules
 from sf_algo.training.saving import Saver, resume
-from sf_algo.training.self_play import SelfPlay
 from sf_algo.training.training import TrainingLoop
 
 log = logging.getLogger(__name__)
@@ -69,9 +68,6 @@ def run_training(
     Raises:
         SfAlgoError: the training cannot begin or go on; what had been learned has been saved by then.
     """
-    missing = unsupported_features(config)
-    if missing:
-        raise ConfigError(missing)
     began = time.monotonic() if began is None else began
     stop = StopCondition(time_left_s=config.run.train_for_seconds)
     paths = ExperimentPaths(config.run.experiment_dir.absolute())  # an environment may change the folder
@@ -100,6 +96,7 @@ def make_basis(config: Config, maker: EnvMaker) -> RunBasis:
     faults = [
         *check_self_play(config, num_agents=spec.num_agents, autoreset=spec.autoreset),
         *check_batch_can_fill(config, num_agents=spec.num_agents),
+        *check_shaping(config, list(spec.shaping)),
     ]
     if faults:
         raise ConfigError(faults)
@@ -179,6 +176,7 @@ class _Run:
         )
         stack.callback(self._board.close)
         self._handle = TrainingHandle(self._board, basis.spec.shaping, basis.plan.num_policies)
+        begin_with_shaping(self._handle, basis.config)
 
     def train(self, models: Sequence[ActorCritic]) -> StopReason:
         """Opens everything, resumes, trains, saves and tells the result."""
@@ -260,33 +258,13 @@ class _Run:
 
     def _make_rules(self, learning: OpenLearners) -> Rules:
         """Who changes policies while they train."""
-        config, spec = self._basis.config, self._basis.spec
-        separate = 1 < spec.num_roles <= self._basis.plan.num_policies
-        control = PolicyControl(
-            [policy_rl(config, policy.policy_id) for policy in learning.trained],
-            [policy.policy_id % spec.num_roles if separate else 0 for policy in learning.trained],
-            learning.learners,
-            self._ledger,
-            self._windows,
-            self._handle,
-            self._board.roster,
+        control = make_control(
+            self._basis, learning, self._ledger, self._windows, handle=self._handle, roster=self._board.roster
         )
-        rules: dict[str, PolicyRules] = {}
-        if self._basis.has_matches:
-            paths = self._paths
-            if self._run.benchmark:  # nothing of it is kept
-                paths = ExperimentPaths(Path(self._stack.enter_context(TemporaryDirectory(prefix="sf_algo_pool_"))))
-            rules["self_play"] = SelfPlay(
-                control,
-                learning.learners,
-                paths,
-                config.sampling,
-                learning.acting[len(learning.trained) :],
-                num_roles=spec.num_roles,
-                num_matches=self._basis.plan.total_trajectories // spec.num_agents,
-                seed=self._basis.seed,
-            )
-        return Rules(control, rules)
+        pool = self._paths
+        if self._basis.has_matches and self._run.benchmark:  # nothing of it is kept
+            pool = ExperimentPaths(Path(self._stack.enter_context(TemporaryDirectory(prefix="sf_algo_pool_"))))
+        return make_rules(self._basis, learning, control, paths=self._paths, pool=pool)
 
     def _is_enough(self, steps_under_way: int) -> bool:
         limit = self._run.env_steps_limit
@@ -391,5 +369,9 @@ class _Run:
             sinks=sinks,
             windows=self._windows,
             progress=ProgressFile.from_environment(),
-            more_summaries=self._observers.summaries,
+            more_summaries=lambda policy, averages: {
+                **self._rules.summaries(policy),
+                **self._observers.summaries(policy, averages),
+            },
+            more_results=self._rules.results,
         )

@@ -43,6 +43,9 @@ class PolicyRules(Protocol):
     def summaries(self, policy: int) -> dict[str, float]:
         """Tags and numbers for the summaries of a policy."""
 
+    def results(self, policy: int) -> dict[str, Any]:
+        """What JSON can say, for that policy in ``results.json``."""
+
     def state(self, policy: int) -> dict[str, Any]:
         """Plain values for that policy's checkpoint; what belongs to all of them, with the first one."""
 

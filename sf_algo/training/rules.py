@@ -45,6 +45,10 @@ class Rules:
         """Of a policy, where matches are rated."""
         return self.summaries(policy).get(RATING_TAG)
 
+    def results(self, policy: int) -> dict[str, Any]:
+        """What all of them have for a policy in ``results.json``: name -> its part."""
+        return {name: own for name, rules in self._rules.items() if (own := rules.results(policy))}
+
     def state(self, policy: int) -> dict[str, Any]:
         """For a policy's checkpoint; empty where there is nothing."""
         return {name: own for name, rules in self._rules.items() if (own := rules.state(policy))}

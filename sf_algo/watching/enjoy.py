@@ -55,10 +55,10 @@ def run_evaluation(config: Config, additions: Additions = NOTHING_ADDED) -> int:
     with stop_on_signals(stop), ExitStack() as stack:
         stack.callback(remove_leftovers, config.run.env)
         env = make_watched_env(config, additions, TrainingInfo([loaded.checkpoint.env_steps]))
-        stack.callback(_close, env)
+        stack.callback(close_quietly, env)
         actor, model = make_actor(config, env.spec, loaded, seed)
         player = Player(env, actor, rnn_state_size=model.rnn_state_size, seed=seed)
-        show = stack.enter_context(_video(config, paths, env.spec)) if evaluation.save_video else _nothing
+        show = stack.enter_context(record_video(config, paths, env.spec)) if evaluation.save_video else show_nothing
         limits = PlayLimits(
             max_episodes=evaluation.max_num_episodes,
             max_frames=evaluation.max_num_frames,
@@ -82,7 +82,7 @@ def _level_rows(results: list[EpisodeResult], scores: LevelScores) -> list[Score
     return score_rows(scores.levels, {name: row["mean"] for name, row in found.items()}, counts)
 
 
-def _close(env: Env) -> None:
+def close_quietly(env: Env) -> None:
     with suppress(Exception, SystemExit):  # what it does to itself must not cost the results
         env.close()
 
@@ -123,12 +123,12 @@ def make_actor(config: Config, spec: EnvSpec, loaded: LoadedCheckpoint, seed: in
     return actor, model
 
 
-def _nothing(env: Env) -> None:
+def show_nothing(env: Env) -> None:
     pass
 
 
 @contextmanager
-def _video(config: Config, paths: ExperimentPaths, spec: EnvSpec) -> Iterator[Callable[[Env], None]]:
+def record_video(config: Config, paths: ExperimentPaths, spec: EnvSpec) -> Iterator[Callable[[Env], None]]:
     evaluation = config.evaluation
     path = paths.video(evaluation.video_name)
     with mp4_writer(path, fps=evaluation.fps / spec.frameskip) as write:

@@ -88,7 +88,7 @@ class Player:
             self._states = torch.zeros_like(self._states)
             self._rewards[:], self._steps[:] = 0.0, 0
         playing = np.ones(spec.num_agents, np.bool_)
-        pace = _Pace(spec.frameskip / limits.frames_per_second if limits.frames_per_second else 0.0)
+        pace = Pace(spec.frameskip / limits.frames_per_second if limits.frames_per_second else 0.0)
         show(env)
         while self.frames < limits.max_frames and not stopped():
             acted = self._actor.step(self._tensors, self._states)
@@ -128,7 +128,7 @@ class Player:
         return found
 
 
-class _Pace:
+class Pace:
     """Sleeps so that steps follow each other at an even rate."""
 
     def __init__(self, step_s: float) -> None:

@@ -9,7 +9,6 @@ import pytest
 from sf_algo.config import Config, EnvFamily, SamplingConfig, check_batch_can_fill, family_of, parse_args
 from sf_algo.config.derive import derive_defaults
 from sf_algo.config.store import config_values
-from sf_algo.config.support import unsupported_features
 from sf_algo.cpus import usable_cpus
 
 
@@ -174,10 +173,3 @@ def test_defaults_of_synchronous_training_come_out_even(argv: tuple[str, ...]) -
         config = parsed(env, *serial, *argv)
         assert check_batch_can_fill(config, num_agents=1) == []
         assert 2 <= config.sampling.num_envs_per_worker <= 48
-
-
-def test_features_to_come_are_refused_at_the_start_of_a_training() -> None:
-    assert unsupported_features(parsed("doom_basic")) == []
-    (pbt,) = unsupported_features(parsed("doom_basic", "--with_pbt=True", "--num_policies=2"))
-    assert "--with_pbt=True" in pbt
-    assert unsupported_features(parsed("dmlab_30")) == []

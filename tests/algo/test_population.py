@@ -31,7 +31,7 @@ objectives = st.one_of(st.none(), st.floats(-1e6, 1e6))
 
 
 def member(policy: int, objective: float | None, **changes: object) -> Member:
-    made = Member(policy=policy, frames=100, objective=objective, values=VALUES, begun_with=VALUES)
+    made = Member(policy=policy, clock=100, objective=objective, values=VALUES, begun_with=VALUES)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -42,7 +42,7 @@ def populations(draw: st.DrawFn) -> list[Member]:
         Member(
             policy=policy,
             role=draw(st.integers(0, 1)),
-            frames=draw(st.integers(0, 50)),
+            clock=draw(st.integers(0, 50)),
             last_update=draw(st.one_of(st.none(), st.integers(0, 50))),
             objective=draw(objectives),
             has_learned=draw(st.booleans()),
@@ -79,9 +79,9 @@ def test_whoever_gives_is_ready_better_and_stays_as_it_is(
         receiver = known[policy]
         assert receiver.has_learned
         assert receiver.objective is not None
-        assert receiver.frames >= rules.start_frames
+        assert receiver.clock >= rules.start_frames
         if receiver.last_update is not None:
-            assert receiver.frames - receiver.last_update >= rules.period_frames
+            assert receiver.clock - receiver.last_update >= rules.period_frames
         if exchange.donor is None:
             continue
         donor = known[exchange.donor]
@@ -123,7 +123,7 @@ def test_a_policy_without_an_episode_changes_nothing_for_the_others(
     members: list[Member], rules: PopulationRules, seed: int
 ) -> None:
     found = update(members, rules, TUNABLES, seed=seed)
-    newcomer = Member(policy=99, frames=10**9, objective=None, values=VALUES, begun_with=VALUES)
+    newcomer = Member(policy=99, clock=10**9, objective=None, values=VALUES, begun_with=VALUES)
     assert update([*members, newcomer], rules, TUNABLES, seed=seed) == found
 
 
