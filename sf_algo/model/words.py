@@ -28,8 +28,8 @@ class WordsEncoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Numbers of words [N, W] (zeros behind the last) of any dtype -> [N, HIDDEN_SIZE]."""
         tokens = tokens.long()
-        if tokens.is_cuda:
-            return self._read(tokens)
+        if tokens.device.type != "cpu":
+            return self._read(tokens)  # how many differ only the host could tell, which would wait
         # Few of the rows differ: an instruction lasts for a whole episode, and most levels have none.
         different, which = torch.unique(tokens, dim=0, return_inverse=True)
         return self._read(different)[which]
@@ -38,7 +38,7 @@ class WordsEncoder(nn.Module):
         """[U, W] -> [U, HIDDEN_SIZE]."""
         U, W = tokens.shape
         words = self.embedding(tokens).transpose(0, 1)
-        if tokens.is_cuda:
+        if tokens.device.type != "cpu":
             outputs, _ = self.core.rnn(words)
         else:
             never = torch.zeros(W, U, dtype=torch.bool)

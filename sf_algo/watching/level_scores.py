@@ -27,7 +27,7 @@ from sf_algo.envs.dmlab.levels import BY_NAME, PREFIX, Task, tasks_of
 from sf_algo.envs.dmlab.make import check_tasks, make_dmlab
 from sf_algo.envs.dmlab.scores import CAP, ScoreRow, human_normalized, score_table
 from sf_algo.envs.dmlab.temp_folders import remove_dead_folders
-from sf_algo.envs.spec import EnvPlacement
+from sf_algo.envs.spec import Env, EnvPlacement
 from sf_algo.errors import EnvCrashedError, SfAlgoError
 from sf_algo.files import write_bytes_atomically
 from sf_algo.model.actor import Actor
@@ -45,39 +45,56 @@ _NO_END = 1 << 62
 
 
 class LevelPlayer:
-    """Plays episodes of any level with one policy."""
+    """Plays episodes of any level with one policy. The engine of a level stays open while its episodes come: every
+    engine that is opened and closed costs its process some memory for ever."""
 
     def __init__(self, options: argparse.Namespace, scripts: Sequence[str]) -> None:
         torch.set_num_threads(1)
         self._options = options
         self._scripts = scripts
         self._policy = load_policy_of(options)
+        self._level = -1
+        self._env: Env | None = None
 
     def carry_out(self, order: Order) -> Answer:
         level, episode = order
         seed = mix_seed(self._options.seed, level, episode)
+        model = self._policy.model
+        if self._env is None or level != self._level:
+            self.close()
+            self._level, self._env = level, self._open(level)
+        actor = Actor(model, seed=seed, deterministic=self._options.eval_deterministic)
+        player = Player(self._env, actor, rnn_state_size=model.rnn_state_size, seed=seed)
+        limits = PlayLimits(max_episodes=1, max_frames=_NO_END, frames_per_second=0)
+        try:
+            ((result,),) = player.play(limits)
+        except EnvCrashedError as error:
+            self.close()
+            return str(error)
+        return result.metrics()["true_reward"]
+
+    def _open(self, level: int) -> Env:
         config = self._policy.config
         flags = replace(
             config.dmlab,
             dmlab_with_instructions=INSTRUCTIONS in self._policy.spec.obs,
             dmlab_test_levels=not self._options.training_levels,
         )
-        env = make_dmlab(PREFIX + self._scripts[level], config.env, flags, EnvPlacement())
-        actor = Actor(self._policy.model, seed=seed, deterministic=self._options.eval_deterministic)
-        player = Player(env, actor, rnn_state_size=self._policy.model.rnn_state_size, seed=seed)
-        try:
-            limits = PlayLimits(max_episodes=1, max_frames=_NO_END, frames_per_second=0)
-            ((result,),) = player.play(limits)
-        except EnvCrashedError as error:
-            return str(error)
-        finally:
+        return make_dmlab(PREFIX + self._scripts[level], config.env, flags, EnvPlacement())
+
+    def close(self) -> None:
+        env, self._env = self._env, None
+        if env is not None:
             env.close()
-        return result.metrics()["true_reward"]
 
 
 def play_levels(orders: Connection, options: argparse.Namespace, scripts: Sequence[str]) -> None:
     """Body of a process."""
-    answer_all(orders, LevelPlayer(options, scripts).carry_out)
+    player = LevelPlayer(options, scripts)
+    try:
+        answer_all(orders, player.carry_out)
+    finally:
+        player.close()
 
 
 def load_policy_of(options: argparse.Namespace) -> TrainedPolicy:
@@ -98,7 +115,7 @@ class Evaluation:
         self._tasks = tasks
         self.returns: list[list[float]] = [[] for _ in tasks]
         self.failures: Counter[int] = Counter()
-        self._orders = [(level, episode) for episode in range(options.episodes) for level in range(len(tasks))]
+        self._orders = [(level, episode) for level in range(len(tasks)) for episode in range(options.episodes)]
         self._orders.reverse()
         processes = min(options.processes, len(self._orders))
         self._crew = [self._member() for _ in range(processes)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sf_algo.config import LearnerConfig, ModelConfig
+from sf_algo.envs.dmlab.instructions import INSTRUCTIONS, INSTRUCTIONS_SPEC, VOCABULARY
 from sf_algo.envs.spec import ACTION_MASK, ActionSpec, Box, Discrete, EnvSpec, ObsSpec
 from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.learner.learner import Learner
@@ -20,6 +21,7 @@ from sf_algo.model.actor_critic import ActorCritic, make_actor_critic
 FLOAT, BYTE, INT8 = np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.int8)
 VECTOR = {"obs": ObsSpec(shape=(4,), dtype=FLOAT)}
 IMAGE = {"obs": ObsSpec(shape=(3, 40, 44), dtype=BYTE)}
+WORDS = {**IMAGE, INSTRUCTIONS: INSTRUCTIONS_SPEC}
 DICTIONARY = {**IMAGE, "measurements": ObsSpec(shape=(5,), dtype=FLOAT)}
 
 DISCRETE = ActionSpec((Discrete(3),))
@@ -61,6 +63,10 @@ def random_obs(spec: EnvSpec, *leading: int, seed: int = 0) -> dict[str, Tensor]
             mask = torch.rand(shape, generator=generator) < 0.7
             mask[..., 0] = mask[..., -1] = True
             obs[name] = mask.to(torch.int8)
+        elif name == INSTRUCTIONS:
+            words = torch.randint(1, VOCABULARY, shape, generator=generator)
+            lengths = torch.randint(0, shape[-1] + 1, (*leading, 1), generator=generator)
+            obs[name] = (words * (torch.arange(shape[-1]) < lengths)).to(torch.int16)
         elif one.dtype == BYTE:
             obs[name] = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from tests.algo.model_cases import (
     IMAGE,
     MIXED,
     VECTOR,
+    WORDS,
     B,
     T,
     env_spec,
@@ -57,6 +59,12 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {
         LSTM,
         {"batch_size": T * 3, "ppo_epochs": 2},
         {"normalize_returns": True, "obs_scale": 255.0},
+    ),
+    "image and instructions in words, lstm": (
+        env_spec(WORDS, DISCRETE),
+        replace(LSTM, encoder_custom="dmlab_instructions"),
+        {},
+        {"obs_scale": 255.0},
     ),
     "masked choices, two towers, gru of two layers": (
         env_spec(VECTOR, DISCRETE, mask=True),
