@@ -10,6 +10,7 @@ import pytest
 
 from sf_algo.config import Command, DoomConfig, parse_args
 from sf_algo.config.flags import flags_by_spelling
+from sf_algo.envs.doom import join_match
 from sf_algo.envs.doom.match_env import STATISTICS
 from sf_algo.envs.doom.scenarios import SCENARIOS
 from sf_algo.own.additions import NOTHING_ADDED
@@ -30,6 +31,16 @@ def test_commands_exist_and_parse(line: str) -> None:
         assert parse_args(argv, MODULES[module], NOTHING_ADDED).notes == ()
 
 
+def test_the_command_that_joins_a_match_parses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    (line,) = [line for line in COMMANDS if "join_match" in line]
+    assert join_match.main(shlex.split(line)[3:]) == 2
+    assert "there is no display to play on" in capsys.readouterr().err
+
+
 def test_every_environment_is_named() -> None:
     named = set(re.findall(r"`(doom_[a-z0-9_]+)`", PAGE))
     for base, suffix in re.findall(r"`(doom_[a-z_]+)` \(`(_[a-z_]+)`\)", PAGE):
@@ -38,7 +49,7 @@ def test_every_environment_is_named() -> None:
 
 
 def test_flags_statistics_and_files_exist() -> None:
-    flags = set(re.findall(r"--([a-z_0-9]+)", PAGE))
+    flags = set(re.findall(r"--([a-z_0-9]+)", PAGE)) - {"host"}  # of join_match
     assert flags <= set(flags_by_spelling())
     assert flags >= {"num_agents", "num_bots", "start_bot_difficulty", "timelimit"} <= set(vars(DoomConfig()))
     table = PAGE[PAGE.index("| statistic of an episode") :].split("\n\n")[0]

@@ -10,14 +10,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from sf_algo.config import DoomConfig
-from sf_algo.envs.doom import launcher, maps, start_lock
+from sf_algo.envs.doom import launcher, maps, shm, start_lock
 from sf_algo.envs.doom.make import scenario_of
 from sf_algo.errors import EnvError, SfAlgoError
 
+_STALLED_LIMIT_S = 10.0
+_LOOK_S = 0.2
 _KEYS = {
     "w": "+forward",
     "s": "+back",
@@ -36,27 +40,50 @@ _KEYS = {
 }
 
 
+class Joined:
+    """A person's game, in a thread: the engine waits for the other players for ever, and is asked nothing meanwhile."""
+
+    def __init__(self, game: Any) -> None:
+        self._game = game
+        self.tics = 0
+        """How often the game has gone on so far."""
+        self.thread = threading.Thread(target=self._run, name="doom person", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        import vizdoom
+
+        scratch = start_lock.scratch_dir()
+        with launcher.guarded(maps.vizdoom_dir() / "vizdoom", working_dir=scratch, silent=True) as path:
+            self._game.set_vizdoom_path(path)
+            self._game.init()
+        for key, command in _KEYS.items():
+            self._game.send_game_command(f"bind {key} {command}")
+        with suppress(vizdoom.ViZDoomUnexpectedExitException, vizdoom.ViZDoomErrorException):  # a closed window
+            while True:
+                self._game.advance_action()
+                self.tics += 1
+                if self._game.is_episode_finished():
+                    self._game.new_episode()  # leaves the score that is shown between two matches
+
+
 def join(env: str, port: int, *, host: str, name: str, doom_cfg: DoomConfig, screen: str) -> None:
-    """Plays until the match is over, the window is closed or Ctrl-C. Raises EnvError where it cannot begin."""
+    """Plays until the match is over, the window is closed or Ctrl-C. Raises EnvError where it cannot begin.
+
+    The engine ends with this process only, and what it left in shared memory has to be removed then.
+    """
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise EnvError("there is no display to play on; run this where you sit, with --host=<address of the match>")
     game = _game(env, doom_cfg, screen)
-    import vizdoom
-
     game.add_game_args(f"-join {host} -port {port} +name {name} +use_mouse 1")
-    with launcher.guarded(maps.vizdoom_dir() / "vizdoom", working_dir=start_lock.scratch_dir(), silent=True) as path:
-        game.set_vizdoom_path(path)
-        print(f"joining the match at {host}:{port}", flush=True)
-        game.init()
-    for key, command in _KEYS.items():
-        game.send_game_command(f"bind {key} {command}")
-    try:
-        _play(game)
-    except (vizdoom.ViZDoomUnexpectedExitException, vizdoom.ViZDoomErrorException):
-        pass  # the window was closed
-    finally:
-        game.close()
-    print("the match is over")
+    print(f"joining the match at {host}:{port}; Ctrl-C leaves it", flush=True)
+    joined = Joined(game)
+    seen, stalled_s = 0, 0.0
+    while joined.thread.is_alive() and stalled_s < _STALLED_LIMIT_S:
+        joined.thread.join(_LOOK_S)
+        stalled_s = stalled_s + _LOOK_S if joined.tics == seen and seen else 0.0
+        seen = joined.tics
+    print("the match is over", flush=True)
 
 
 def _game(env: str, doom_cfg: DoomConfig, screen: str) -> Any:
@@ -82,19 +109,6 @@ def _game(env: str, doom_cfg: DoomConfig, screen: str) -> Any:
     return game
 
 
-def _play(game: Any) -> None:
-    """Follows the game, which goes on by itself, match after match, until nobody else is left."""
-    others_seen = False
-    while True:
-        game.advance_action()
-        if game.is_episode_finished():
-            game.new_episode()  # leaves the score that is shown between two matches
-        players = sum(game.get_server_state().players_in_game)
-        others_seen |= players > 1
-        if others_seen and players < 2:
-            return
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="join_match", description="Play in a match of agents.", allow_abbrev=False)
@@ -113,8 +127,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    finally:
+        shm.remove_own_segments()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # the engine may still wait for others, and ends now
