@@ -78,8 +78,9 @@ class AgentLists(AgentAdapter):
             raise EnvContractError(f"the environment returned {len(rewards)} rewards for {len(self._rewards)} agents")
         for agent, reward in enumerate(rewards):
             self._rewards[agent] = reward if type(reward) in PLAIN_REWARDS else reward_of(reward)
-        stats = agents_stats(infos, ended) if ended.any() else None
-        return StepResult(self._rewards, terminated, truncated, active, stats, ended)
+        if not ended.any():
+            return StepResult(self._rewards, terminated, truncated, active, None)
+        return StepResult(self._rewards, terminated, truncated, active, agents_stats(infos, ended), ended)
 
     def _write(self, obs: Sequence[Any], out: ObsBlock) -> None:
         if len(obs) != len(self._writers):

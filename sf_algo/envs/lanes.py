@@ -76,7 +76,8 @@ class VectorLanes(Adapter):
         ended = terminated | truncated
         if not ended.any():
             self._pending = np.zeros_like(restarted)
-            return StepResult(self._rewards, terminated, truncated, active, None, restarted)
+            anew = restarted if restarted.any() else None
+            return StepResult(self._rewards, terminated, truncated, active, None, anew)
         ends = info
         if self._mode is AutoresetMode.NEXT_STEP:
             self._pending = ended

@@ -171,3 +171,30 @@ def test_new_processes_find_the_program_by_its_path(tmp_path: Path) -> None:
     assert run_training(config, additions=own_program.app) == 0
     assert results(tmp_path)["metrics"]["end_reward"] > 0
     assert "train/loss_cost" in tags(tmp_path / "e" / ".summary" / "0")
+
+
+PROGRAM = """
+import sys
+from sf_algo import App
+from tests.algo.bad_envs import make_threaded
+
+app = App(envs={"threaded": make_threaded})
+
+if __name__ == "__main__":
+    code = app.main()
+    print("nothing is left behind" if code else "left behind")
+    sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("env", ["threaded", "unknown"])
+def test_a_program_does_not_wait_for_threads_that_its_environments_left(tmp_path: Path, env: str) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    sizes = ("--num_envs_per_worker=2", "--rollout=8", "--batch_size=16", "--train_for_env_steps=64", "--use_rnn=False")
+    places = (f"--train_dir={tmp_path}", "--experiment=e", "--serial_mode=True")
+    root = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with TrainingCommand(f"--env={env}", *sizes, *places, program=[str(script)], cwd=tmp_path, env=root) as program:
+        code = program.finish()
+    assert code == (0 if env == "threaded" else 2), program.text
+    assert ("nothing is left behind" in program.text) is (env == "unknown")
