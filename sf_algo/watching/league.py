@@ -76,7 +76,9 @@ def find_players(config: Config, paths: ExperimentPaths) -> list[list[str]]:
     for folder in sorted(paths.root.glob("checkpoint_p[0-9]*"), key=lambda found: int(found.name.partition("_p")[2])):
         store = CheckpointStore(folder, keep=1)
         regular, milestones = store.regular(), store.milestones()
-        chosen = {"all": [*milestones, *regular], "milestones": milestones, "newest": regular[-1:]}[which]
+        earlier_selves = CheckpointStore(folder / "pool", keep=1).regular()  # of self-play
+        every = [*earlier_selves, *milestones, *regular]
+        chosen = {"all": every, "milestones": milestones, "newest": regular[-1:]}[which]
         unique = {path.name: path for path in chosen}  # a milestone may be a checkpoint, too
         line = [str(unique[name].relative_to(paths.root)) for name in sorted(unique)]
         if line:

@@ -191,6 +191,17 @@ def test_a_league_of_the_newest(trained: Path) -> None:
     assert [len(line) for line in lines] == [1, 1]
 
 
+def test_earlier_selves_are_players_too(trained: Path, tmp_path: Path) -> None:
+    from sf_algo.paths import ExperimentPaths
+
+    config = configure([f"--train_dir={trained}", "--experiment=duel"], Command.LEAGUE).config
+    oldest = CheckpointStore(trained / "duel/checkpoint_p0", keep=9).regular()[0]
+    for policy in range(2):
+        CheckpointStore(tmp_path / f"checkpoint_p{policy}/pool", keep=9).save(load_checkpoint(oldest))
+    lines = find_players(config, ExperimentPaths(tmp_path))
+    assert lines == [[f"checkpoint_p{policy}/pool/{oldest.name}"] for policy in range(2)]
+
+
 def test_a_league_needs_two(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_league(trained, "--league_checkpoints=milestones") == 1
     assert "fewer than two checkpoints" in capsys.readouterr().err
