@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from sf_runner.basics.errors import StorageError, UsageError
 from sf_runner.basics.paths import RunPaths
+from sf_runner.basics.tail import lines_back, without_newline
 from sf_runner.cli.common import add_run_arguments, jobs_of, run_paths
 from sf_runner.cli.errors import run_command
 from sf_runner.cli.parser import Parser, whole
@@ -77,22 +78,8 @@ def _seek_tail(file: BinaryIO, lines: int | None) -> None:
     """Position the file so that `lines` lines are left, the last one with or without its line break; None: all."""
     if lines is None:
         return
-    end = file.seek(0, os.SEEK_END)
-    position, wanted = end, lines
-    while position > 0:
-        start = max(0, position - _BLOCK)
-        file.seek(start)
-        block = file.read(position - start)
-        if position == end and block.endswith(b"\n"):
-            block = block[:-1]
-        cut = len(block)
-        while wanted and (cut := block.rfind(b"\n", 0, cut)) >= 0:
-            wanted -= 1
-        if not wanted:
-            file.seek(start + cut + 1 if lines else end)
-            return
-        position = start
-    file.seek(0)
+    fd, end = file.fileno(), file.seek(0, os.SEEK_END)
+    file.seek(lines_back(fd, without_newline(fd, end), lines) if lines else end)
 
 
 def _copy(file: BinaryIO) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+_BLOCK = 1 << 16
+
 
 def read_tail(file: BinaryIO, max_bytes: int) -> bytes:
     """The last `max_bytes` bytes of an open file, all of a shorter one. Does not move its position."""
@@ -18,6 +20,26 @@ def read_tail_from(file: BinaryIO, max_bytes: int) -> tuple[bytes, int]:
     size = os.fstat(file.fileno()).st_size
     start = max(0, size - max_bytes)
     return os.pread(file.fileno(), size - start, start), start
+
+
+def lines_back(fd: int, offset: int, newlines: int, floor: int = 0) -> int:
+    """The position after the `newlines`-th newline before `offset`; `floor` when there are fewer from there on."""
+    position = offset
+    while position > floor:
+        start = max(floor, position - _BLOCK)
+        data = os.pread(fd, position - start, start)
+        at = len(data)
+        while (at := data.rfind(b"\n", 0, at)) >= 0:
+            newlines -= 1
+            if newlines == 0:
+                return start + at + 1
+        position = start
+    return floor
+
+
+def without_newline(fd: int, size: int) -> int:
+    """The end of the last line: the newline that closes it does not begin another."""
+    return size - 1 if size and os.pread(fd, 1, size - 1) == b"\n" else size
 
 
 def tail_text(path: Path, max_bytes: int) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
 
+from sf_runner.basics.tail import lines_back
 from sf_runner.state.events import (
     FORMAT_VERSION,
     Event,
@@ -35,7 +36,7 @@ from sf_runner.store.state_cache import StateCache, state_cache_of
 
 _DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE, errno.ETIMEDOUT)
 _HEADER_START = b'{"e":"journal"'
-_BLOCK = 1 << 16
+_HEADER_BYTES = 1 << 16
 CACHE_EVERY = 8 << 20
 """Bytes that a reader has to read at most of a run that goes on; a quarter of a second."""
 
@@ -185,19 +186,11 @@ def _drop_torn_tail(path: Path) -> int:
     try:
         with path.open("rb+") as file:
             size = file.seek(0, os.SEEK_END)
-            end = size
-            while end > 0:
-                start = max(0, end - _BLOCK)
-                file.seek(start)
-                found = file.read(end - start).rfind(b"\n")
-                if found >= 0:
-                    end = start + found + 1
-                    break
-                end = start
+            end = lines_back(file.fileno(), size, 1)
             if end == size:
                 return 0
             file.seek(0)
-            first = file.readline(_BLOCK)
+            first = file.readline(_HEADER_BYTES)
             if end or first[: len(_HEADER_START)] != _HEADER_START[: len(first)]:
                 check_header(path, first)
             file.truncate(end)

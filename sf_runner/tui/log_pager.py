@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sf_runner.basics.tail import read_tail_from
+from sf_runner.basics.tail import lines_back, read_tail_from, without_newline
 from sf_runner.tui.text import clean
 
 _BLOCK = 1 << 16
@@ -108,7 +108,7 @@ class LogPager:
             with self.path.open("rb") as file:
                 fd, status = file.fileno(), os.fstat(file.fileno())
                 size = status.st_size
-                self._end_top = end_top = _back(fd, _without_newline(fd, size), rows)
+                self._end_top = end_top = _back(fd, without_newline(fd, size), rows)
                 if self.following or self.top > end_top:
                     self.top = end_top
                 lines = _forward(fd, self.top, size, rows)
@@ -146,25 +146,9 @@ class LogPager:
         self.column = max(0, self.column + cells)
 
 
-def _without_newline(fd: int, size: int) -> int:
-    """The end of the last line: the newline that closes it does not begin another."""
-    return size - 1 if size and os.pread(fd, 1, size - 1) == b"\n" else size
-
-
 def _back(fd: int, offset: int, newlines: int) -> int:
-    """The position after the `newlines`-th newline before `offset`; the beginning of the file when there are fewer."""
-    position = offset
-    floor = max(0, offset - _MAX_BACK)
-    while position > floor:
-        start = max(floor, position - _BLOCK)
-        data = os.pread(fd, position - start, start)
-        at = len(data)
-        while (at := data.rfind(b"\n", 0, at)) >= 0:
-            newlines -= 1
-            if newlines == 0:
-                return start + at + 1
-        position = start
-    return floor
+    """The position after the `newlines`-th newline before `offset`, at most so far back as a line may be long."""
+    return lines_back(fd, offset, newlines, max(0, offset - _MAX_BACK))
 
 
 def _skip(fd: int, offset: int, size: int, lines: int) -> int:
