@@ -106,7 +106,8 @@ class SlurmKind(QueueKind):
         told: list[str] = []
         waiting = [job.job_id for job in context.plan.jobs if _is_to_run(context.state, job.job_id)]
         for shape in dict.fromkeys(map(settings.shape_of, waiting)):
-            refusal = client.test_text(_try_out_script(settings, shape, context.plan.paths.slurm_dir))
+            batch = str(context.plan.paths.slurm_dir.absolute() / "try_out")
+            refusal = client.test_text(render_script(settings.script, shape, batch=batch, num_tasks=1, throttle=0))
             if refusal is None or refusal.kind == "limit":  # of which there is more to say once it is submitted
                 continue
             if refusal.kind == "down":
@@ -125,11 +126,6 @@ class SlurmKind(QueueKind):
 def _is_to_run(state: RunState, job: str) -> bool:
     record = state.jobs.get(job)
     return record is None or isinstance(record.state, Waiting)
-
-
-def _try_out_script(settings: SubmitSettings, shape: JobShape, folder: Path) -> str:
-    batch = str(folder.absolute() / "try_out")
-    return render_script(settings.script, shape, batch=batch, num_tasks=1, throttle=0)
 
 
 def _flags(refusal: Refusal) -> str:

@@ -101,7 +101,7 @@ class Notifier:
             self._hooks.remove(hook)
             if code != 0:
                 how = f"exit code {code}" if code > 0 else f"signal {-code}"
-                said = _last_line(self._paths)
+                said = last_line(self._paths.notify_log)[:200]
                 troubles.append(
                     f"--notify_command ({hook.event}) failed with {how}{': ' + said if said else ''} "
                     f"(its output: {self._paths.notify_log})"
@@ -128,8 +128,3 @@ def hook_environment(
         **more,
     }
     return {f"SF_RUNNER_{name}": value[:_MAX_TEXT].replace("\0", "") for name, value in values.items()}
-
-
-def _last_line(run_paths: RunPaths) -> str:
-    """What the command said last."""
-    return last_line(run_paths.notify_log)[:200]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sf_runner.basics.clock import since_boot_s, steady_s
@@ -38,7 +39,7 @@ from sf_runner.linux.kernel import (
     signal_process,
     writes_to,
 )
-from sf_runner.linux.programs import ProgramPaths
+from sf_runner.linux.programs import find_program
 
 _TICK_S = 0.05
 _SLOW_TICK_S = 0.25
@@ -125,7 +126,7 @@ class JobParent:
         self._jobs: dict[int, _Job] = {}
         self._ending: list[_Job] = []
         self._unwritten: list[tuple[str, Mapping[str, Any]]] = []
-        self._programs = ProgramPaths()
+        self._find_program = lru_cache(maxsize=None)(find_program)
         self._undecided = False
         self._affinity = os.sched_getaffinity(0)
 
@@ -179,12 +180,12 @@ class JobParent:
 
     def _start(self, request: SpawnRequest) -> int:
         program = request.argv[0]
-        path = self._programs.find(program)
+        path = self._find_program(program)
         if path is not None:
             try:
                 return _spawn(os.posix_spawn, path, request)
             except OSError:  # perhaps it is somewhere else now
-                self._programs.forget(program)
+                self._find_program.cache_clear()
         return _spawn(os.posix_spawnp, program, request)
 
     def spare(self, pid: int) -> None:

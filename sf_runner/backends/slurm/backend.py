@@ -59,7 +59,6 @@ class SlurmBackend(Backend):
         self._submitter: Submitter | None = None
         if settings is not None:
             self._watch.sharer.own_dependency = dependency(settings.script)
-        if settings is not None:
             self._submitter = Submitter(
                 self._folder,
                 settings,

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import IO
@@ -281,18 +281,18 @@ class SlurmClient:
 
     def cancel(self, cluster: str, ids: Sequence[str], *, queued_only: bool = False) -> None:
         """End them; those that Slurm does not know (any more) are no error."""
-        only = ["--state=PENDING"] if queued_only else []
-        for some in _portions(ids):
-            self._run(["scancel", *_at(cluster), "--quiet", *only, *some], strict=False)
+        self._scancel(cluster, ids, *(["--state=PENDING"] if queued_only else []))
 
     def kill(self, cluster: str, ids: Sequence[str]) -> None:
-        for some in _portions(ids):
-            self._run(["scancel", *_at(cluster), "--quiet", "--signal=KILL", "--full", *some], strict=False)
+        self._scancel(cluster, ids, "--signal=KILL", "--full")
 
     def poke(self, cluster: str, ids: Sequence[str]) -> None:
         """Have the wrappers look at their orders now."""
-        for some in _portions(ids):
-            self._run(["scancel", *_at(cluster), "--quiet", "--batch", "--signal=USR2", *some], strict=False)
+        self._scancel(cluster, ids, "--batch", "--signal=USR2")
+
+    def _scancel(self, cluster: str, ids: Sequence[str], *options: str) -> None:
+        for at in range(0, len(ids), _MANY):
+            self._run(["scancel", *_at(cluster), "--quiet", *options, *ids[at : at + _MANY]], strict=False)
 
     def release(self, cluster: str, ids: Sequence[str]) -> None:
         """End the two minutes for which Slurm holds a job that was queued again, where that is permitted.
@@ -364,8 +364,3 @@ def _array_by_records(batch: BatchPaths) -> str:
         if read_history(path, history) and history.array_id:
             return history.array_id
     return ""
-
-
-def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for at in range(0, len(ids), _MANY):
-        yield ids[at : at + _MANY]
