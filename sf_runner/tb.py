@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ def _tb(argv: Sequence[str]) -> int:
         tree = LinkTree(workspace.runs, root)
         tree.sync(chosen)
         with Tensorboard(server_options, workspace) as tensorboard:
-            return _Session(options, masks, tree, tensorboard, signals).serve()
+            session = _Session(options=options, masks=masks, tree=tree, tensorboard=tensorboard, signals=signals)
+            return session.serve()
 
 
 def _missing(found: Scan, masks: Sequence[str]) -> Iterator[str]:
@@ -129,18 +131,16 @@ def _no_data(experiment: FoundExperiment) -> str:
     return "" if experiment.event_dirs else "  (no summaries yet)"
 
 
+@dataclass(kw_only=True)
 class _Session:
     """Serves until a signal comes or tensorboard ends."""
 
-    def __init__(
-        self, options: Any, masks: Sequence[str], tree: LinkTree, tensorboard: Tensorboard, signals: SignalInbox
-    ) -> None:
-        self._options = options
-        self._masks = masks
-        self._tree = tree
-        self._tensorboard = tensorboard
-        self._signals = signals
-        self._told_url: str | None = None
+    options: Any
+    masks: Sequence[str]
+    tree: LinkTree
+    tensorboard: Tensorboard
+    signals: SignalInbox
+    told_url: str | None = None
 
     def serve(self) -> int:
         """The exit code: 0 after Ctrl-C, 128 + signal after another one. BackendError when tensorboard ends."""
@@ -148,50 +148,50 @@ class _Session:
         scan_at = time.monotonic() + self._scan_interval(0.0)
         while True:
             wait_s = min(scan_at, restart_at, time.monotonic() + _CHECK_S) - time.monotonic()
-            output = [] if self._tensorboard.at_eof else [self._tensorboard.fd]
-            select.select([self._signals.fd, *output], [], [], max(wait_s, 0.0))
-            for signum in self._signals.take():
+            output = [] if self.tensorboard.at_eof else [self.tensorboard.fd]
+            select.select([self.signals.fd, *output], [], [], max(wait_s, 0.0))
+            for signum in self.signals.take():
                 return 0 if signum == signal.SIGINT else 128 + signum
-            for line in self._tensorboard.read():
-                if not self._options.quiet:
+            for line in self.tensorboard.read():
+                if not self.options.quiet:
                     print(line, file=sys.stderr, flush=True)
             self._tell_url()
-            if self._tensorboard.has_ended:
-                raise self._tensorboard.failure()
+            if self.tensorboard.has_ended:
+                raise self.tensorboard.failure()
             if time.monotonic() >= scan_at:
                 scan_at = time.monotonic() + self._scan_interval(self._look_again())
             if time.monotonic() >= restart_at:
-                self._tensorboard.stop()
-                self._tensorboard.start()
+                self.tensorboard.stop()
+                self.tensorboard.start()
                 restart_at = self._restart_at()
 
     def _restart_at(self) -> float:
-        return time.monotonic() + (self._options.refresh_every or float("inf"))
+        return time.monotonic() + (self.options.refresh_every or float("inf"))
 
     def _scan_interval(self, last_scan_s: float) -> float:
-        wanted = min(max(self._options.reload_interval, 1), _SCAN_AT_MOST_EVERY_S)
+        wanted = min(max(self.options.reload_interval, 1), _SCAN_AT_MOST_EVERY_S)
         return float(max(wanted, _SCAN_COST_SHARE * last_scan_s))
 
     def _look_again(self) -> float:
         """Show experiments that are new; how long looking took, in seconds."""
         begin = time.monotonic()
         try:
-            found = scan(Path(self._options.dir))
+            found = scan(Path(self.options.dir))
         except UsageError:  # the directory is away for a moment: what is shown stays
             return time.monotonic() - begin
-        change = self._tree.sync(select_experiments(found, self._masks))
-        if not self._options.quiet:
+        change = self.tree.sync(select_experiments(found, self.masks))
+        if not self.options.quiet:
             _print_change(change)
         return time.monotonic() - begin
 
     def _tell_url(self) -> None:
-        url = self._tensorboard.url
-        if url is None or url == self._told_url:
+        url = self.tensorboard.url
+        if url is None or url == self.told_url:
             return
-        self._told_url = url
+        self.told_url = url
         print(f"tensorboard: {url}   (Ctrl-C ends it)", flush=True)
         hint = forwarding_hint(url)
-        if hint is not None and not self._options.quiet:
+        if hint is not None and not self.options.quiet:
             print(hint, flush=True)
 
 

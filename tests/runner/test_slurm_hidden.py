@@ -37,6 +37,7 @@ def put_before(run: SlurmRun, name: str, script: str) -> None:
     run.before_path = f"{folder}:"
 
 
+@pytest.mark.slow  # test_slurm_environment.py says what each command sees
 def test_variables_that_hide_jobs_hide_none_from_the_runner(tmp_path: Path, cluster: SlurmCluster) -> None:
     hiding = {
         "SQUEUE_PARTITION": "urgent", "SQUEUE_STATES": "COMPLETED", "SQUEUE_USERS": "nobody", "SQUEUE_ACCOUNT": "none",

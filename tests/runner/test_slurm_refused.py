@@ -54,7 +54,7 @@ def test_while_all_nodes_are_drained_experiments_are_submitted(tmp_path: Path, c
         assert told(run, "Slurm could not start them as things are: Requested node configuration is not available") == 1
 
 
-@pytest.mark.parametrize("flags", [(), ("--slurm_partition=nowhere",)])
+@pytest.mark.parametrize("flags", [(), pytest.param(("--slurm_partition=nowhere",), marks=pytest.mark.slow)])
 def test_nothing_keeps_a_runner_from_coming_back_to_what_runs(
     tmp_path: Path, cluster: SlurmCluster, flags: tuple[str, ...]
 ) -> None:
@@ -166,6 +166,7 @@ def test_an_output_folder_that_is_gone_when_the_job_starts_is_named(tmp_path: Pa
         assert "attempt_1.log" not in run.printed()
 
 
+@pytest.mark.slow  # test_slurm_parts.py says where they are looked for
 def test_the_last_words_of_a_script_are_found_in_its_output_folder(tmp_path: Path, cluster: SlurmCluster) -> None:
     template = tmp_path / "template.sh"
     template.write_text("#!/bin/bash\nset -e\nmodule_that_is_missing load cuda\n$CMD\n")

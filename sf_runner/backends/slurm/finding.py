@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from sf_runner.backends.background_calls import BackgroundCalls
@@ -18,24 +19,17 @@ from sf_runner.basics.said import Said
 _RUNNER = {"by": "runner"}
 
 
+@dataclass(kw_only=True)
 class Finder:
     """tell: takes what a person should read. clock: the time of the call of `poll` in which answers are delivered.
     number: the number of the next question to Slurm."""
 
-    def __init__(
-        self,
-        client: SlurmClient,
-        calls: BackgroundCalls,
-        tell: Callable[[str], None],
-        clock: Callable[[], float],
-        number: Callable[[], int],
-    ) -> None:
-        self._client = client
-        self._calls = calls
-        self._tell = tell
-        self._clock = clock
-        self._number = number
-        self._said = Said()
+    client: SlurmClient
+    calls: BackgroundCalls
+    tell: Callable[[str], None]
+    clock: Callable[[], float]
+    number: Callable[[], int]
+    _said: Said = field(default_factory=Said)
 
     def look_up(self, tasks: Iterable[tuple[Array, Task]]) -> None:
         """Ask about all that are absent, one call for each array."""
@@ -45,19 +39,12 @@ class Finder:
                 absent.setdefault(array.paths.name, (array, []))[1].append(task)
         for array, some in absent.values():
             array.looking_up = True
-            self._calls.ask(self._question(array, some), self._taker(array, some))
-
-    def _question(self, array: Array, tasks: Sequence[Task]) -> Callable[[], Sighting]:
-        cluster, array_id, indices = array.cluster, array.array_id, [task.index for task in tasks]
-        return lambda: self._client.look_up(cluster, array_id, indices)
-
-    def _taker(self, array: Array, tasks: Sequence[Task]) -> Callable[[Any], None]:
-        asked = self._number()
-        return lambda answer: self._looked_up(array, tasks, asked, answer)
+            question = partial(self.client.look_up, array.cluster, array.array_id, [task.index for task in some])
+            self.calls.ask(question, partial(self._looked_up, array, some, self.number()))
 
     def _looked_up(self, array: Array, tasks: Sequence[Task], asked: int, answer: Any) -> None:
         array.looking_up = False
-        now = self._clock()
+        now = self.clock()
         if isinstance(answer, Sighting) and answer.listing is not None and not array.is_in(answer.listing):
             answer = replace(answer, listing=None, accounting=Listing())
         if not isinstance(answer, Sighting):  # nobody can tell now
@@ -81,7 +68,7 @@ class Finder:
             if isinstance(found, Entry):
                 name = array.task_id(task.index)
                 if task.absence.squeue is None and self._said.first("hidden"):
-                    self._tell(f"squeue does not show job {name}, which Slurm has; scontrol is asked about such jobs")
+                    self.tell(f"squeue does not show job {name}, which Slurm has; scontrol is asked about such jobs")
                 task.shows(found, now, asked)
             elif found:
                 gone[task.index] = (task, found)
@@ -99,7 +86,7 @@ class Finder:
         paths, run_id = array.paths, array.header.run_id
 
         def closed(answer: Any) -> None:
-            now = self._clock()
+            now = self.clock()
             for index, (task, word) in gone.items():
                 if not isinstance(answer, frozenset) or index in answer:
                     if task.absence is not None:
@@ -110,9 +97,9 @@ class Finder:
                     task.try_orders(paths)
                 task.ended(word, now, asked)
             ids = [array.task_id(index) for index, (task, _) in gone.items() if task.word]
-            self._calls.ask(lambda: self._client.cancel(array.cluster, ids), lambda _: None)
+            self.calls.ask(lambda: self.client.cancel(array.cluster, ids), lambda _: None)
 
-        self._calls.ask(lambda: close_attempts(paths, run_id, units), closed)
+        self.calls.ask(lambda: close_attempts(paths, run_id, units), closed)
 
     def _tell_mute(self, array: Array, task: Task, now: float) -> None:
         assert task.absence is not None
@@ -123,7 +110,7 @@ class Finder:
                 f"Slurm does not know job {array.task_id(task.index)} any more, but by its records '{job}' runs in it; "
                 "cancel it if it is gone"
             )
-            self._tell(text)
+            self.tell(text)
 
 
 def close_attempts(

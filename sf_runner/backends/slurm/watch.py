@@ -65,7 +65,7 @@ class Watch:
         """Since this was last looked at; for who can find the other task."""
         self.sharer = Sharer(client, calls, self._ignore)
         self._now = 0.0
-        self._finder = Finder(client, calls, self._tell, lambda: self._now, self._number)
+        self._finder = Finder(client=client, calls=calls, tell=self._tell, clock=lambda: self._now, number=self._number)
         self._next_ask = 0.0
         self._next_look = self._next_close = 0.0
         self._wait_s = _SOON_S
