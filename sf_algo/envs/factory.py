@@ -6,7 +6,7 @@ ms).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,13 +98,16 @@ def describe_task(name: str | None, sections: EnvSections, placement: EnvPlaceme
     return describe(str(name), sections.dmlab, placement)
 
 
-def derived_means(name: str | None, sections: EnvSections) -> LevelScores | None:
-    """What follows from the averages of the environments' statistics of a run, where something does."""
+def derived_means(
+    name: str | None, sections: EnvSections, played: Sequence[EnvPlacement] | None = None
+) -> LevelScores | None:
+    """What follows from the averages of the environments' statistics of a run, where something does. `played`: the
+    places of its environments; None: any."""
     if sections.additions.has_env(name) or family_of(name) is not EnvFamily.DMLAB:
         return None
     from sf_algo.envs.dmlab.make import run_scores
 
-    return run_scores(str(name), sections.dmlab)
+    return run_scores(str(name), sections.dmlab, played)
 
 
 def _recorded(env: Env, sections: EnvSections) -> Env:

@@ -31,6 +31,7 @@ class EnvMaker:
         sampling = config.sampling
         self._reproducible = sampling.serial_mode and not sampling.async_rl
         self._envs_per_worker = sampling.num_envs_per_worker
+        self._num_envs = sampling.num_workers * sampling.num_envs_per_worker
         self._making_s = 0.0
 
     def with_training(self, training: TrainingInfo) -> EnvMaker:
@@ -48,11 +49,14 @@ class EnvMaker:
 
     def derived_means(self) -> LevelScores | None:
         """What follows from the averages of the environments' statistics, where something does."""
-        return derived_means(self._name, self._sections)
+        return derived_means(self._name, self._sections, [self._place_of(e) for e in range(self._num_envs)])
 
     def task(self, env_index: int) -> str:
         """What environment number `env_index` of the run plays, for messages; empty where all play the same."""
-        return describe_task(self._name, self._sections, self._placement(env_index // self._envs_per_worker, env_index))
+        return describe_task(self._name, self._sections, self._place_of(env_index))
+
+    def _place_of(self, env_index: int) -> EnvPlacement:
+        return self._placement(env_index // self._envs_per_worker, env_index)
 
     def spec(self) -> EnvSpec:
         """The spec of the run's environments; makes one and closes it. Where that takes long, stderr says so."""

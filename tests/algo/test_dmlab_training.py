@@ -20,6 +20,7 @@ from sf_algo.envs.dmlab.levels import DMLAB_30, NAMED
 from sf_algo.envs.dmlab.scores import OBJECTIVE, human_normalized, scores_of
 from sf_algo.envs.spec import PLAIN_OBS, ActionSpec, Discrete, EnvSpec, ObsSpec
 from sf_algo.model.actor_critic import make_actor_critic
+from sf_algo.rollout.env_maker import EnvMaker
 from sf_algo.summaries.episodes import EpisodeWindow
 from sf_algo.watching.level_scores import capped_mean, rows_of
 from tests.algo.dmlab_case import command_environment
@@ -78,6 +79,17 @@ def test_a_window_has_the_scores_of_its_levels() -> None:
     assert again.means() == window.means()
 
 
+def test_scores_are_of_the_levels_that_a_run_has_environments_for() -> None:
+    words = ["--env=dmlab_30", "--num_workers=3", "--num_envs_per_worker=4", "--dmlab_one_task_per_worker=True"]
+    scores = EnvMaker(parse_args(words).config).derived_means()
+    assert scores is not None
+    assert scores.levels == tuple(level.name for level in DMLAB_30[:3])
+    scores = EnvMaker(parse_args(words[:-1]).config).derived_means()
+    assert scores is not None
+    assert len(scores.levels) == 12
+    assert EnvMaker(parse_args(["--env=CartPole-v1"]).config).derived_means() is None
+
+
 def test_intervals() -> None:
     rng = np.random.default_rng(1)
     returns = {"rooms_watermaze": list(rng.normal(29.0, 3.0, 40)), "lt_chasm": [1.0], "rooms_keys_doors_puzzle": []}
@@ -130,17 +142,24 @@ def test_padding_does_not_count() -> None:
 
 @pytest.mark.slow
 def test_the_page_s_command_trains_with_reduced_numbers(tmp_path: Path) -> None:
-    """All flags as written; numbers of workers, environments and seconds reduced. Population-based training apart."""
-    line = DMLAB.removeprefix("python -m ").replace("--with_pbt=True", "--with_pbt=False")
-    small = "--num_workers=2 --num_envs_per_worker=4 --num_policies=2 --train_for_seconds=20 --batch_size=256"
+    """All flags as written; numbers of workers, environments, policies, frames and seconds reduced. It exchanges
+    policies by the suite's score, ends on time and goes on."""
+    line = DMLAB.removeprefix("python -m ")
+    small = "--num_workers=2 --num_envs_per_worker=4 --num_policies=2 --batch_size=128 --train_for_env_steps=9000"
+    pbt = "--pbt_period_env_steps=1000 --pbt_start_mutation=1000 --hidden_size=32 --encoder_subtype=convnet_impala"
     more = "--experiment=page --dmlab30_dataset=dummy --decorrelate_experience_max_seconds=1 --device=cpu"
-    ended = command(tmp_path, line, *shlex.split(f"{small} {more}"))
+    words = shlex.split(f"{small} {pbt} --encoder_type=conv {more}")
+    ended = command(tmp_path, line, *words)
     assert ended.returncode == 0, ended.stderr
-    results = json.loads((tmp_path / "train_dir" / "page" / "results.json").read_text())
-    assert (results["outcome"], results["env_steps"] > 0) == ("finished", True)
-    ended = command(tmp_path, line, *shlex.split(f"{small} {more} --train_for_seconds=30"))
-    again = json.loads((tmp_path / "train_dir" / "page" / "results.json").read_text())
-    assert (ended.returncode, again["env_steps"] > results["env_steps"]) == (0, True), ended.stderr
+    folder = tmp_path / "train_dir" / "page"
+    results = json.loads((folder / "results.json").read_text())
+    assert (results["outcome"], OBJECTIVE in results["metrics"]) == ("finished", True)
+    events = [json.loads(text) for text in (folder / "pbt.jsonl").read_text().splitlines()]
+    assert {event["objective_name"] for event in events if "objective_name" in event} <= {OBJECTIVE}
+    assert any(event["event"] == "exchange" for event in events), ended.stdout
+    ended = command(tmp_path, line, *words, "--train_for_env_steps=12000")
+    again = json.loads((folder / "results.json").read_text())
+    assert (ended.returncode, again["env_steps"] >= 12000) == (0, True), ended.stderr
     assert_clean(tmp_path)
 
 

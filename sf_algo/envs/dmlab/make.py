@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -61,9 +62,14 @@ def describe_task(name: str, dmlab_cfg: DmlabConfig, placement: EnvPlacement) ->
     return f"level {_task_of(_tasks(name, dmlab_cfg), dmlab_cfg, placement).script}"
 
 
-def run_scores(name: str, dmlab_cfg: DmlabConfig) -> LevelScores:
-    """How the scores of a run follow from its levels' returns."""
-    return scores_of(_tasks(name, dmlab_cfg))
+def run_scores(name: str, dmlab_cfg: DmlabConfig, played: Sequence[EnvPlacement] | None = None) -> LevelScores:
+    """How the scores of a run follow from its levels' returns: of the levels that environments in these places play,
+    by default of all."""
+    tasks = _tasks(name, dmlab_cfg)
+    if played is None:
+        return scores_of(tasks)
+    there = {_task_of(tasks, dmlab_cfg, placement) for placement in played}
+    return scores_of([task for task in tasks if task in there])
 
 
 def check_tasks(name: str, tasks: tuple[Task, ...], env_cfg: EnvConfig, dmlab_cfg: DmlabConfig) -> None:
