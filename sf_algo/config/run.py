@@ -82,7 +82,10 @@ class RunConfig:
         why="an average needs at least one episode",
     )
     experiment_summaries_interval: float = flag(
-        20, "time between two writes of the summaries (s)", above=0, why=_SECONDS
+        20,
+        "time between two writes of the summaries (s); they are written after every hundredth of a training, too",
+        above=0,
+        why=_SECONDS,
     )
     status_interval: float = flag(5, "time between two status lines in the log (s)", above=0, why=_SECONDS)
 
