@@ -111,6 +111,7 @@ def test_earlier_selves_play_and_train_nobody(tmp_path: Path) -> None:
         training.wait_until_nothing_is_left()
     (policy,) = results(tmp_path)["policies"]
     assert 0.0 < policy["metrics"]["win_rate"] < 1.0
+    assert policy["self_play"]["rating"] != 1000.0
     # One of two agents is in training: as many episodes of it as there were matches, of four frames each.
     assert policy["episodes"] * 4 >= 0.5 * policy["env_steps"]
     pool = list((tmp_path / "e" / "checkpoint_p0" / "pool").iterdir())
