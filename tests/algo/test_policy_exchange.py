@@ -11,7 +11,6 @@ import torch
 
 from sf_algo.checkpoints import Checkpoint, CheckpointStore
 from sf_algo.config.resolve import configure
-from sf_algo.learning import open_learners
 from sf_algo.paths import ExperimentPaths
 from sf_algo.rollout.episodes import MatchReport
 from sf_algo.training import launch
@@ -31,7 +30,6 @@ SMALL = (
 )
 PLACES = {
     "serial": ("--serial_mode=True", "--async_rl=False"),
-    "threads": ("--serial_mode=True", "--async_rl=True"),
     "processes": ("--serial_mode=True", "--async_rl=True"),
 }
 
@@ -87,7 +85,6 @@ Train = Callable[..., OneExchange]
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     def run(place: str, rules: OneExchange, *flags: str) -> OneExchange:
-        monkeypatch.setattr(open_learners, "wants_process", lambda device: place == "processes")
         monkeypatch.setattr(launch, "Rules", lambda control, others: Rules(control, {**others, "test": rules}))
         words = [f"--train_dir={tmp_path}", "--experiment=e", *SMALL, *PLACES[place], *flags]
         assert run_training(configure(words).config) == 0
