@@ -288,3 +288,23 @@ def test_steps_of_matches_run_side_by_side(duel: tuple[MatchEnv, list[dict[str, 
     assert env._frames_left == 35
     assert not env.step(idle(env), rows).truncated.any()
     assert env._frames_left == 31, "begun and ended once"
+
+
+def test_a_scenario_of_the_users_own_is_played_by_several_by_the_rules_in_its_file(tmp_path: Path) -> None:
+    (tmp_path / "arena.cfg").write_text(
+        "doom_scenario_path = multi_duel.wad\n"
+        "available_buttons = { MOVE_LEFT MOVE_RIGHT ATTACK }\n"
+        "game_args = -deathmatch +sv_forcerespawn 1 +viz_respawn_delay 1\n"
+    )
+    env = make("doom_arena", doom_scenarios_dir=str(tmp_path), num_agents=2)
+    rows = env.spec.empty_rows()
+    try:
+        env.reset(rows, seed=1)
+        assert isinstance(env._match, Lockstep)
+        env._match._engines[1].command("kill")
+        alone = [bool(env.step(np.zeros((2, 2), np.float32), rows).active[1]) for _ in range(14)]
+        assert alone[:8] == [True] + [False] * 7, "a second, in steps of 4 of 35 tics"
+        assert any(alone[8:])
+        assert [row["obs"].std() > 5 for row in rows] == [True, True]
+    finally:
+        env.close()

@@ -207,7 +207,10 @@ class DoomEngine:
             state = self._game.get_state()
         except Exception as error:
             raise self._crashed(error) from error
-        return None if state is None else (state.screen_buffer, state.game_variables)
+        if state is None:
+            return None
+        variables = state.game_variables  # None where the scenario file names none
+        return state.screen_buffer, np.zeros(0) if variables is None else variables
 
     def _guard(self, call: Callable[[], _RESULT]) -> _RESULT:
         try:

@@ -133,7 +133,8 @@ class Lockstep:
     def _give_up_if_hopeless(self, late: Sequence[int], waited: int, limit_s: int, doing: str) -> None:
         stopped = [player for player, engine in enumerate(self._engines) if engine.is_stopped]
         if stopped and waited >= _STOPPED_LIMIT_S:
-            self._fail(f"the engine of player {stopped[0]} has been stopped (SIGSTOP)")
+            # one that crashes is stopped, too, by the debugger that it calls
+            self._fail(f"the engine of player {stopped[0]} has been stopped (SIGSTOP), or crashed")
         if waited >= limit_s:
             names = ", ".join(map(str, late))
             self._fail(f"player {names} did not {doing} within {limit_s} s")
