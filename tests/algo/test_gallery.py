@@ -248,3 +248,27 @@ def test_black_frames_are_left_out(tmp_path: Path) -> None:
 def test_a_folder_without_a_card_is_none(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no trained policy"):
         Card.load(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.doom
+@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb, a display without a screen")
+def test_a_policy_is_played_in_a_window_where_there_is_a_display(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x24"], pass_fds=[write], stderr=subprocess.DEVNULL
+    )
+    try:
+        display = os.read(read, 16).decode().strip()
+        played = subprocess.run(
+            [sys.executable, "-m", "sf_algo.trained_policies", "play", "doom_basic", "--episodes=2"],
+            cwd=tmp_path, env={**os.environ, "DISPLAY": f":{display}"}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        server.terminate()
+        server.wait()
+        os.close(read)
+        os.close(write)
+    assert played.returncode == 0, played.stderr
+    assert "episode 1: " in played.stdout
+    assert list(tmp_path.glob("*.gif")) == []
