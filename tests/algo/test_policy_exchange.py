@@ -13,7 +13,7 @@ from sf_algo.checkpoints import Checkpoint, CheckpointStore
 from sf_algo.config.resolve import configure
 from sf_algo.paths import ExperimentPaths
 from sf_algo.rollout.episodes import MatchReport
-from sf_algo.training import launch
+from sf_algo.training import make_rules
 from sf_algo.training.launch import run_training
 from sf_algo.training.policies import Exchanged, PolicyControl
 from sf_algo.training.rules import Rules
@@ -85,7 +85,7 @@ Train = Callable[..., OneExchange]
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     def run(place: str, rules: OneExchange, *flags: str) -> OneExchange:
-        monkeypatch.setattr(launch, "Rules", lambda control, others: Rules(control, {**others, "test": rules}))
+        monkeypatch.setattr(make_rules, "Rules", lambda control, others: Rules(control, {**others, "test": rules}))
         words = [f"--train_dir={tmp_path}", "--experiment=e", *SMALL, *PLACES[place], *flags]
         assert run_training(configure(words).config) == 0
         return rules
