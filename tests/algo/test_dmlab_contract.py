@@ -207,7 +207,7 @@ def test_pictures_are_missed_by_the_reset(make: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["double", REAL])
-def test_a_lie_about_the_cache_is_fatal(name: str) -> None:
+def test_a_lie_about_the_cache_is_fatal(name: str, tmp_path: Path) -> None:
     lie = (
         "import deepmind_lab\n"
         "class Lie:\n"
@@ -216,6 +216,8 @@ def test_a_lie_about_the_cache_is_fatal(name: str) -> None:
         f"deepmind_lab.Lab('{MAZE}', [], level_cache=Lie()).reset(seed=1)\n"
     )
     path = os.pathsep.join([str(FAKE)] * (name == "double") + sys.path)
-    ended = subprocess.run([sys.executable, "-c", lie], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", lie], env=environment, capture_output=True)
     assert ended.returncode != 0
     assert b"Traceback" not in ended.stderr
+    assert len(list(tmp_path.glob("dmlab_temp_folder_*"))) == 1, "it leaves the folder that it made behind"
