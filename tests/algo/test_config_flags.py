@@ -51,8 +51,9 @@ def test_every_flag_is_followed_refused_or_told_to_do_nothing() -> None:
     code = "\n".join(p.read_text() for p in package.rglob("*.py") if "config" not in p.parts)
     read = set(re.findall(r"\.(\w+)\b", code))
     by_the_configuration = {"algo", "optimizer", "experiments_root", "train_dir", "train_for_env_steps", "recurrence"}
+    by_the_configuration |= {"self_play_opponents"}
     for spec in all_flags():
-        if spec.section in ("pbt", "dmlab") or spec.name in by_the_configuration:
+        if spec.name in by_the_configuration:
             continue
         assert (spec.name in read) != bool(spec.info.idle), spec.name
 

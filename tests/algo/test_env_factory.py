@@ -35,7 +35,6 @@ SECTIONS = EnvSections()
         ("mujoco_hoper", UnknownEnvError, "did you mean mujoco_hopper"),
         ("ALE/Nothing-v5", UnknownEnvError, "Atari games are called atari_<game>"),
         ("NothingNoFrameskip-v4", UnknownEnvError, "Atari games are called atari_<game>"),
-        ("doom_duel", EnvError, "several players"),
         ("dmlab_30", MissingDependencyError, "build it from github.com/google-deepmind/lab as docs/dmlab.md says"),
         ("no_such.module:make", UnknownEnvError, "no module no_such"),
         ("no_such:Env-v0", UnknownEnvError, "no module no_such"),

@@ -155,7 +155,9 @@ def test_a_slot_in_the_middle_without_what_is_recorded_now() -> None:
         )
         for fields in ({}, {"cost": ()})
     ]
-    plan: Any = SimpleNamespace(num_policies=1, envs_per_split=1, slot_trajectories=1, rollout=4, batch_trajectories=8)
+    plan: Any = SimpleNamespace(
+        num_policies=1, num_acting=1, envs_per_split=1, slot_trajectories=1, rollout=4, batch_trajectories=8
+    )
     for row, told in ((2, "other numbers of every step than before"), (0, "")):
         split = SimpleNamespace(episodes=[0], policy_ids=np.zeros(1), row=row, slot=layouts[0].allocate(1))
         state: Any = SimpleNamespace(split=split, unfinished=[{}])
