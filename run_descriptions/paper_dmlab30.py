@@ -1,6 +1,6 @@
 """DMLab-30 with a population of four policies, as in Petrenko et al. 2020 (arXiv 2006.11751).
 
-    python -m sf_algo.envs.dmlab.populate_cache --for_frames=10e9
+    python -m sf_algo.envs.dmlab.populate_cache --env=dmlab_30 --for_frames=10e9
     python -m sf_runner.run --run=run_descriptions.paper_dmlab30 --max_parallel=1 --num_gpus=4
 
 10 billion frames on a machine with 36 cores and 4 GPUs. It needs the package deepmind_lab and the photographs of

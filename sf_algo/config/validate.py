@@ -69,7 +69,7 @@ def _sampling(config: Config) -> Iterator[str]:
             f"--num_learners={sampling.num_learners} with --async_rl=False: where learning takes turns with sampling, "
             "one process does both; use --async_rl=True or --num_learners=1"
         )
-    if 1 < sampling.num_learners and sampling.num_learners > rl.batch_size // rl.rollout:
+    if sampling.num_learners > 1 and sampling.num_learners > rl.batch_size // rl.rollout:
         yield (
             f"--num_learners={sampling.num_learners} with --batch_size={rl.batch_size} and --rollout={rl.rollout}: a "
             f"minibatch has {rl.batch_size // rl.rollout} trajectories, so some learners would have nothing to do"

@@ -117,6 +117,11 @@ class Card:
             raise CheckpointError(
                 f"{path} is not what its card says (sha256 {digest[:12]}...): fetch or install it anew"
             )
+        others = sorted(found.name for found in path.parent.glob("checkpoint_*.pth") if found != path)
+        if others:
+            raise CheckpointError(
+                f"{path.parent} holds {others[0]}, which the card does not know: fetch or install it anew"
+            )
         return path
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sf_algo.config.store import CONFIG_FILE_NAME
-from sf_algo.errors import CheckpointError, MissingDependencyError
+from sf_algo.errors import CheckpointError, MissingDependencyError, StorageError
 from sf_algo.gallery.card import PICTURE, Card
 from sf_algo.gallery.shelf import check_name, own_folder
 
@@ -51,7 +51,15 @@ def fetch(repository: str, *, revision: str | None, name: str | None, trust: boo
     Raises:
         MissingDependencyError: the library is not installed.
         CheckpointError: there is no such repository, it holds no sound policy, or one that imports code.
+        StorageError: the user's own folder cannot be written.
     """
+    try:
+        return _fetch(repository, revision=revision, name=name, trust=trust)
+    except OSError as error:
+        raise StorageError(f"cannot write {own_folder()}: {error.strerror or error}") from error
+
+
+def _fetch(repository: str, *, revision: str | None, name: str | None, trust: bool) -> Path:
     hub = _library()
     name = name or repository.rsplit("/", 1)[-1]
     check_name(name)

@@ -106,6 +106,8 @@ def _write_weights(folder: Path, trained: Checkpoint, weights: Mapping[str, Tens
 
 def _score(folder: Path, *, episodes: int, seed: int, deterministic: bool) -> Score:
     played = play(folder, picture="none", episodes=episodes, seed=seed, deterministic=deterministic)
+    if played.exit_code:
+        raise CheckpointError("a signal ended the episodes for the score; no policy was made")
     if len(played.results) < 2:
         raise CheckpointError("a score needs at least two episodes; use --episodes=100")
     values = [result.metrics()["true_reward"] for result in played.results]

@@ -116,10 +116,13 @@ def arrival(events: Sequence[float | None], ends: Sequence[float]) -> Arrival | 
         # Whoever is censored at the very moment still counts as present there.
         present = int((happened >= moment).sum() + (censored >= moment).sum())
         count = int((happened == moment).sum())
+        before = surviving
         surviving *= 1 - count / present
         if count < present:
             variance += count / (present * (present - count))
             effective = (1 - surviving) / (surviving * variance)
+        else:  # everybody left arrives at once: the limit of the same
+            effective = present / before
         shares.append(1 - surviving)
         intervals.append(wilson((1 - surviving) * effective, effective))
     return Arrival(

@@ -26,8 +26,8 @@ from sf_runner.slots.visible import Visible, visible_devices
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _NO_GPU = "-1"
-_EGL = "MUJOCO_EGL_DEVICE_ID"
 """Hides all devices like the empty string, and is not mistaken for an unset variable."""
+_EGL = "MUJOCO_EGL_DEVICE_ID"
 _BLIND_RELEASE_S = 3.0
 """How long to wait for memory whose return cannot be seen."""
 

@@ -234,6 +234,7 @@ def test_the_dummy_sampler(tmp_path: Path) -> None:
     assert "frames/s" in ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 def test_serial_trainings_are_reproducible(tmp_path: Path) -> None:
     """Whatever maps are in the cache by then."""
     rewards = []

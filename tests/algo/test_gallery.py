@@ -154,6 +154,13 @@ def test_other_weights_than_those_of_the_card_are_refused(own: Path, capsys: pyt
     assert "is not what its card says" in capsys.readouterr().err
 
 
+def test_weights_beside_those_of_the_card_are_refused(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (weights,) = (own / "cart" / "checkpoint_p0").iterdir()
+    (weights.parent / "checkpoint_999999999_999999999.pth").write_bytes(weights.read_bytes())
+    assert trained_policies.main(["play", "cart"]) == 1
+    assert "holds checkpoint_999999999_999999999.pth, which the card does not know" in capsys.readouterr().err
+
+
 def test_intervals() -> None:
     score = Score.of([1.0, 2.0, 3.0, 4.0], metric="m", seed=0, deterministic=True)
     assert score.mean == 2.5

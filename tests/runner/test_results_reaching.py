@@ -64,6 +64,13 @@ def test_censoring_widens_the_interval() -> None:
     assert found.high[0] == pytest.approx(wilson(1, 5).high)
 
 
+def test_the_last_one_present_says_no_more_than_one() -> None:
+    found = arrival([None, None, None, None, 9.0], [1.0, 2.0, 3.0, 4.0, 9.0])
+    assert found is not None
+    assert found.share.tolist() == [1.0]
+    assert found.low[0] == pytest.approx(wilson(1, 1).low)
+
+
 def curve(values: list[float], step: float = 10.0) -> Curve:
     steps = step * np.arange(1.0, len(values) + 1)
     return Curve(steps=steps, values=np.array(values), elapsed_s=steps / 2)

@@ -39,7 +39,8 @@ def wait_for_other(run: SlurmRun) -> None:
 
 
 @pytest.mark.slurm
-@pytest.mark.parametrize("how", ["flag", pytest.param("variable", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["flag", "variable"])
 def test_what_runs_elsewhere_is_watched_queued_again_and_cancelled_there(
     tmp_path: Path, clusters: Clusters, how: str
 ) -> None:

@@ -62,6 +62,7 @@ def test_a_squeue_that_shows_nothing_makes_nothing_run_twice(tmp_path: Path, clu
         assert [record.attempts for record in run.state.jobs.values()] == [1] * 4
 
 
+@pytest.mark.slow
 def test_queued_tasks_that_somebody_cancels_are_cancelled(tmp_path: Path, cluster: SlurmCluster) -> None:
     """One of them leaves no trace in the queue, of all of them a line without any index stays."""
     with slurm_run(tmp_path, cluster) as run:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sf_algo.envs.dmlab.quiet import last_words
+from sf_algo.errors import EnvError
 
 log = logging.getLogger(__name__)
 
@@ -20,16 +21,27 @@ _NOISE = "engine.log"
 _PREFIX = "dmlab_temp_folder_"
 _MARK = "sf_"
 """Ours; what the engine would make itself, and other programs' engines do, has no lock and is not touched."""
+_TRIES = 20
+"""Somebody who cleans up may take a new folder, not locked yet, for one of a dead process."""
 
 
 class TempFolder:
-    """A folder for one engine of this process. The engine does not remove it; `noise` is where it prints to."""
+    """A folder for one engine of this process. The engine does not remove it; `noise` is where it prints to.
+
+    Raises EnvError where the temporary folder's file system knows no locks.
+    """
 
     def __init__(self) -> None:
-        self._fd = -1
-        while self._fd < 0:
+        for _ in range(_TRIES):
             self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_MARK}{os.getpid()}_"))
-            self._fd = _lock(self.path)  # somebody who cleans up may have been faster
+            self._fd = _lock(self.path)
+            if self._fd >= 0:
+                break
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            raise EnvError(
+                f"folders in {tempfile.gettempdir()} cannot be locked; set TMPDIR to a folder on a local disk"
+            )
         self.noise = self.path / _NOISE
 
     def remove(self) -> None:

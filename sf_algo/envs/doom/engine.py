@@ -191,13 +191,15 @@ class DoomEngine:
         return bool(self._guard(self._game.is_player_dead))
 
     def frags(self) -> tuple[int, list[int]]:
-        """The player's own number and the frags of all players, bots included, by number; of a match."""
+        """The player's own place in the list that follows: the frags of all players of a match, bots included."""
 
         def ask() -> tuple[int, list[int]]:
             server = self._game.get_server_state()
             number = int(self._game.get_game_variable(self._player_number))
-            in_game = zip(server.players_in_game, server.players_frags, strict=True)
-            return number, [int(frags) for playing, frags in in_game if playing]
+            there = [bool(playing) for playing in server.players_in_game]
+            in_game = zip(there, server.players_frags, strict=True)
+            # Numbers count the places of players who have left, too.
+            return sum(there[:number]), [int(frags) for playing, frags in in_game if playing]
 
         return self._guard(ask)
 

@@ -47,6 +47,8 @@ class Joined:
         self._game = game
         self.tics = 0
         """How often the game has gone on so far."""
+        self.failure = ""
+        """Why the game could not begin; read after the thread's end."""
         self.thread = threading.Thread(target=self._run, name="doom person", daemon=True)
         self.thread.start()
 
@@ -54,9 +56,13 @@ class Joined:
         import vizdoom
 
         scratch = start_lock.scratch_dir()
-        with launcher.guarded(maps.vizdoom_dir() / "vizdoom", working_dir=scratch, silent=True) as path:
-            self._game.set_vizdoom_path(path)
-            self._game.init()
+        try:
+            with launcher.guarded(maps.vizdoom_dir() / "vizdoom", working_dir=scratch, silent=True) as path:
+                self._game.set_vizdoom_path(path)
+                self._game.init()
+        except Exception as error:
+            self.failure = " ".join(str(error).split()) or type(error).__name__
+            return
         for key, command in _KEYS.items():
             self._game.send_game_command(f"bind {key} {command}")
         with suppress(vizdoom.ViZDoomUnexpectedExitException, vizdoom.ViZDoomErrorException):  # a closed window
@@ -83,6 +89,8 @@ def join(env: str, port: int, *, host: str, name: str, doom_cfg: DoomConfig, scr
         joined.thread.join(_LOOK_S)
         stalled_s = stalled_s + _LOOK_S if joined.tics == seen and seen else 0.0
         seen = joined.tics
+    if joined.failure:
+        raise EnvError(f"--match_port={port}, --host={host}: the match could not be joined: {joined.failure}")
     print("the match is over", flush=True)
 
 
@@ -100,7 +108,10 @@ def _game(env: str, doom_cfg: DoomConfig, screen: str) -> Any:
     wad = scenario.wad or os.path.basename(game.get_doom_scenario_path())  # noqa: PTH119
     is_downloaded = scenario.wad is not None and scenario.wad_is_downloaded
     game.set_doom_scenario_path(str(maps.find_wad(wad, own_dir or binary_dir, is_downloaded=is_downloaded)))
-    game.set_screen_resolution(getattr(vizdoom.ScreenResolution, f"RES_{screen.upper()}"))
+    resolution = getattr(vizdoom.ScreenResolution, f"RES_{screen.upper()}", None)
+    if resolution is None:
+        raise EnvError(f"--screen={screen} is no size that the engine has; try 800x600")
+    game.set_screen_resolution(resolution)
     game.set_window_visible(True)
     game.set_render_all_frames(True)
     game.set_mode(vizdoom.Mode.ASYNC_SPECTATOR)

@@ -32,10 +32,20 @@ def library() -> Path | None:
         path = cache_dir() / f"packet_wait_{platform.machine()}_{digest}.so"
         if not path.is_file():
             _compile(path)
-    except (OSError, subprocess.SubprocessError) as error:
-        log.info("no C compiler at hand (%s): matches of several agents take 2 to 5 times as long", error)
+        _check(path)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        log.info("engines cannot sleep while they wait (%s): matches of several agents take longer", error)
         return None
     return path
+
+
+def _check(path: Path) -> None:
+    """Raise OSError where the library may be somebody else's, or cannot be named to the loader."""
+    found = path.stat()
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o002:
+        raise OSError(f"{path} can be written by others")
+    if any(separator in str(path) for separator in " :"):
+        raise OSError(f"{path} has a blank or a colon in it")
 
 
 def _compile(path: Path) -> None:
