@@ -32,8 +32,9 @@ class SaveSchedule:
         """A save did not succeed: everything that is due waits a little."""
         self._retry_at = now + RETRY_S
 
-    def save_due(self, now: float) -> bool:
-        return self._may_save(now) and now - self._last_save >= self.run.save_every_sec
+    def save_due(self, now: float, *, wanted: bool = False) -> bool:
+        """`wanted`: as soon as it may be."""
+        return self._may_save(now) and (wanted or now - self._last_save >= self.run.save_every_sec)
 
     def saved(self, now: float) -> None:
         self._last_save = now

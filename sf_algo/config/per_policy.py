@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,7 +60,8 @@ def parse_spread(text: str) -> Spread:
         values = tuple(float(part) for part in parts)
     except ValueError:
         values = ()
-    if not (name and colon and values) or (is_range and len(values) != 2):
+    is_finite = all(math.isfinite(value) for value in values)
+    if not (name and colon and values and is_finite) or (is_range and len(values) != 2):
         raise PerPolicyError(_EXAMPLE)
     if is_range and min(values) <= 0.0:
         raise PerPolicyError("a range is divided on a logarithmic scale, so both ends must be above 0; list the values")

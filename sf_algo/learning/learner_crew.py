@@ -85,7 +85,8 @@ class LearnerCrew:
             WorkerError: one of them failed or died.
         """
         news = [message for rank in range(len(self._members)) for message in self._read(rank)]
-        self._look_for_failures()
+        if not news:  # what they said before they died counts; the next look tells of the death
+            self._look_for_failures()
         return news
 
     def _read(self, rank: int) -> list[Message]:

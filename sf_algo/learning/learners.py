@@ -16,7 +16,7 @@ import torch
 
 from sf_algo.acting.policies import TrainedPolicy
 from sf_algo.batcher import FullBatch
-from sf_algo.learner.learner import Learner
+from sf_algo.learner.learner import Learner, check_fit
 from sf_algo.learner.stats import TrainStats
 from sf_algo.plain import cloned
 from sf_algo.processes.torch_threads import TorchThreads
@@ -57,9 +57,11 @@ def change(learner: Learner, what: PolicyChange) -> int:
         CheckpointMismatchError: the donor has another network.
     """
     if what.donor is not None:
-        learner.adopt(what.donor)
-        learner.begin_generation()
+        check_fit(learner.model.state_dict(), what.donor["model"])  # before anything changes
     learner.set_overrides(what.overrides)
+    if what.donor is not None:
+        learner.adopt(what.donor)  # last: an adapted learning rate counts more than where it began
+        learner.begin_generation()
     learner.carried = dict(what.carried)
     return learner.policy_version
 

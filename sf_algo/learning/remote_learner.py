@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -216,7 +217,7 @@ class RemoteLearner:
             self.poll()
             if not future.done() and time.monotonic() > deadline:
                 raise self._crew.failure(f"has not answered for {timeout_s:g} s")
-            with suppress(TimeoutError):
+            with suppress(FutureTimeoutError):  # the builtin one only since Python 3.11
                 return future.result(_ANSWER_TURN_S)
         return future.result()
 

@@ -35,7 +35,7 @@ class PolicyAccount:
     """Time that the newest iteration took."""
     late_trajectories: int = 0
     """Trajectories of this start that were dropped, because the policy had no room for them while others waited."""
-    versions: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=KEPT_VERSIONS))
+    versions: deque[tuple[int, int]] = field(default_factory=lambda: deque([(0, 0)], maxlen=KEPT_VERSIONS))
     """The newest versions, and the frames trained on until each."""
     fruitless: deque[bool] = field(default_factory=lambda: deque(maxlen=JUDGED_ITERATIONS))
     """Of the newest iterations, which ones such numbers kept from learning anything."""
@@ -80,6 +80,8 @@ class Ledger:
     def changed(self, policy_id: int, policy_version: int) -> None:
         """A policy was changed from outside, which counts as a version."""
         account = self.policies[policy_id]
+        if policy_version <= account.policy_version:
+            return  # a later iteration has been told already
         account.policy_version = policy_version
         account.versions.append((policy_version, account.trained_frames))
 

@@ -28,11 +28,14 @@ class Rules:
     def step(self) -> None:
         """Between two iterations, or a few times a second: see `PolicyRules.step`."""
         self.control.advance()
-        matches, self._matches = self._matches, []
+        self._tell_matches()
         for rules in self._rules.values():
-            if matches:
-                rules.on_matches(matches)
             rules.step(self.control)
+
+    def _tell_matches(self) -> None:
+        matches, self._matches = self._matches, []
+        for rules in self._rules.values() if matches else ():
+            rules.on_matches(matches)
 
     def summaries(self, policy: int) -> dict[str, float]:
         """What all of them add to the summaries of a policy: tag -> number."""
@@ -50,7 +53,8 @@ class Rules:
         return {name: own for name, rules in self._rules.items() if (own := rules.results(policy))}
 
     def state(self, policy: int) -> dict[str, Any]:
-        """For a policy's checkpoint; empty where there is nothing."""
+        """For a policy's checkpoint; empty where there is nothing. The matches so far are in it."""
+        self._tell_matches()
         return {name: own for name, rules in self._rules.items() if (own := rules.state(policy))}
 
     def restore(self, policy: int, state: Mapping[str, Any]) -> None:

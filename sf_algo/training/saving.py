@@ -97,7 +97,7 @@ class Saver:
             policy_id, schedule = policy.policy_id, self._schedules[policy.policy_id]
             self._write_asked(policy_id)
             now = time.monotonic()
-            if policy_id in self._wanted or schedule.save_due(now):
+            if schedule.save_due(now, wanted=policy_id in self._wanted):
                 self._ask(policy_id, "regular")
                 self._write_asked(policy_id)
             if schedule.milestone_due(now):
@@ -113,6 +113,8 @@ class Saver:
         if kind == "best":
             self._schedules[policy_id].best_metric = metric
         state = self._learners.ask_state(policy_id)
+        if kind == "regular":
+            self._wanted.discard(policy_id)  # what is wanted from now on, this state does not have
         self._asked[policy_id] = _Asked(kind=kind, state=state, metric=metric, before=before)
 
     def _write_asked(self, policy_id: int) -> None:
@@ -138,6 +140,8 @@ class Saver:
         except SfAlgoError:
             if asked.kind == "best":
                 schedule.best_metric = asked.before
+            elif asked.kind == "regular":
+                self._wanted.add(policy_id)
             schedule.failed(time.monotonic())
             raise
         now = time.monotonic()
@@ -149,7 +153,6 @@ class Saver:
             schedule.milestone_saved(now)
         else:
             schedule.saved(now)
-            self._wanted.discard(policy_id)
             self._saved_versions[policy_id] = checkpoint.policy_version
         log.info("saved %s", path)
 
@@ -187,9 +190,9 @@ class Saver:
                 except SfAlgoError as error:
                     failures[policy_id] = error
             waiting = [policy_id for policy_id, one in failures.items() if isinstance(one, WorkerError)]
-        for one in failures.values():
-            log.warning("%s", one)
         failure = next(iter(failures.values()), None)
+        for other in list(failures.values())[1:]:
+            log.warning("%s", other)
         if isinstance(failure, StorageError):
             raise StorageError(f"{failure}; what was learned since the checkpoint before is lost") from failure
         if failure is not None:

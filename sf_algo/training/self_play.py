@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,6 @@ class SelfPlay:
         state = self._asked.pop(policy).result()
         version = int(state["policy_version"])
         frames = self._control.ledger.frames_at(policy, version)
-        self._added_at[policy] = frames
         checkpoint = Checkpoint(
             policy_id=policy,
             policy_version=version,
@@ -102,12 +102,16 @@ class SelfPlay:
             path = CheckpointStore(self._paths.pool(policy), keep=KEEP_ALL).save(checkpoint)
         except StorageError as error:
             log.warning("%s; the pool of earlier selves stays as it is", error)
+            # Again after a tenth of a period.
+            self._added_at[policy] = frames - self._sampling.self_play_period_env_steps * 9 // 10
             return
+        self._added_at[policy] = frames
         gone = self._pool.add(
             policy=policy, version=version, frames=frames, file=path.name, rating=self._ratings[policy]
         )
         for member in gone:
-            self._path(member).unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path(member).unlink()
 
     def _path(self, member: Member) -> Path:
         return self._paths.pool(member.policy) / member.file
@@ -118,7 +122,8 @@ class SelfPlay:
         for policy in self._control.trained:
             for path in self._paths.pool(policy).glob("*.pth"):
                 if path not in known:
-                    path.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        path.unlink()
 
     def _replace_when_due(self, index: int) -> bool:
         """True when another member has taken the place of that opponent."""

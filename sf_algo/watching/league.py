@@ -17,7 +17,7 @@ from sf_algo.checkpoints import CheckpointStore, LoadedCheckpoint, load_checkpoi
 from sf_algo.config import Config
 from sf_algo.envs.factory import remove_leftovers
 from sf_algo.envs.spec import Env
-from sf_algo.errors import CheckpointError, StorageError
+from sf_algo.errors import CheckpointError, EnvError, StorageError
 from sf_algo.files import write_bytes_atomically
 from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.own.training_info import TrainingInfo
@@ -154,10 +154,14 @@ class _League:
         self._at_hand: dict[str, Contestant] = {}
 
     def pairs(self, lines: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-        """Those that can meet: who plays different roles are no opponents of each other."""
+        """Those that can meet: between them they can play all roles."""
         found = pairs_of(lines, all_pairs=self._config.league.league_all_pairs)
         roles = {player: self._role(player) for line in lines for player in line}
-        return [(min(pair), max(pair)) for pair in found if roles[pair[0]] == roles[pair[1]]]
+        needed = set(self._env.spec.roles)
+        able = [pair for pair in found if None in (own := {roles[one] for one in pair}) or needed <= own]
+        if found and not able:
+            raise EnvError("no two of these checkpoints can play all roles of the environment between them")
+        return [(min(pair), max(pair)) for pair in able]
 
     def meet(self, first: str, second: str, stopped: Callable[[], bool]) -> PairResult:
         """Plays the games that the pair lacks; finished ones count, whatever happens then. Returns all that it has."""
@@ -202,7 +206,7 @@ def _told(result: PairResult) -> str:
 def league_table(record: Record) -> str:
     """Strongest first, with intervals, as aligned text."""
     ratings = record.ratings()
-    width = max(len("checkpoint"), *(len(one.player) for one in ratings))
+    width = max(map(len, ["checkpoint", *(one.player for one in ratings)]))
     lines = [f"{'':>3} {'checkpoint':<{width}} {'rating':>7} {'95 % interval':>15} {'won':>5} {'drawn':>5} {'lost':>5}"]
     for place, one in enumerate(ratings, 1):
         interval = f"{one.low:.0f} to {one.high:.0f}"

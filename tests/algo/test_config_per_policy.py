@@ -53,6 +53,8 @@ def test_without_it_all_policies_have_the_flags() -> None:
         ("learning_rate", "write for example learning_rate:1e-5..1e-3"),
         ("learning_rate:fast/slow/x/y", "write for example"),
         ("learning_rate:1e-5..1e-4..1e-3", "write for example"),
+        ("learning_rate:nan/1e-4/1e-4/1e-4", "write for example"),
+        ("learning_rate:1e-5..inf", "write for example"),
         ("learning_rate:0..1", "both ends must be above 0"),
         ("learning_rate:1e-4/1e-3", "2 values for --num_policies=4"),
         ("learning_rat:1e-4..1e-3", "did you mean learning_rate"),

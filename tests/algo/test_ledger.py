@@ -70,3 +70,12 @@ def test_the_status_line_shows_what_was_lost() -> None:
     clean.trained(trained())
     line = status_line(clean.snapshot(bottleneck="", stats={}, perf={}), [{}], fps=None, limit=None, eta_s=None)
     assert "finite" not in line
+
+
+def test_a_change_that_is_told_late_does_not_turn_versions_back() -> None:
+    account = ledger()
+    account.trained(trained())
+    account.changed(0, 3)
+    account.changed(0, 2)
+    assert account.policies[0].policy_version == 3
+    assert [account.frames_at(0, version) for version in (0, 1, 2, 3)] == [0, 64, 64, 64]

@@ -62,11 +62,12 @@ class Bench:
         policies = [
             SimpleNamespace(policy_id=p, inference=SimpleNamespace(actor=actor), batcher=None) for p in range(2)
         ]
-        rules = SimpleNamespace(control=SimpleNamespace(take_changed=set), state=lambda policy: {})
+        self.changed: set[int] = set()
+        rules = SimpleNamespace(control=SimpleNamespace(take_changed=self.take_changed), state=lambda policy: {})
         for policy in range(2):
             ExperimentPaths(folder).checkpoints(policy).mkdir(parents=True)
         self.saver = Saver(
-            RunConfig(save_every_sec=1e-6, **run),
+            RunConfig(**{"save_every_sec": 1e-6, **run}),
             ExperimentPaths(folder),
             cast(Any, policies),
             self.ledger,
@@ -76,6 +77,10 @@ class Bench:
             programs=cast(Any, SimpleNamespace(of_policy=lambda policy: {})),
             rules=cast(Any, rules),
         )
+
+    def take_changed(self) -> set[int]:
+        changed, self.changed = self.changed, set()
+        return changed
 
     def train(self, policy: int, version: int, steps: int = 100) -> None:
         stats = TrainStats(
@@ -132,3 +137,33 @@ def test_at_the_end_nothing_is_written_twice(tmp_path: Path) -> None:
     bench.train(1, 2)
     bench.saver.save_all()
     assert (len(bench.saved(0)), len(bench.saved(1))) == (1, 2)
+
+
+def test_a_change_is_saved_even_if_a_state_from_before_it_was_under_way(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, save_every_sec=1000.0)
+    bench.train(0, 1)
+    bench.changed = {0}
+    bench.saver.save_due()
+    bench.changed = {0}  # once more, before the learner has answered
+    bench.saver.save_due()
+    bench.learners.answering = {0, 1}
+    bench.learners.answer()
+    bench.learners.version = 2
+    bench.train(0, 2)
+    bench.saver.save_due()
+    assert [name.split("_")[1] for name in bench.saved(0)] == ["000000001", "000000002"]
+
+
+def test_a_change_that_cannot_be_saved_is_tried_again_later_not_at_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, save_every_sec=1000.0)
+    bench.learners.answering = {0, 1}
+    bench.train(0, 1)
+    folder = ExperimentPaths(tmp_path).checkpoints(0)
+    folder.rmdir()
+    folder.write_text("no folder")
+    bench.changed = {0}
+    bench.saver.save_due()
+    asked = bench.learners.asked.pop(0)
+    bench.saver.save_due()
+    assert asked.done()
+    assert 0 not in bench.learners.asked

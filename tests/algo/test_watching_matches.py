@@ -219,3 +219,7 @@ def test_the_table_is_aligned() -> None:
     head, first, second = league_table(record).splitlines()
     assert len(head) == len(first) == len(second)
     assert first.split()[1] == "a"
+
+
+def test_a_table_without_games_has_its_head() -> None:
+    assert league_table(Record(1, {})).split()[:2] == ["checkpoint", "rating"]
