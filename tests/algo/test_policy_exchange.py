@@ -167,11 +167,17 @@ def test_a_donor_of_another_network_changes_nothing(
     kind = LocalLearners if place == "serial" else RemoteLearners
     asks = kind.ask_state
 
+    given: list[int] = []
+
     def first_strange(self: Any, policy_id: int) -> Future[Mapping[str, Any]]:
-        return (strange if rules.asked and not rules.told else asks)(self, policy_id)
+        """To the exchange alone: whoever saves asks before or after it."""
+        if rules.asked and not given:
+            given.append(policy_id)
+            return strange(self, policy_id)
+        return asks(self, policy_id)
 
     monkeypatch.setattr(kind, "ask_state", first_strange)
-    train(place, rules, "--train_for_env_steps=4000", "--save_every_sec=1000")
+    train(place, rules, "--train_for_env_steps=12000", "--save_every_sec=1000")
     (exchanged,) = rules.told
     assert "another network" in exchanged.error
     assert newest(tmp_path, 1).learner["overrides"] == {}
