@@ -60,7 +60,7 @@ class Exchanged:
     policy: int
     donor: int | None
     policy_version: int
-    """The version that the policy has now."""
+    """The version that the policy became by it; where it was given up, the one that it has."""
     frames: int
     """Environment frames that the policy has been trained on."""
     error: str = ""
@@ -209,20 +209,22 @@ class PolicyControl:
     def _end(self, exchange: _Exchange, error: str) -> None:
         self._under_way.remove(exchange)
         policy = exchange.policy
+        version = self.version(policy)
         if not error:
             assert exchange.changed is not None
+            version = exchange.changed.result()
             self._overrides[policy].set(exchange.overrides)
             if exchange.shaping is not None:
                 self._carries_shaping[policy] = True
                 self._handle.set_shaping(policy, exchange.shaping)
-            self.ledger.changed(policy, exchange.changed.result())
+            self.ledger.changed(policy, version)
             if exchange.donor is not None:
                 self.windows[policy].forget()
             self._to_save.add(policy)
         exchanged = Exchanged(
             policy=policy,
             donor=exchange.donor,
-            policy_version=self.version(policy),
+            policy_version=version,
             frames=self.frames(policy),
             error=error,
         )

@@ -1,0 +1,365 @@
+"""Acting and learning on a device that is not "cpu": nothing looks at memory that the host cannot see, and the numbers
+are those of the CPU."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sf_algo.acting.device_passes import SIZES, DevicePasses, PlainLane, rounded
+from sf_algo.acting.inference import ActionRequest, PolicyInference
+from sf_algo.buffers.layout import make_layout
+from sf_algo.config.resolve import configure
+from sf_algo.learner.learner import Learner
+from sf_algo.learning.build import build_policy_learner, build_policy_model
+from sf_algo.model.actor import Actor
+from sf_algo.model.actor_critic import ActorCritic, Tower
+from sf_algo.model.precision import use_precision
+from sf_algo.plain import cloned
+from tests.algo.model_cases import (
+    CONTINUOUS,
+    CPU,
+    DICTIONARY,
+    DISCRETE,
+    IMAGE,
+    MIXED,
+    VECTOR,
+    WORDS,
+    B,
+    T,
+    env_spec,
+    learner_config,
+    make_learner,
+    make_model,
+    model_config,
+    random_batch,
+    random_obs,
+)
+from tests.algo.other_device import DEVICE, DeviceTensor, OtherDevice
+
+GRU = model_config(use_rnn=True, rnn_type="gru")
+LSTM = model_config(use_rnn=True, rnn_type="lstm")
+CASES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {
+    "perceptron, box, GAE, normalizers": (
+        env_spec(VECTOR, CONTINUOUS),
+        model_config(),
+        {"with_vtrace": False, "normalize_returns": True, "recurrence": 1, "batch_size": T * 4, "ppo_epochs": 2},
+        {"normalize_input": True, "normalize_returns": True},
+    ),
+    "image, gru, v-trace": (env_spec(IMAGE, DISCRETE), GRU, {}, {"obs_scale": 255.0}),
+    "image and numbers, lstm, tuple, minibatches": (
+        env_spec(DICTIONARY, MIXED),
+        LSTM,
+        {"batch_size": T * 3, "ppo_epochs": 2},
+        {"normalize_returns": True, "obs_scale": 255.0},
+    ),
+    "image and instructions in words, lstm": (
+        env_spec(WORDS, DISCRETE),
+        replace(LSTM, encoder_custom="dmlab_instructions"),
+        {},
+        {"obs_scale": 255.0},
+    ),
+    "masked choices, two towers, gru of two layers": (
+        env_spec(VECTOR, DISCRETE, mask=True),
+        model_config(use_rnn=True, rnn_type="gru", rnn_num_layers=2, actor_critic_share_weights=False),
+        {"exploration_loss": "symmetric_kl", "exploration_loss_coeff": 0.01},
+        {},
+    ),
+    "resnet, spectral norm": (
+        env_spec(IMAGE, DISCRETE),
+        model_config(encoder_type="resnet", encoder_subtype="resnet_impala", use_spectral_norm=True),
+        {"recurrence": 1},
+        {"obs_subtract_mean": 10.0, "obs_scale": 255.0},
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+    return CASES[request.param]
+
+
+def there(x: Tensor) -> Tensor:
+    return x.to(DEVICE, non_blocking=True)
+
+
+def close(left: Tensor, right: Tensor, tolerance: float = 2e-5) -> bool:
+    assert not isinstance(left, DeviceTensor)
+    return torch.allclose(left, right.cpu(), rtol=1e-4, atol=tolerance)
+
+
+def test_what_fails_on_a_device_fails_here() -> None:
+    with OtherDevice() as gpu:
+        x = torch.ones(3, device=DEVICE)
+        with pytest.raises(RuntimeError, match="same device"):
+            x + torch.ones(3)
+        with pytest.raises(TypeError, match="numpy"):
+            x.numpy()
+        assert not gpu.waits
+        assert float(x.sum()) == 3.0
+        x[x > 0]
+        assert gpu.waits == ["a copy to the host", "aten.index.Tensor with a mask"]
+
+
+def test_acting_gives_the_same_and_waits_for_nothing(case: Any) -> None:
+    spec, model_cfg, _, changes = case
+    model = make_model(spec, model_cfg, **changes)
+    obs, states = random_obs(spec, B), torch.randn(B, model.rnn_state_size)
+    with torch.inference_mode():
+        here = model.act(obs, states)
+    with OtherDevice() as gpu:
+        other = copy.deepcopy(model).arrange(DEVICE)
+        actor = Actor(other, seed=0)
+        on_device = {name: there(x) for name, x in obs.items()}
+        with torch.inference_mode(), gpu.counting():
+            result = other.act(on_device, there(states))
+            acted = actor.step(on_device, there(states))
+            assert gpu.waits == []
+        for mine, its in zip(here, result, strict=True):
+            assert close(mine, its)
+        assert all(isinstance(x, DeviceTensor) for x in acted if x.numel())
+        distribution = model.distribution(here.action_params, obs.get("action_mask"))
+        assert close(distribution.log_prob(acted.actions.cpu()), acted.log_probs)
+
+
+@pytest.mark.parametrize("resets", [True, False], ids=["resets", "no resets"])
+def test_sequences_and_their_gradients_are_the_same(case: Any, resets: bool) -> None:
+    spec, model_cfg, _, changes = case
+    model = make_model(spec, model_cfg, **changes)
+    obs, states = random_obs(spec, T, B), torch.randn(B, model.rnn_state_size)
+    reset_after = torch.rand(T, B) < (0.3 if resets else 0.0)
+
+    def gradients(model: ActorCritic, move: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        out = model.evaluate_sequence({n: move(x) for n, x in obs.items()}, move(states), reset_after)
+        (out.action_params.sum() + out.values.square().sum() + out.final_states.sum()).backward()
+        return [*out, *(p.grad for p in model.parameters() if p.grad is not None)]
+
+    here = gradients(model, lambda x: x)
+    with OtherDevice() as gpu:
+        other = make_model(spec, model_cfg, **changes).arrange(DEVICE)
+        with gpu.counting():
+            result = gradients(other, there)
+            assert gpu.waits == []
+        assert len(here) == len(result)
+        for mine, its in zip(here, result, strict=True):
+            assert close(mine, its, 1e-4), (mine.shape, (mine - its.cpu()).abs().max())
+
+
+def trained(learner: Learner, batches: list[Any]) -> list[Any]:
+    return [learner.train(batch) for batch in batches]
+
+
+def test_training_gives_the_same_and_waits_for_its_figures_alone(case: Any) -> None:
+    spec, model_cfg, rl_changes, changes = case
+    model = make_model(spec, model_cfg, **changes)
+    batches = [random_batch(spec, model, seed=seed) for seed in range(2)]
+    cfg = learner_config(**rl_changes)
+    here = make_learner(spec, cfg, model)
+    first = trained(here, batches)
+    with OtherDevice() as gpu:
+        other = make_learner(spec, cfg, make_model(spec, model_cfg, **changes), device=DEVICE)
+        with gpu.counting():
+            second = trained(other, batches)
+            # For each call one table of losses and one of details, read at its end.
+            assert gpu.waits == ["a copy to the host"] * 4
+            small = 4096
+            assert [size for size in gpu.downloads if size > small] == []
+        for mine, its in zip(first, second, strict=True):
+            assert mine.num_updates == its.num_updates
+            assert mine.summaries.keys() == its.summaries.keys()
+            for name, value in mine.summaries.items():
+                assert its.summaries[name] == pytest.approx(value, rel=2e-3, abs=2e-4), name
+        weights = other.model.state_dict()
+        assert all(close(value, weights[name], 2e-4) for name, value in here.model.state_dict().items())
+
+
+def test_a_checkpoint_goes_on_on_the_other_kind_of_device() -> None:
+    spec = env_spec()
+    batch = random_batch(spec, make_model(spec, GRU))
+
+    def learner(device: torch.device) -> Learner:
+        return make_learner(spec, learner_config(), make_model(spec, GRU), device=device)
+
+    here = learner(CPU)
+    here.train(batch)
+    saved = cloned(here.state_dict())
+    drawn = Actor(here.model, seed=3).generator_state()
+    with OtherDevice():
+        other = learner(DEVICE)
+        other.load_state_dict(saved)
+        actor = Actor(other.model, seed=4)
+        before = actor.generator_state()["state"].clone()
+        actor.set_generator_state(drawn)  # 5,056 bytes, where 16 are wanted
+        actor.set_generator_state(drawn["state"])  # as older checkpoints hold it
+        assert torch.equal(actor.generator_state()["state"], before)
+        other.train(batch)
+        back = cloned(other.state_dict())
+        drawn_there = actor.generator_state()
+        assert not any(isinstance(x, DeviceTensor) for x in back["model"].values())
+    here.train(batch)
+    again = learner(CPU)
+    again.load_state_dict(back)
+    Actor(again.model, seed=5).set_generator_state(drawn_there)
+    assert again.policy_version == here.policy_version
+    weights = again.model.state_dict()
+    assert all(close(value, weights[name], 2e-4) for name, value in here.model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_recurrent_weights_are_row_major_whenever_cudnn_looks_at_them(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flatten(layer: nn.RNNBase) -> None:
+        for weight in layer.parameters():
+            if weight.device.type != "cpu":
+                weight.detach().view(-1)  # raises for any other order, as cuDNN's flattening does
+
+    monkeypatch.setattr(nn.RNNBase, "flatten_parameters", flatten)
+    spec = env_spec()
+    model = make_model(spec, model_config(use_rnn=True, rnn_type=kind, hidden_size=32))
+    matrices = [p for name, p in model.named_parameters() if ".rnn.weight" in name]
+    assert matrices
+    assert not any(p.is_contiguous() for p in matrices)
+    with OtherDevice():
+        model.arrange(DEVICE)
+        assert all(p.is_contiguous() for name, p in model.named_parameters() if ".rnn.weight" in name)
+        model.arrange(CPU)
+    assert not any(p.is_contiguous() for name, p in model.named_parameters() if ".rnn.weight" in name)
+
+
+@pytest.fixture
+def products() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_acting_and_learning_compute_with_the_same_precision(precision: Any, products: None) -> None:
+    gpu = torch.device("cuda", 0)
+    model = make_model(env_spec(IMAGE))
+    use_precision(model, precision, gpu)
+    assert torch.backends.cudnn.allow_tf32 == (torch.get_float32_matmul_precision() == "high") == (precision == "tf32")
+    assert [tower.bf16 for tower in model.modules() if isinstance(tower, Tower)] == [precision == "bf16"]
+    config = configure(["--env=CartPole-v1", f"--precision={precision}"]).config
+    spec = env_spec()
+    networks = [
+        build_policy_model(config, spec, CPU, policy_id=0, run_seed=1),
+        build_policy_learner(config, spec, CPU, policy_id=0, run_seed=1).model,
+    ]
+    for network in networks:
+        assert [tower.bf16 for tower in network.modules() if isinstance(tower, Tower)] == [precision == "bf16"]
+
+
+def inference_case(device: torch.device, **changes: Any) -> tuple[PolicyInference, list[ActionRequest]]:
+    """A policy that answers greedily, and requests of two splits: all agents of one, some of the other."""
+    spec = env_spec(DICTIONARY, MIXED)
+    model = make_model(spec, GRU, obs_scale=255.0).arrange(device)
+    layout = make_layout(obs=spec.obs, actions=spec.actions, rollout=T, rnn_state_width=model.rnn_state_size)
+    requests = []
+    for seed, columns in ((1, None), (2, np.array([0, 2]))):
+        slot = layout.allocate(4)
+        for name, x in random_obs(spec, T + 1, 4, seed=seed).items():
+            slot[f"obs/{name}"][:] = x.numpy()
+        slot["rnn_states"][:] = np.random.default_rng(seed).standard_normal(slot["rnn_states"].shape)
+        requests.append(ActionRequest(slot, 2, columns))
+    inference = PolicyInference(model, spec, device=device, max_agents=40, seed=0, deterministic=True, **changes)
+    return inference, requests
+
+
+def served(requests: list[ActionRequest]) -> list[np.ndarray[Any, Any]]:
+    return [r.slot[name][2 + (name == "rnn_states")] for r in requests for name in ANSWERS]
+
+
+ANSWERS = ("actions", "log_probs", "values", "rnn_states", "policy_version")
+
+
+def test_requests_are_served_with_one_copy_of_the_results() -> None:
+    inference, wanted = inference_case(CPU)
+    inference.serve(wanted)
+    with OtherDevice() as gpu:
+        other, requests = inference_case(DEVICE)
+        other.serve(requests)  # makes the buffers
+        _, requests = inference_case(CPU)
+        with gpu.counting():
+            under_way = other.begin(requests)
+            assert gpu.waits == []
+            assert other.finish(under_way) == 6
+            assert gpu.waits == []
+            assert len(gpu.downloads) == 1
+            assert len(gpu.uploads) == 3  # the image, the measurements, the states
+        for mine, its in zip(served(wanted), served(requests), strict=True):
+            np.testing.assert_allclose(its, mine, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("agents", [1, 16, 17, 64, 1024, 1025])
+def test_passes_have_few_sizes(agents: int) -> None:
+    assert agents <= rounded(agents, 5000) in (*SIZES, 2048)
+    assert rounded(agents, 1030) <= 1030
+
+
+class RecordingLane(PlainLane):
+    """Records by calling again; `spoil` comes after a replay."""
+
+    def __init__(self, spoil: Callable[[], None] = lambda: None) -> None:
+        self.replays = 0
+        self._spoil = spoil
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None] | None:
+        def replay() -> None:
+            self.replays += 1
+            work()
+            self._spoil()
+
+        return replay
+
+
+def passes_of(lane: Any) -> tuple[DevicePasses, ActorCritic, dict[str, Tensor]]:
+    spec = env_spec(IMAGE)
+    model = make_model(spec, GRU, obs_scale=255.0)
+    obs, states = random_obs(spec, 20), torch.zeros(20, model.rnn_state_size)
+    width = spec.actions.width
+    return DevicePasses(Actor(model, seed=0), obs, states, width=width, device=CPU, lane=lane), model, obs
+
+
+def test_a_recorded_pass_is_replayed_with_new_observations() -> None:
+    lane = RecordingLane()
+    passes, model, obs = passes_of(lane)
+    for _ in range(3):
+        obs["obs"].random_(0, 256)
+        acted = passes.begin(5)()
+        with torch.inference_mode():
+            wanted = model.act({"obs": obs["obs"][:5]}, torch.zeros(5, model.rnn_state_size))
+        assert torch.allclose(acted.values, wanted.values, atol=1e-5)
+        assert torch.allclose(acted.rnn_states, wanted.rnn_states, atol=1e-5)
+    assert lane.replays == 3
+    assert passes.num_recorded == 1
+    passes.begin(17)()
+    assert passes.num_recorded == 2
+
+
+@pytest.mark.parametrize("fault", ["other results", "an error"])
+def test_what_cannot_be_recorded_is_launched_as_it_is(fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    def spoil() -> None:
+        if fault == "an error":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        passes._buffers[16].results[:, 2] += 1.0
+
+    lane = RecordingLane(spoil)
+    passes, model, obs = passes_of(lane)
+    for _ in range(2):
+        acted = passes.begin(5)()
+        with torch.inference_mode():
+            wanted = model.act({"obs": obs["obs"][:5]}, torch.zeros(5, model.rnn_state_size))
+        assert torch.allclose(acted.values, wanted.values, atol=1e-5)
+    assert lane.replays == 1
+    assert passes.num_recorded == 0
+    assert "launched one by one" in caplog.text
