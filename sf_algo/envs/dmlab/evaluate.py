@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from sf_algo.cpus import usable_cpus
+from sf_algo.envs.dmlab.arguments import positive
 
 _COMMAND = "python -m sf_algo.envs.dmlab.evaluate"
 
@@ -25,8 +26,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--experiment", required=True, help="its folder below --train_dir")
     made.add_argument("--train_dir", default="train_dir", help="(%(default)s)")
     made.add_argument("--env", default="dmlab_30", help="whose levels (%(default)s)")
-    made.add_argument("--episodes", type=_positive, default=10, help="of every level (%(default)s)")
-    made.add_argument("--processes", type=_positive, default=usable_cpus(), help="engines at once (%(default)s)")
+    made.add_argument("--episodes", type=positive, default=10, help="of every level (%(default)s)")
+    made.add_argument("--processes", type=positive, default=usable_cpus(), help="engines at once (%(default)s)")
     made.add_argument("--policy_index", type=int, default=0, help="which of --num_policies (%(default)s)")
     made.add_argument("--load_checkpoint_kind", choices=("latest", "best"), default="latest", help="(%(default)s)")
     made.add_argument("--seed", type=int, default=0, help="of the episodes and drawn actions (%(default)s)")
@@ -35,13 +36,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dmlab30_dataset", help="instead of the training's")
     made.add_argument("--dmlab_level_cache_path", help="instead of the training's")
     return made
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 if __name__ == "__main__":

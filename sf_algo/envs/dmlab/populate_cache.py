@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sf_algo.config import DmlabConfig, EnvConfig
 from sf_algo.cpus import usable_cpus
+from sf_algo.envs.dmlab.arguments import positive
 from sf_algo.envs.dmlab.crew import Member
 from sf_algo.envs.dmlab.filling import Answer, Order, fill
 from sf_algo.envs.dmlab.level_maps import MapStore
@@ -212,19 +213,12 @@ def _interrupt(number: int, frame: Any) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_COMMAND, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--env", default="dmlab_level_cache", help="whose levels (%(default)s: all that need it)")
-    parser.add_argument("--episodes", type=_positive, help="so many of each level, those in the cache included")
+    parser.add_argument("--episodes", type=positive, help="so many of each level, those in the cache included")
     parser.add_argument("--for_frames", type=float, help="as many as a training of so many frames plays (1e9)")
-    parser.add_argument("--processes", type=_positive, default=usable_cpus(), help="engines at once (%(default)s)")
+    parser.add_argument("--processes", type=positive, default=usable_cpus(), help="engines at once (%(default)s)")
     parser.add_argument("--dmlab_level_cache_path", default=DmlabConfig().dmlab_level_cache_path, help="(%(default)s)")
     parser.add_argument("--dmlab_level_cache_max_gb", type=float, help="keep no more than this (GB)")
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 if __name__ == "__main__":
