@@ -150,11 +150,17 @@ def _means(stats: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: _mean(own[name] for own in stats if name in own) for name in names}
 
 
-def tally(games: Iterable[Game]) -> list[PairResult]:
-    """Wins, draws and losses of every pair that met: in a game, who has the higher score has won."""
+def tally(games: Iterable[Game], order: Sequence[str] = ()) -> list[PairResult]:
+    """Wins, draws and losses of every pair that met: in a game, who has the higher score has won.
+
+    Who comes first in `order` is the first of a pair; those that are not in it follow by their names.
+    """
+    places = {name: place for place, name in enumerate(order)}
     found: dict[tuple[str, str], list[int]] = {}
     for game in games:
-        for first, second in combinations(sorted(game.scores), 2):
+        for first, second in combinations(
+            sorted(game.scores, key=lambda name: (places.get(name, len(places)), name)), 2
+        ):
             counts = found.setdefault((first, second), [0, 0, 0])
             difference = game.scores[first] - game.scores[second]
             counts[0 if difference > 0 else 1 if difference == 0 else 2] += 1

@@ -94,12 +94,12 @@ def pair_lines(results: Sequence[PairResult]) -> list[str]:
 def _tell(
     config: Config, paths: ExperimentPaths, candidates: Sequence[Candidate], games: list[Game], *, seed: int
 ) -> None:
-    results = tally(games)
+    names = [candidate.name for candidate in candidates]
+    results = tally(games, names)
     if not games:
         print("no game came to its end")
     for line in pair_lines(results):
         print(line)
-    names = [candidate.name for candidate in candidates]
     ratings = rate(names, results)
     if len(names) > 2:
         for one in ratings:

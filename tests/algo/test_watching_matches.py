@@ -72,6 +72,8 @@ def test_equals_draw_and_three_take_turns() -> None:
     games = [game for number in range(3) if (game := contest.play(players, number))]
     found = {(r.first, r.second): (r.wins, r.draws, r.losses) for r in tally(games)}
     assert found == {("a", "b"): (0, 1, 0), ("b", "c"): (1, 0, 0), ("a", "c"): (1, 0, 0)}
+    asked = {(r.first, r.second): (r.wins, r.draws, r.losses) for r in tally(games, ["c", "b"])}
+    assert asked == {("c", "b"): (0, 0, 1), ("b", "a"): (0, 1, 0), ("c", "a"): (0, 0, 1)}
 
 
 def test_a_game_that_is_cut_short_is_none() -> None:
@@ -125,6 +127,11 @@ def test_policies_of_an_experiment_meet(trained: Path, capsys: pytest.CaptureFix
     document = json.loads((trained / "duel/evaluation_policies.json").read_text())
     assert [player["policy"] for player in document["players"]] == [0, 1]
     assert len(document["games"]) == 4
+
+
+def test_results_are_those_of_the_policy_that_is_named_first(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert enjoy(trained, "--policies=1,0") == 0
+    assert "policy 1 against policy 0: 0 won, 0 drawn, 4 lost (0% of 4" in capsys.readouterr().out
 
 
 def test_experiments_and_checkpoints_meet(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
