@@ -11,9 +11,10 @@ Shape letters: M agents of one pass, R the same rounded up, W width of an action
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 import torch
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 SIZES = (16, 32, 64, 128, 256, 384, 512, 768, 1024)
 """Agents that a pass is rounded up to; beyond them, to a multiple of the last."""
 _TOLERANCE = 1e-3
+NOTHING_APART: Mapping[str, Sequence[Tensor]] = MappingProxyType({})
 
 
 def rounded(agents: int, most: int) -> int:
@@ -157,14 +159,19 @@ class DevicePasses:
             yield
             self._lane.mark()()
 
-    def begin(self, agents: int) -> Callable[[], ActedStep]:
-        """Starts a pass for the first `agents` rows of the gathered observations; these may be overwritten as soon as
-        the result has been called, which waits for the pass. Results are in host memory, until the next pass."""
+    def begin(self, agents: int, apart: Mapping[str, Sequence[Tensor]] = NOTHING_APART) -> Callable[[], ActedStep]:
+        """Starts a pass for the first `agents` rows of the gathered observations. `apart`: name -> pieces [n, ...] of
+        observations that were not gathered, one behind the other the rows of all agents. All of that may be overwritten
+        as soon as the result has been called, which waits for the pass. Results are in host memory, until the next
+        pass."""
         size = rounded(agents, self._most)
         with self._lane.using(), torch.inference_mode():
             buffers = self._buffers_for(size)
             for name, there in buffers.obs.items():
-                there[:agents].copy_(self._obs[name][:agents], non_blocking=True)
+                start = 0
+                for rows in apart.get(name, (self._obs[name][:agents],)):
+                    there[start : start + len(rows)].copy_(rows, non_blocking=True)
+                    start += len(rows)
             buffers.states[:agents].copy_(self._states[:agents], non_blocking=True)
             self._run(size, buffers)
             host = self._host_for(buffers.results)

@@ -25,6 +25,9 @@ from sf_algo.model.actor import Actor
 from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.model.types import ActedStep
 
+LARGE_BYTES = 1 << 16
+"""Of a split's row: a core copies less than this in the time in which it starts a copy by the GPU."""
+
 
 @dataclass(frozen=True)
 class ActionRequest:
@@ -77,8 +80,11 @@ class PolicyInference:
         """Time spent in the network and drawing actions."""
         self.taking_s = 0.0
         """Time spent taking over weights."""
+        self.slots_locked = False
+        """Slots are in memory that the device reads by itself: what is large goes there from where it lies."""
         pinned = device.type == "cuda"
         self._names = [(name, OBS_PREFIX + name) for name in spec.obs]
+        self._agent_bytes = {name: obs.zeros(1).nbytes for name, obs in spec.obs.items()}
         self._obs = {
             name: torch.from_numpy(obs.zeros(max_agents)).pin_memory()
             if pinned
@@ -144,16 +150,18 @@ class PolicyInference:
         began = time.monotonic()
         self._lock.acquire()
         try:
+            apart: dict[str, list[Tensor]] = {}
             if self._passes is None and len(requests) == 1 and requests[0].columns is None:
                 obs, states = self._borrow(requests[0])
             else:
-                obs, states = self._gather(requests)
+                apart = self._apart(requests) if self.slots_locked else {}
+                obs, states = self._gather(requests, [pair for pair in self._names if pair[0] not in apart])
             gathered = time.monotonic()
             if self._passes is None:
                 acted = self.actor.step(obs, states)
                 result = lambda: acted  # noqa: E731
             else:
-                result = self._passes.begin(len(states))
+                result = self._passes.begin(len(states), apart)
         except BaseException:
             self._lock.release()
             raise
@@ -195,12 +203,25 @@ class PolicyInference:
         obs = {name: torch.from_numpy(request.slot[key][request.row]) for name, key in self._names}
         return obs, torch.from_numpy(request.slot["rnn_states"][request.row])
 
-    def _gather(self, requests: Sequence[ActionRequest]) -> tuple[dict[str, Tensor], Tensor]:
+    def _apart(self, requests: Sequence[ActionRequest]) -> dict[str, list[Tensor]]:
+        """The rows of whole splits where copying them here takes longer than starting a copy for each split."""
+        if any(request.columns is not None for request in requests):
+            return {}
+        fewest = min(request.num_agents for request in requests)
+        return {
+            name: [torch.from_numpy(request.slot[key][request.row]) for request in requests]
+            for name, key in self._names
+            if fewest * self._agent_bytes[name] >= LARGE_BYTES
+        }
+
+    def _gather(
+        self, requests: Sequence[ActionRequest], names: Sequence[tuple[str, str]]
+    ) -> tuple[dict[str, Tensor], Tensor]:
         start = 0
         for request in requests:
             stop = start + request.num_agents
             columns = slice(None) if request.columns is None else request.columns
-            for name, key in self._names:
+            for name, key in names:
                 self._obs_arrays[name][start:stop] = request.slot[key][request.row][columns]
             self._state_array[start:stop] = request.slot["rnn_states"][request.row][columns]
             start = stop

@@ -78,6 +78,12 @@ class SharedBlock:
             offset += _aligned(spec.nbytes)
         return views
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Address in this process, and bytes."""
+        everything = np.frombuffer(self._map, np.uint8)
+        return everything.ctypes.data, everything.nbytes
+
     def counters(self, name: str) -> memoryview[int]:
         """A one-dimensional int64 array as a memoryview: reads and writes are single machine words and
         cheap."""

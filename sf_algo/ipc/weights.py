@@ -42,6 +42,10 @@ class SharedWeights:
     def fd(self) -> int:
         return self._block.fd
 
+    @property
+    def block(self) -> SharedBlock:
+        return self._block
+
     def publish(self, fill: Callable[[WeightArrays], None], version: int) -> None:
         """Learner: `fill` writes all weights into the arrays it is given."""
         target = (self._counters[_PUBLISHED] + 1) % 2

@@ -19,7 +19,6 @@ from dataclasses import asdict
 
 import torch
 
-from sf_algo.batcher import batch_arrays
 from sf_algo.buffers.layout import make_layout
 from sf_algo.buffers.shared import SharedBlock
 from sf_algo.config.store import config_from_dict
@@ -37,7 +36,7 @@ from sf_algo.learning.state_file import read_state, write_state
 from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_at
 from sf_algo.plain import cloned
 from sf_algo.processes.child_setup import dying_with_parent, name_process, prepare_process
-from sf_algo.processes.cuda import pin, use_device, wait_for
+from sf_algo.processes.cuda import LockedBlocks, use_device, wait_for
 from sf_algo.processes.threads import keep_freed_memory
 from sf_algo.rollout.settings import read_all
 
@@ -56,6 +55,8 @@ class LearnerProcess:
         self._additions = additions
         self._messages = MessageWriter(settings.message_fd)
         self._bell = Doorbell(*settings.hub_fds)
+        self._device = torch.device(settings.device)
+        self._locked = LockedBlocks(self._device)
 
     def run(self) -> int:
         """Obeys until told to stop. Returns the exit code; what went wrong has been reported by then."""
@@ -72,6 +73,8 @@ class LearnerProcess:
         except BaseException as error:
             self._report(error)
             return 1
+        finally:
+            self._locked.release()
         return 0
 
     def _build(self) -> None:
@@ -80,7 +83,7 @@ class LearnerProcess:
         config = config_from_dict(settings.config, additions.facts(settings.config))
         spec: EnvSpec = pickle.loads(base64.b64decode(settings.pickled_spec))
         torch.set_num_threads(settings.num_threads)
-        device = torch.device(settings.device)
+        device = self._device
         use_device(device)
         self._count = config.sampling.num_learners
         peers: Peers = ALONE
@@ -101,9 +104,8 @@ class LearnerProcess:
         trajectories = config.rl.batch_size * config.rl.num_batches_per_iteration // config.rl.rollout
         specs = batch_specs(layout, num_buffers=settings.num_buffers, trajectories=trajectories)
         self._batches = SharedBatches(SharedBlock(settings.batch_fd, specs))
-        pin((array for batch in self._batches.batches for array in batch_arrays(batch).values()), device)
-        self._device = device
         self._weights = SharedWeights.attach(settings.weights_fd, weight_specs(model))
+        self._locked.lock([self._batches.block, self._weights.block])
 
     def _obey(self, command: Message) -> None:
         kind = command["kind"]

@@ -11,6 +11,8 @@ from sf_algo.buffers.layout import OBS_PREFIX, STEP_PREFIX, TrajectoryArrays, Tr
 from sf_algo.buffers.shared import ArraySpec, SharedBlock, slot_views, trajectory_specs
 from sf_algo.ipc.weights import SharedWeights, WeightArrays
 from sf_algo.learner.batch import TrajectoryBatch
+from sf_algo.model.base import ActorCritic
+from sf_algo.processes.cuda import LockedBlocks
 
 
 def weight_specs(model: nn.Module) -> list[ArraySpec]:
@@ -47,12 +49,12 @@ class SharedBatches:
     """The batch buffers of one policy."""
 
     def __init__(self, block: SharedBlock) -> None:
-        self._block = block
+        self.block = block
         self.batches = [batch_over(arrays) for arrays in slot_views(block.arrays)]
 
     @property
     def fd(self) -> int:
-        return self._block.fd
+        return self.block.fd
 
     def allocator(self) -> Callable[[], TrajectoryBatch]:
         """Hands out the buffers one by one."""
@@ -64,20 +66,25 @@ class SharedBatches:
         return next(i for i, own in enumerate(self.batches) if own is batch)
 
     def close(self) -> None:
-        self._block.close_fd()
+        self.block.close_fd()
 
 
 class LearnerMemory:
     """Everything shared with the learner process of a policy, as the main process owns it."""
 
     def __init__(
-        self, model: nn.Module, layout: TrajectoryLayout, *, policy_id: int, num_buffers: int, trajectories: int
+        self, model: ActorCritic, layout: TrajectoryLayout, *, policy_id: int, num_buffers: int, trajectories: int
     ) -> None:
-        """The model tells the shapes of the weights. Raises StorageError without memory."""
+        """The model tells the shapes of the weights, and the device to which they are copied. Raises StorageError
+        without memory."""
         specs = batch_specs(layout, num_buffers=num_buffers, trajectories=trajectories)
         self.batches = SharedBatches(SharedBlock.create(f"sf_algo_batches_{policy_id}", specs))
         self.weights = SharedWeights.create(f"sf_algo_weights_{policy_id}", weight_specs(model))
+        # Batches are filled here and copied to a device by the learner alone.
+        self._locked = LockedBlocks(model.device)
+        self._locked.lock([self.weights.block])
 
     def close(self) -> None:
+        self._locked.release()
         self.batches.close()
         self.weights.close()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
-from numpy.typing import NDArray
+
+from sf_algo.buffers.shared import SharedBlock
 
 log = logging.getLogger(__name__)
+
+_FOR_ALL_GPUS = 1
+"""cudaHostRegisterPortable: the lock holds for every GPU of the process, not only for the current one."""
 
 
 def use_device(device: torch.device) -> None:
@@ -24,32 +29,51 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.current_stream(device).synchronize()
 
 
-def pin(arrays: Iterable[NDArray[Any]], device: torch.device) -> bool:
-    """Locks the memory of these arrays, so that the GPU copies from and to it by itself, while this process goes on. A
-    block of shared memory has to be locked in every process by itself. False where the driver refuses: copies are
-    slower then."""
-    if device.type != "cuda":
+class LockedBlocks:
+    """Blocks of shared memory that are locked in physical memory, so that GPUs copy from and to them by themselves,
+    while the process goes on. Processes that share a block lock it each for itself."""
+
+    def __init__(self, device: torch.device) -> None:
+        """`device`: who shall copy. Nothing is locked for others than GPUs."""
+        self._device = device
+        self._addresses: list[int] = []
+        self._refused = False
+
+    def lock(self, blocks: Iterable[SharedBlock]) -> bool:
+        """True when all these blocks are locked. Where the driver refuses, that is told once, and copies are slower."""
+        return self._device.type == "cuda" and all(self._lock(*block.span) for block in blocks)
+
+    def _lock(self, address: int, nbytes: int) -> bool:
+        if address in self._addresses or self._refused:
+            return address in self._addresses
+        try:
+            runtime = _runtime()
+            status = int(runtime.cudaHostRegister(address, nbytes, _FOR_ALL_GPUS))
+            why = f"error {status} of CUDA"
+        except RuntimeError as error:
+            status, why = -1, str(error).partition("\n")[0]
+        if status == 0:
+            self._addresses.append(address)
+            return True
+        self._refused = True
+        self._forget_error()
+        log.warning("cannot lock %d MiB of memory for the GPU (%s): copies are slower", nbytes >> 20, why)
         return False
-    runtime = cast(Any, torch.cuda).cudart()
-    for start, nbytes in _spans(arrays):
-        status = runtime.cudaHostRegister(start, nbytes, 0)
-        if int(status) != 0:
-            log.warning("cannot lock %d MiB of memory for the GPU (%s): copies are slower", nbytes >> 20, status)
-            return False
-    return True
+
+    def release(self) -> None:
+        """Before the memory is unmapped: another block may be mapped to the same place later. May be called twice."""
+        addresses, self._addresses = self._addresses, []
+        for address in addresses:
+            with suppress(RuntimeError):
+                if int(_runtime().cudaHostUnregister(address)) != 0:
+                    self._forget_error()
+
+    def _forget_error(self) -> None:
+        """The runtime remembers the error of a call in this thread; torch would find it behind the next kernel, and
+        blame that. So a kernel that nobody needs comes next."""
+        with suppress(RuntimeError):
+            torch.zeros(1, device=self._device)
 
 
-def _spans(arrays: Iterable[NDArray[Any]]) -> list[tuple[int, int]]:
-    """Where the memory of these arrays begins and its size, arrays side by side (up to a page apart) as one."""
-    pieces = sorted((array.ctypes.data, array.nbytes) for array in arrays if array.nbytes)
-    spans: list[tuple[int, int]] = []
-    for start, nbytes in pieces:
-        if spans and start <= spans[-1][0] + spans[-1][1] + _PAGE:
-            first = spans[-1][0]
-            spans[-1] = (first, max(spans[-1][1], start + nbytes - first))
-        else:
-            spans.append((start, nbytes))
-    return spans
-
-
-_PAGE = 4096
+def _runtime() -> Any:
+    return cast(Any, torch.cuda).cudart()

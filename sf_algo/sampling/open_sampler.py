@@ -113,7 +113,9 @@ def _open_serial(parts: SamplerParts, state: Mapping[str, Any]) -> Sampler:
 
 def _open_parallel(parts: SamplerParts) -> Sampler:
     sampling, plan, learning = parts.basis.config.sampling, parts.basis.plan, parts.learning
-    transport = Transport(plan, learning.layout, learning.bell)
+    transport = Transport(plan, learning.layout, learning.bell, parts.basis.device)
+    for policy in learning.acting:
+        policy.inference.slots_locked = transport.slots_locked
     pool = WorkerPool(
         transport,
         [

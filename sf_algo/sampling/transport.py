@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from sf_algo.acting.hub import SplitPort
 from sf_algo.buffers.layout import TrajectoryLayout
 from sf_algo.buffers.shared import SharedBlock, slot_views, trajectory_specs
@@ -9,13 +11,15 @@ from sf_algo.ipc.control import ControlBlock
 from sf_algo.ipc.doorbell import Doorbell
 from sf_algo.plan import SamplerPlan
 from sf_algo.processes.child import Lifeline
+from sf_algo.processes.cuda import LockedBlocks
 
 
 class Transport:
     """Owns every descriptor that workers inherit, and the ports through which the hub sees their splits."""
 
-    def __init__(self, plan: SamplerPlan, layout: TrajectoryLayout, hub_bell: Doorbell) -> None:
-        """`hub_bell` belongs to the caller. Raises StorageError when the memory cannot be had."""
+    def __init__(self, plan: SamplerPlan, layout: TrajectoryLayout, hub_bell: Doorbell, device: torch.device) -> None:
+        """`hub_bell` belongs to the caller. `device`: where observations are copied to. Raises StorageError
+        when the memory cannot be had."""
         self.control = ControlBlock.create(
             num_workers=plan.num_workers, num_splits=plan.num_splits, num_slots=plan.slots_per_split
         )
@@ -28,6 +32,9 @@ class Transport:
         self.trajectories = [
             SharedBlock.create(f"sf_algo_trajectories_{worker}", specs) for worker in range(plan.num_workers)
         ]
+        self._locked = LockedBlocks(device)
+        self.slots_locked = self._locked.lock(self.trajectories)
+        """Rows of slots go to the device from where they lie, while this process goes on."""
         self.ports = [port for worker in range(plan.num_workers) for port in self._ports_of(worker, plan)]
 
     def _ports_of(self, worker: int, plan: SamplerPlan) -> list[SplitPort]:
@@ -53,6 +60,7 @@ class Transport:
         for bell in self.worker_bells:
             bell.close()
         self.lifeline.close()
+        self._locked.release()
         for block in self.trajectories:
             block.close_fd()
         self.control.close()

@@ -300,6 +300,38 @@ def test_requests_are_served_with_one_copy_of_the_results() -> None:
             np.testing.assert_allclose(its, mine, rtol=1e-4, atol=1e-5)
 
 
+def test_large_rows_of_locked_slots_are_uploaded_from_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = 4 * 3 * 40 * 44
+    assert env_spec(DICTIONARY).obs["obs"].zeros(4).nbytes == image
+    inference, wanted = inference_case(CPU)
+    wanted = [replace(request, columns=None) for request in wanted]
+    inference.serve(wanted)
+    with OtherDevice() as gpu:
+        for limit, uploads in ((image, 4), (image + 1, 3)):
+            monkeypatch.setattr("sf_algo.acting.inference.LARGE_BYTES", limit)
+            other, requests = inference_case(DEVICE)
+            other.slots_locked = True
+            requests = [replace(request, columns=None) for request in requests]
+            other.serve(requests)  # makes the buffers
+            _, requests = inference_case(CPU)
+            requests = [replace(request, columns=None) for request in requests]
+            with gpu.counting():
+                assert other.serve(requests) == 8
+                # Of each split the image, or one of both; measurements and states of both at once.
+                assert len(gpu.uploads) == uploads
+                assert gpu.waits == []
+            assert other._obs["obs"].any() == (limit > image)
+            for mine, its in zip(served(wanted), served(requests), strict=True):
+                np.testing.assert_allclose(its, mine, rtol=1e-4, atol=1e-5)
+        monkeypatch.setattr("sf_algo.acting.inference.LARGE_BYTES", 1)
+        other, requests = inference_case(DEVICE)  # some agents of a split: these are gathered
+        other.slots_locked = True
+        other.serve(requests)
+        with gpu.counting():
+            assert other.serve(requests) == 6
+            assert len(gpu.uploads) == 3
+
+
 @pytest.mark.parametrize("agents", [1, 16, 17, 64, 1024, 1025])
 def test_passes_have_few_sizes(agents: int) -> None:
     assert agents <= rounded(agents, 5000) in (*SIZES, 2048)

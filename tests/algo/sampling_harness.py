@@ -90,7 +90,7 @@ class SamplingHarness:
         self.dropped = [0] * self.plan.num_policies
         self.steps = [0] * self.plan.num_policies
         self.bell = Doorbell.create()
-        self.transport = Transport(self.plan, layout, self.bell)
+        self.transport = Transport(self.plan, layout, self.bell, torch.device("cpu"))
         self.board = TrainingBoard.create(num_acting=self.plan.num_acting, shaping=[])
         basis = RunBasis(config=config, spec=spec, plan=self.plan, device=torch.device("cpu"), seed=5)
         self.pool = WorkerPool(
