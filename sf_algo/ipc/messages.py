@@ -61,20 +61,34 @@ class MessageReader:
             os.close(self.fd)
 
 
-def urgent_first(fd: int, *, patient: Collection[str]) -> Iterator[Message]:
-    """The messages that arrive on `fd`, until the writer is gone and all have been dealt with. Those of the kinds
-    `patient` wait while there are others; otherwise the order stays. Waits where there are none."""
-    reader = MessageReader(fd)
-    waiting: deque[Message] = deque()
-    while True:
-        if not waiting and not reader.closed:
-            select.select([fd], [], [])
-        waiting.extend(reader.read())
-        if not waiting:
-            if reader.closed:
-                return
-            continue
-        chosen = next((index for index, message in enumerate(waiting) if message["kind"] not in patient), 0)
+class UrgentFirst:
+    """The messages that arrive on a pipe, until the writer is gone and all have been dealt with. Those of the kinds
+    `patient` wait while there are others; otherwise the order stays. Going on waits where there are none."""
+
+    def __init__(self, fd: int, *, patient: Collection[str]) -> None:
+        self._reader = MessageReader(fd)
+        self._patient = patient
+        self._waiting: deque[Message] = deque()
+
+    def __iter__(self) -> Iterator[Message]:
+        return self
+
+    def __next__(self) -> Message:
+        waiting = self._waiting
+        while True:
+            if not waiting and not self._reader.closed:
+                select.select([self._reader.fd], [], [])
+            waiting.extend(self._reader.read())
+            if waiting:
+                break
+            if self._reader.closed:
+                raise StopIteration
+        chosen = next((index for index, message in enumerate(waiting) if message["kind"] not in self._patient), 0)
         message = waiting[chosen]
         del waiting[chosen]
-        yield message
+        return message
+
+    def coming(self, kind: str) -> Message | None:
+        """The first message of that kind that has arrived and waits. It stays where it is."""
+        self._waiting.extend(self._reader.read())
+        return next((message for message in self._waiting if message["kind"] == kind), None)

@@ -99,6 +99,11 @@ class TrajectoryBatch:
             },
         )
 
+    def tensors(self) -> list[Tensor]:
+        """All of its tensors."""
+        single = [getattr(self, f.name) for f in fields(self) if f.name not in ("obs", "step_fields")]
+        return [*self.obs.values(), *self.step_fields.values(), *single]
+
     def to(self, device: torch.device) -> TrajectoryBatch:
         """The same batch on `device` (itself where it is there already); asynchronous from pinned memory."""
         if self.rewards.device == device:

@@ -5,7 +5,7 @@ Shape letters: T steps, B trajectories.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from sf_algo.envs.spec import ACTION_MASK
-from sf_algo.errors import CheckpointMismatchError
 from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.learner.extra_losses import NO_LOSSES, ExtraLosses, Output
+from sf_algo.learner.fit import check_fit
 from sf_algo.learner.forward import Forward, bootstrap_values, evaluate
 from sf_algo.learner.losses import LossWeights, Ratios, ppo_losses, standardized
 from sf_algo.learner.lr_schedule import LearningRate
@@ -25,6 +25,7 @@ from sf_algo.learner.peers import ALONE, Peers, share, total
 from sf_algo.learner.returns import Returns, Transitions, generalized_advantages, vtrace
 from sf_algo.learner.samples import Samples, Validity, minibatches, scaled_rewards, validity
 from sf_algo.learner.stats import KL_DIVERGENCE, TrainStats, UpdateLog, details, read_details
+from sf_algo.learner.uploads import BatchUploads
 from sf_algo.model.actor_critic import ActorCritic
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Learner:
         self._cfg = rl_cfg
         self._overrides = Overrides(rl_cfg)
         self._device = device
+        self._uploads = BatchUploads(device)
         self._peers = peers
         self._max_policy_lag = max_policy_lag
         self._optimizer = GuardedAdam(model, rl_cfg)
@@ -77,14 +79,21 @@ class Learner:
         """The rate of the next update."""
         return self._lr.value
 
-    def train(self, batch: TrajectoryBatch, *, env_steps: int = 0) -> TrainStats:
+    def upload(self, batch: TrajectoryBatch) -> None:
+        """Copies the batch of the next call of `train` to the device while the current one is trained on. It is not
+        to be changed until then."""
+        self._uploads.begin(batch)
+
+    def train(
+        self, batch: TrajectoryBatch, *, env_steps: int = 0, meanwhile: Callable[[], None] = lambda: None
+    ) -> TrainStats:
         """One or more epochs over the batch (T * B = batch_size * num_batches_per_iteration samples), which
         is in host memory and is not changed. `env_steps`: environment frames collected so far (for
-        schedules)."""
+        schedules). `meanwhile` is called now and then, while the device is at work."""
         # Moments of idle weights decay into denormal numbers, which are up to 100 times slower.
         torch.set_flush_denormal(True)
         try:
-            return self._train(batch, env_steps)
+            return self._train(batch, env_steps, meanwhile)
         finally:
             torch.set_flush_denormal(False)
 
@@ -155,7 +164,7 @@ class Learner:
         self._lr.resume(state)
         self._generator.set_state(state["generator"].cpu())
 
-    def _train(self, batch: TrajectoryBatch, env_steps: int) -> TrainStats:
+    def _train(self, batch: TrajectoryBatch, env_steps: int, meanwhile: Callable[[], None]) -> TrainStats:
         cfg = self._cfg
         judged = validity(
             batch,
@@ -179,7 +188,10 @@ class Learner:
                     divergence, figures = self._update(part, log, want_details=last)
                     self._lr.after_minibatch(divergence)
                     divergences.append(divergence)
+                    meanwhile()
                 self._lr.after_epoch(divergences)
+        else:
+            self._uploads.drop(batch)
         return self._stats(batch, judged, log, figures)
 
     def _share(self, samples: Samples, which: Tensor | None) -> Samples:
@@ -205,7 +217,7 @@ class Learner:
             value_bootstrap=cfg.value_bootstrap,
         )
         valid = judged.valid.to(self._device, non_blocking=True)
-        batch = batch.to(self._device)
+        batch = self._uploads.take(batch)
         samples = Samples(
             obs=batch.obs,
             rnn_states=batch.rnn_states,
@@ -375,20 +387,3 @@ def _weights(cfg: LearnerConfig) -> LossWeights:
         exploration_loss_coeff=cfg.exploration_loss_coeff,
         kl_loss_coeff=cfg.kl_loss_coeff,
     )
-
-
-def check_fit(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointMismatchError, naming the tensors, where `saved` is not of a network like `own`."""
-    faults = [f"{name} is missing" for name in own if name not in saved]
-    faults += [f"{name} is unknown" for name in saved if name not in own]
-    faults += [
-        f"{name} is {tuple(saved[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in saved and saved[name].shape != value.shape
-    ]
-    if faults:
-        shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
-        raise CheckpointMismatchError(
-            f"the checkpoint belongs to another network than the flags describe ({shown}); use the flags it "
-            "was trained with, or another --experiment"
-        )

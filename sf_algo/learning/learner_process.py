@@ -25,7 +25,7 @@ from sf_algo.config.store import config_from_dict
 from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import SfAlgoError
 from sf_algo.ipc.doorbell import Doorbell
-from sf_algo.ipc.messages import Message, MessageWriter, urgent_first
+from sf_algo.ipc.messages import Message, MessageWriter, UrgentFirst
 from sf_algo.ipc.weights import SharedWeights, WeightArrays
 from sf_algo.learner.peers import ALONE, ConnectedPeers, Peers
 from sf_algo.learning.build import build_policy_learner
@@ -66,7 +66,8 @@ class LearnerProcess:
             # end has a few seconds only.
             # Several learners of a policy have to do everything in the same order.
             patient = ("train",) if self._count == 1 else ("train", "load", "change")
-            for command in urgent_first(self._settings.command_fd, patient=patient):
+            self._commands = UrgentFirst(self._settings.command_fd, patient=patient)
+            for command in self._commands:
                 if command["kind"] == "stop":
                     return 0
                 self._obey(command)
@@ -123,7 +124,8 @@ class LearnerProcess:
 
     def _train(self, command: Message) -> None:
         began = time.monotonic()
-        stats = self._learner.train(self._batches.batches[command["buffer"]], env_steps=command["env_steps"])
+        batch = self._batches.batches[command["buffer"]]
+        stats = self._learner.train(batch, env_steps=command["env_steps"], meanwhile=self._upload_next)
         if self._settings.rank:
             return
         self._publish()
@@ -135,6 +137,11 @@ class LearnerProcess:
                 "seconds": time.monotonic() - began,
             }
         )
+
+    def _upload_next(self) -> None:
+        coming = self._commands.coming("train")
+        if coming is not None:
+            self._learner.upload(self._batches.batches[coming["buffer"]])
 
     def _publish(self) -> None:
         learner = self._learner

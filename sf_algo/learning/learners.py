@@ -16,7 +16,8 @@ import torch
 
 from sf_algo.acting.policies import TrainedPolicy
 from sf_algo.batcher import FullBatch
-from sf_algo.learner.learner import Learner, check_fit
+from sf_algo.learner.fit import check_fit
+from sf_algo.learner.learner import Learner
 from sf_algo.learner.stats import TrainStats
 from sf_algo.plain import cloned
 from sf_algo.processes.torch_threads import TorchThreads

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sf_algo.checkpoints import CheckpointStore, LoadedCheckpoint
 from sf_algo.config import Config
 from sf_algo.errors import CheckpointError
-from sf_algo.learner.learner import check_fit
+from sf_algo.learner.fit import check_fit
 from sf_algo.model.base import ActorCritic
 from sf_algo.paths import ExperimentPaths
 

@@ -180,6 +180,31 @@ def test_training_gives_the_same_and_waits_for_its_figures_alone(case: Any) -> N
         assert all(close(value, weights[name], 2e-4) for name, value in here.model.state_dict().items())
 
 
+def test_the_next_batch_is_uploaded_while_the_current_one_trains() -> None:
+    spec = env_spec(IMAGE)
+    given = [random_batch(spec, make_model(spec, GRU, obs_scale=255.0), seed=seed) for seed in range(3)]
+    image_bytes = given[0].obs["obs"].nbytes
+
+    def learner(device: torch.device) -> Learner:
+        cfg = learner_config(ppo_epochs=2)
+        return make_learner(spec, cfg, make_model(spec, GRU, obs_scale=255.0), device=device)
+
+    here = learner(CPU)
+    trained(here, given)
+    with OtherDevice() as gpu:
+        other = learner(DEVICE)
+        large = []
+        for index, batch in enumerate(given):
+            following = given[index + 1 : index + 2]
+            with gpu.counting():
+                other.train(batch, meanwhile=lambda following=following: [*map(other.upload, following)])
+                large.append(gpu.uploads.count(image_bytes))
+                assert gpu.waits == ["a copy to the host"] * 2
+        assert large == [2, 1, 0]
+        weights = other.model.state_dict()
+        assert all(close(value, weights[name], 2e-4) for name, value in here.model.state_dict().items())
+
+
 def test_a_checkpoint_goes_on_on_the_other_kind_of_device() -> None:
     spec = env_spec()
     batch = random_batch(spec, make_model(spec, GRU))

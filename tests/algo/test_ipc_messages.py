@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from sf_algo.ipc.messages import Message, MessageWriter, urgent_first
+from sf_algo.ipc.messages import Message, MessageWriter, UrgentFirst
 
 
 def kinds(messages: list[Message]) -> list[str]:
@@ -30,7 +30,7 @@ def test_patient_messages_wait_and_keep_their_order(pipe: tuple[int, MessageWrit
     ):
         writer.send(message)
     writer.close()
-    assert kinds(list(urgent_first(fd, patient=("train",)))) == ["state", "stop", "train0", "train1"]
+    assert kinds(list(UrgentFirst(fd, patient=("train",)))) == ["state", "stop", "train0", "train1"]
     os.close(fd)
 
 
@@ -38,7 +38,7 @@ def test_what_arrives_while_one_is_dealt_with_overtakes(pipe: tuple[int, Message
     fd, writer = pipe
     for buffer in (0, 1):
         writer.send({"kind": "train", "buffer": buffer})
-    messages = urgent_first(fd, patient=("train",))
+    messages = UrgentFirst(fd, patient=("train",))
     seen = [next(messages)]
     writer.send({"kind": "state"})
     seen += [next(messages), next(messages)]
@@ -53,6 +53,22 @@ def test_a_message_in_pieces_is_waited_for(pipe: tuple[int, MessageWriter]) -> N
     big = {"kind": "train", "text": "x" * 300_000}
     sender = threading.Thread(target=lambda: (writer.send(big), writer.close()))
     sender.start()
-    assert list(urgent_first(fd, patient=("train",))) == [big]
+    assert list(UrgentFirst(fd, patient=("train",))) == [big]
     sender.join()
+    os.close(fd)
+
+
+def test_what_is_coming_is_seen_before_its_turn(pipe: tuple[int, MessageWriter]) -> None:
+    fd, writer = pipe
+    messages = UrgentFirst(fd, patient=("train",))
+    assert messages.coming("train") is None
+    for message in ({"kind": "state"}, {"kind": "train", "buffer": 0}, {"kind": "train", "buffer": 1}):
+        writer.send(message)
+    assert messages.coming("train") == {"kind": "train", "buffer": 0}
+    seen = [next(messages), next(messages)]
+    assert messages.coming("train") == {"kind": "train", "buffer": 1}
+    assert messages.coming("state") is None
+    writer.close()
+    assert kinds([*seen, *messages]) == ["state", "train0", "train1"]
+    assert messages.coming("train") is None
     os.close(fd)

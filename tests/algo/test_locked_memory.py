@@ -221,7 +221,7 @@ def test_a_learner_process_locks_batches_and_weights_until_it_ends(
     told: list[BaseException] = []
     monkeypatch.setattr(LearnerProcess, "_build", build)
     monkeypatch.setattr(LearnerProcess, "_report", lambda self, error: told.append(error))
-    monkeypatch.setattr("sf_algo.learning.learner_process.urgent_first", commands)
+    monkeypatch.setattr("sf_algo.learning.learner_process.UrgentFirst", commands)
     assert LearnerProcess(replace(settings), None).run() == fails
     assert during == [2]
     assert not runtime.locked
