@@ -9,7 +9,6 @@ kernel shares out the cores between them.
 from __future__ import annotations
 
 import base64
-import io
 import pickle
 import sys
 import time
@@ -154,9 +153,7 @@ class LearnerProcess:
             self._weights.publish(fill, learner.policy_version)
 
     def _send_state(self) -> None:
-        buffer = io.BytesIO()
-        torch.save(cloned(self._learner.state_dict()), buffer)
-        nbytes = write_state(self._settings.state_fd, buffer.getvalue())
+        nbytes = write_state(self._settings.state_fd, cloned(self._learner.state_dict()))
         self._send({"kind": "state", "nbytes": nbytes})
 
     def _change(self, command: Message) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import tempfile
@@ -189,15 +188,12 @@ class RemoteLearner:
         return question.answer
 
     def _put(self, question: _Question) -> None:
-        nbytes = 0
-        if question.state is not None:
-            buffer = io.BytesIO()
-            torch.save(dict(question.state), buffer)
-            nbytes = write_state(self._state_fd, buffer.getvalue())
+        nbytes = 0 if question.state is None else write_state(self._state_fd, question.state)
         self._send({**question.command, "nbytes": nbytes})
 
     def _answered(self, message: Message) -> None:
         kind = message["kind"]
+        # Whoever polls, perhaps the thread that acts, does not unpack a state: whoever needs it does.
         result = read_state(self._state_fd, message["nbytes"]) if kind == "state" else message.get("policy_version")
         if kind != "state":
             self.take_weights()

@@ -74,6 +74,29 @@ def test_an_error_in_training_ends_the_run_with_its_traceback(tmp_path: Path) ->
     assert "cannot be trained" in results["reason"]
 
 
+def test_states_are_not_unpacked_by_the_thread_that_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    polling: list[str] = []
+    load, answered = torch.load, RemoteLearner._answered
+
+    def noting(*args: Any, **options: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return load(*args, **options)
+
+    def noting_too(self: RemoteLearner, message: Any) -> None:
+        polling.append(threading.current_thread().name)
+        answered(self, message)
+
+    monkeypatch.setattr(torch, "load", noting)
+    monkeypatch.setattr(RemoteLearner, "_answered", noting_too)
+    train(
+        tmp_path, "--serial_mode=False", "--num_workers=1", "--train_for_env_steps=8000", "--save_every_sec=0.01",
+        "--batch_size=256", "--rollout=16",
+    )  # fmt: skip
+    assert "hub" in polling
+    assert set(threads) == {"MainThread"}
+
+
 @pytest.mark.slow
 def test_several_learners_of_a_policy_train_together_and_resume(tmp_path: Path) -> None:
     several = ("--num_learners=2", "--train_for_env_steps=6000", "--num_policies=2", "--batch_size=512")
