@@ -42,6 +42,7 @@ from sf_algo.model.actor import Actor  # noqa: E402
 from sf_algo.model.actor_critic import ActorCritic, make_actor_critic  # noqa: E402
 from sf_algo.model.precision import Precision, use_precision  # noqa: E402
 from sf_algo.plain import cloned  # noqa: E402
+from sf_runner.slots.mps import mps_runs  # noqa: E402
 
 CPU = torch.device("cpu")
 SMALL_B = 16
@@ -450,7 +451,10 @@ def outcome_of(bench: Bench, name: str) -> Iterator[None]:
 
 
 def machine(device: torch.device) -> str:
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
+    card = "no GPU"
+    if device.type == "cuda":
+        mps = "with" if mps_runs(os.environ) else "without"
+        card = f"{torch.cuda.get_device_name(device)} {mps} MPS, CUDA {torch.version.cuda}"
     return (
         f"{card}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch "
         f"{torch.__version__}, {time.strftime('%-d %B %Y')}"

@@ -10,6 +10,7 @@ from sf_runner.cli.options import RunOptions
 from sf_runner.describe.description import RunDefaults
 from sf_runner.slots.cores import read_topology
 from sf_runner.slots.devices import GpuSnapshot
+from sf_runner.slots.mps import mps_runs
 from sf_runner.slots.probe import GpuProbe
 from sf_runner.slots.table import SlotSetup
 from sf_runner.slots.types import SlotPolicy
@@ -62,6 +63,7 @@ def slot_policy(options: RunOptions, defaults: RunDefaults) -> SlotPolicy:
         gpu_memory_mb=options.gpu_memory_per_experiment,
         cpus_per_experiment=options.cpus_per_experiment,
         environ=dict(os.environ),
+        mps=mps_runs(os.environ),
         said=_said(options, defaults),
     )
 

@@ -10,6 +10,11 @@ from sf_runner.slots.devices import GpuInfo, GpuSnapshot
 from sf_runner.slots.types import LEAVE_ALONE, SlotPolicy
 from sf_runner.slots.visible import chosen_devices, visible_devices
 
+_TAKE_TURNS = (
+    "Experiments that share a GPU take turns on it, because NVIDIA's MPS does not run here; "
+    "`nvidia-cuda-mps-control -d` before the run starts it (docs/gpu_slots.md)."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -40,7 +45,9 @@ def choose_devices(policy: SlotPolicy, snapshot: GpuSnapshot, topology: CpuTopol
         usable = usable[: policy.num_gpus]
     notes += _memory_notes(policy, usable)
     if policy.experiments_per_gpu > 1:
-        notes += [_exclusive(gpu) for gpu in usable if gpu.compute_mode == "exclusive"]
+        notes += [_exclusive(gpu) for gpu in usable if gpu.compute_mode == "exclusive" and not policy.mps]
+        if usable and policy.mps is False:
+            notes.append(_TAKE_TURNS)
     return Choice(gpus=tuple(usable), notes=tuple(note for note in notes if note))
 
 

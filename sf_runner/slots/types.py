@@ -30,6 +30,8 @@ class SlotPolicy:
     """Logical CPUs; None: jobs are not bound to cores."""
     environ: Mapping[str, str] = field(default_factory=dict, hash=False)
     """The runner's own environment: inherited CUDA_VISIBLE_DEVICES, thread counts the user set."""
+    mps: bool | None = None
+    """Whether NVIDIA's MPS is at work; None: nobody has looked."""
     release_timeout_s: float = 15.0
     """A slot whose memory does not come back is reused after this long anyway."""
     said: Mapping[str, str] = field(default_factory=dict, hash=False)

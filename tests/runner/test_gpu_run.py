@@ -68,8 +68,10 @@ def fake(tmp_path: Path) -> FakeNvml:
 
 def test_a_burst_of_starts_never_promises_memory_twice(fake: FakeNvml, tmp_path: Path) -> None:
     flags = ("--experiments_per_gpu=4", "--gpu_memory_per_experiment=7000")
-    result = run(fake, tmp_path, *flags, CUDA_VISIBLE_DEVICES="1")
+    alone = {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path / "no_mps")}
+    result = run(fake, tmp_path, *flags, CUDA_VISIBLE_DEVICES="1", **alone)
     assert result.returncode == 0, result.stdout + result.stderr
+    assert (result.stdout + result.stderr).count("take turns on it, because NVIDIA's MPS does not run here") == 1
     seen = [path.read_text().split() for path in (tmp_path / "seen").iterdir()]
     assert {devices for _, devices in seen} == {"GPU-bb"}
     assert max(int(count) for count, _ in seen) == 2, "two of 7 GB fit into 20 GB, a third does not"
