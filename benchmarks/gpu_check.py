@@ -23,8 +23,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +37,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from learner_step import DOOM, ROLLOUT, Workload, random_obs  # noqa: E402
 
 from sf_algo.acting.device_passes import CudaLane, DevicePasses, PlainLane  # noqa: E402
+from sf_algo.buffers.shared import ArraySpec, SharedBlock  # noqa: E402
 from sf_algo.config import LearnerConfig, ModelConfig  # noqa: E402
 from sf_algo.learner.batch import TrajectoryBatch  # noqa: E402
 from sf_algo.learner.learner import Learner  # noqa: E402
@@ -42,10 +45,11 @@ from sf_algo.model.actor import Actor  # noqa: E402
 from sf_algo.model.actor_critic import ActorCritic, make_actor_critic  # noqa: E402
 from sf_algo.model.precision import Precision, use_precision  # noqa: E402
 from sf_algo.plain import cloned  # noqa: E402
+from sf_algo.processes.cuda import LockedBlocks  # noqa: E402
 from sf_runner.slots.mps import mps_runs  # noqa: E402
 
 CPU = torch.device("cpu")
-SMALL_B = 16
+SMALL_B, FEW = 16, 4
 RNNS = ("gru", "lstm")
 
 
@@ -98,15 +102,19 @@ def small(kind: str) -> Workload:
     return replace(DOOM, model=ModelConfig(encoder_subtype="convnet_simple", hidden_size=128, rnn_type=kind))  # type: ignore[arg-type]
 
 
-def played_batch(load: Workload, actor_model: ActorCritic, columns: int) -> TrajectoryBatch:
+def played_batch(load: Workload, actor_model: ActorCritic, columns: int, seed: int = 0) -> TrajectoryBatch:
     """Trajectories that `actor_model` has acted out on random observations, with resets inside."""
     device = actor_model.device
     batch = TrajectoryBatch.allocate(
-        load.spec, rollout=ROLLOUT, num_trajectories=columns, rnn_state_size=actor_model.rnn_state_size
+        load.spec,
+        rollout=ROLLOUT,
+        num_trajectories=columns,
+        rnn_state_size=actor_model.rnn_state_size,
+        pin_memory=torch.cuda.is_available(),
     )
     for name, x in batch.obs.items():
         x.copy_(random_obs(load, (ROLLOUT + 1) * columns)[name].view(x.shape))
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     batch.rewards.normal_(generator=generator)
     batch.terminated.bernoulli_(0.05, generator=generator)
     batch.reset_after.copy_(batch.terminated)
@@ -207,6 +215,49 @@ def graphs(bench: Bench) -> None:
         for recorded in (False, True):
             us = pass_us(bench, make_model(load, bench.device), load, 256, recorded)
             bench.tell(f"256 agents, {kind}, {'recorded' if recorded else 'plain'}", f"{us:,.0f} us")
+
+
+def locked(bench: Bench) -> None:
+    """Shared memory is locked and released; a refusal does not hit the next kernel."""
+    bench.needs_gpu()
+    spec = ArraySpec(name="x", shape=(256 << 20,), dtype=np.dtype(np.uint8))
+    block = SharedBlock.create("sf_algo_check", [spec])
+    blocks, others = LockedBlocks(bench.device), LockedBlocks(bench.device)
+    x, there = torch.from_numpy(block.arrays["x"]), torch.zeros(spec.nbytes, dtype=torch.uint8, device=bench.device)
+    try:
+        slow = spec.nbytes / seconds_of(lambda: there.copy_(x, non_blocking=True), bench.device) / 1e9
+        expect(blocks.lock([block]) and x[1000:].is_pinned(), "shared memory cannot be locked: see the warning above")
+        fast = spec.nbytes / seconds_of(lambda: there.copy_(x, non_blocking=True), bench.device) / 1e9
+        bench.tell("upload from shared memory", f"{slow:.1f} GB/s, locked {fast:.1f} GB/s")
+        expect(not others.lock([block]), "the same memory was locked twice")
+        there.add_(1)  # would raise the error of that call
+        blocks.release()
+        expect(not x.is_pinned(), "released memory is still locked")
+        expect(blocks.lock([block]), "released memory cannot be locked again")
+    finally:
+        blocks.release()
+        block.close_fd()
+
+
+def upload_all(learner: Learner, batches: list[TrajectoryBatch]) -> None:
+    for batch in batches:
+        learner.upload(batch)
+
+
+def ahead(bench: Bench) -> None:
+    """Uploading the next batch while the current one trains changes no weight."""
+    load = small("gru")
+    batches = [played_batch(load, make_model(load, CPU), FEW, seed=seed) for seed in range(3)]
+    weights = []
+    for early in (False, True):
+        learner = make_learner(load, make_model(load, bench.device), ROLLOUT * FEW, bench.device)
+        for index, batch in enumerate(batches):
+            following = batches[index + 1 : index + 2] if early else []
+            learner.train(batch, meanwhile=partial(upload_all, learner, following))
+        weights.append(cloned(learner.model.state_dict()))
+    worst = max(difference(x, weights[1][n]) for n, x in weights[0].items() if x.numel() > 1)
+    bench.tell("batches uploaded ahead", f"weights differ by {worst:.1e} after {len(batches)} steps")
+    expect(worst < 1e-4, f"weights differ by {worst:.1e}")
 
 
 def pass_us(bench: Bench, model: ActorCritic, load: Workload, agents: int, recorded: bool) -> float:
@@ -383,6 +434,8 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "no_lag": no_lag,
     "resume": resume,
     "graphs": graphs,
+    "locked": locked,
+    "ahead": ahead,
     "stall": stall,
     "cuda_error": cuda_error,
     "side_by_side": side_by_side,

@@ -230,6 +230,6 @@ class DevicePasses:
 
     def _host_for(self, results: Tensor) -> Tensor:
         if self._host is None or len(self._host) < len(results):
-            pinned = self._device.type == "cuda"
+            pinned = self._device.type != "cpu"
             self._host = torch.zeros(max(len(results), self._most), results.shape[1], pin_memory=pinned)
         return self._host

@@ -82,7 +82,7 @@ class PolicyInference:
         """Time spent taking over weights."""
         self.slots_locked = False
         """Slots are in memory that the device reads by itself: what is large goes there from where it lies."""
-        pinned = device.type == "cuda"
+        pinned = device.type != "cpu"
         self._names = [(name, OBS_PREFIX + name) for name in spec.obs]
         self._agent_bytes = {name: obs.zeros(1).nbytes for name, obs in spec.obs.items()}
         self._obs = {

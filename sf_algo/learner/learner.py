@@ -27,6 +27,7 @@ from sf_algo.learner.samples import Samples, Validity, minibatches, scaled_rewar
 from sf_algo.learner.stats import KL_DIVERGENCE, TrainStats, UpdateLog, details, read_details
 from sf_algo.learner.uploads import BatchUploads
 from sf_algo.model.actor_critic import ActorCritic
+from sf_algo.model.uploading import uploaded
 
 if TYPE_CHECKING:
     from sf_algo.config import LearnerConfig
@@ -166,6 +167,7 @@ class Learner:
 
     def _train(self, batch: TrajectoryBatch, env_steps: int, meanwhile: Callable[[], None]) -> TrainStats:
         cfg = self._cfg
+        self._uploads.begin(batch)  # while the host judges
         judged = validity(
             batch,
             policy_id=self._policy_id,
@@ -216,7 +218,7 @@ class Learner:
             played=batch.valid,
             value_bootstrap=cfg.value_bootstrap,
         )
-        valid = judged.valid.to(self._device, non_blocking=True)
+        valid = uploaded(judged.valid, self._device)
         batch = self._uploads.take(batch)
         samples = Samples(
             obs=batch.obs,
@@ -235,7 +237,7 @@ class Learner:
         )
         T = samples.rollout
         rows = judged.rows()
-        rows = None if rows is None else rows.to(self._device, non_blocking=True)
+        rows = None if rows is None else uploaded(rows, self._device)
         model.obs_normalizer.update({n: x[:T].flatten(0, 1) for n, x in batch.obs.items()}, rows)
         if cfg.with_vtrace and model.returns_normalizer is None:
             self._agree()

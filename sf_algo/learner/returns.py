@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sf_algo.model.uploading import uploaded
+
 
 @dataclass(frozen=True, kw_only=True)
 class Transitions:
@@ -59,8 +61,13 @@ class Transitions:
         )
 
     def to(self, device: torch.device) -> Transitions:
-        """The same on `device`."""
-        return self._map(lambda x: x.to(device, non_blocking=True))
+        """The same on `device`, in one copy."""
+        if self.counts.device == device:
+            return self
+        skips = [] if self.skips is None else [self.skips]
+        parts = torch.stack([self.bootstraps, self.continues, self.counts, *skips])
+        bootstraps, continues, counts, *skips = uploaded(parts, device)
+        return Transitions(bootstraps=bootstraps, continues=continues, counts=counts, skips=skips[0] if skips else None)
 
     def columns(self, which: Tensor) -> Transitions:
         """Some trajectories of all: `which` [b] int64."""

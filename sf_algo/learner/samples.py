@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.learner.returns import Returns, Transitions
+from sf_algo.model.uploading import uploaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,7 @@ class Samples:
 
     def columns(self, which: Tensor) -> Samples:
         """A minibatch: trajectories `which` [b] int64 (host memory)."""
-        here = which.to(self.rewards.device, non_blocking=True)
+        here = uploaded(which, self.rewards.device)
         picked = {
             name: getattr(self, name).index_select(1, here)
             for name in (

@@ -24,6 +24,7 @@ import torch
 from torch import Generator, Tensor
 
 from sf_algo.envs.spec import ActionSpec, Box, Discrete
+from sf_algo.model.uploading import uploaded
 
 SYMMETRIC_KL_CAP = 30.0
 """Largest symmetric divergence reported: beyond it the policy is as good as deterministic, and the gradient
@@ -245,7 +246,7 @@ class BoxUnits:
     def to(self, like: Tensor) -> BoxUnits:
         """The same on the device and in the precision of `like`."""
         parts = (self.middle, self.half_range, self.uniform_log_std)
-        return BoxUnits(*(part.to(like.device, like.dtype, non_blocking=True) for part in parts))
+        return BoxUnits(*(uploaded(part.to(like.dtype), like.device) for part in parts))
 
 
 BOX_GAIN = 0.01

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sf_algo.errors import ModelError, SfAlgoError
+from sf_algo.model.uploading import uploaded
 from sf_algo.own.loading import failed, load_object
 
 
@@ -53,7 +54,7 @@ class SteppedCore(nn.Module):
         if self.state_size == 0:
             out, _ = self.step(x_TBF.flatten(0, 1), states_BS.new_zeros(T * B, 0))
             return out.view(T, B, -1), states_BS
-        keep = (~reset_after_TB).to(x_TBF, non_blocking=True).unsqueeze(-1)
+        keep = uploaded((~reset_after_TB).to(x_TBF.dtype), x_TBF.device).unsqueeze(-1)
         outputs = []
         for t in range(T):
             x, states_BS = self.step(x_TBF[t], states_BS)

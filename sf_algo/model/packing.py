@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from sf_algo.model.uploading import uploaded
+
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
@@ -73,8 +75,7 @@ def make_packing(reset_after_TB: Tensor, device: torch.device) -> Packing:
     last = rank[np.cumsum(starts.sum(1)) - 1]
     parts = [order, inverse, begins // T, begins % T != 0, last, resets[-1]]
     sizes = [len(part) for part in parts]
-    there_as_one = torch.from_numpy(np.concatenate(parts)).to(device, non_blocking=True)
-    on_device = torch.split(there_as_one, sizes)
+    on_device = torch.split(uploaded(torch.from_numpy(np.concatenate(parts)), device), sizes)
     return Packing(
         order=on_device[0],
         inverse=on_device[1],

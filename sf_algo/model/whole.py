@@ -18,6 +18,7 @@ from sf_algo.model.distributions import ActionFamily
 from sf_algo.model.normalizers import ObsNormalizer, RunningMeanStd
 from sf_algo.model.own import make_own
 from sf_algo.model.types import ActOutput, SequenceOutput
+from sf_algo.model.uploading import uploaded
 
 if TYPE_CHECKING:
     from sf_algo.config import ModelConfig
@@ -80,7 +81,7 @@ class WholeActorCritic(ActorCritic):
         if self.rnn_state_size == 0:
             params, values, _ = self._step(prepared, rnn_states_B.new_zeros(T * B, 0))
             return SequenceOutput(params.view(T, B, -1), values.view(T, B), rnn_states_B)
-        keep = (~reset_after_TB).to(rnn_states_B, non_blocking=True).unsqueeze(-1)
+        keep = uploaded((~reset_after_TB).to(rnn_states_B.dtype), rnn_states_B.device).unsqueeze(-1)
         outputs = []
         states = rnn_states_B
         for t in range(T):

@@ -2,12 +2,13 @@
 
 Inside `with OtherDevice() as gpu:` there is a device `DEVICE`. Operations on its tensors compute real numbers, and fail
 as they would on a card where tensors of two devices meet, or where the host looks at memory that it cannot
-see (`.numpy()`). `gpu.waits` lists the operations for which the host waits for the device.
+see (`.numpy()`). `gpu.waits` lists the operations for which the host waits for the device, or may have to: copies from
+or to memory that is not locked (`pin_memory`, `gpu.lock`) among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -93,7 +94,8 @@ class OtherDevice(TorchDispatchMode):
         self.uploads: list[int] = []
         """Bytes of every copy from the host's memory."""
         self.downloads: list[int] = []
-        self._functions = _Constructors()
+        self._locked: list[Tensor] = []
+        self._functions = _Constructors(self.lock)
 
     def __enter__(self) -> OtherDevice:
         self._generator, torch.Generator = torch.Generator, DeviceGenerator  # type: ignore[misc]
@@ -105,6 +107,14 @@ class OtherDevice(TorchDispatchMode):
         super().__exit__(*error)
         self._functions.__exit__(*error)
         torch.Generator = self._generator  # type: ignore[misc]
+
+    def lock(self, x: Tensor) -> Tensor:
+        """The device reads and writes this host memory by itself."""
+        self._locked.append(x)  # kept: nothing else gets this memory
+        return x
+
+    def _is_locked(self, x: Tensor) -> bool:
+        return any(0 <= x.data_ptr() - one.data_ptr() < one.nbytes for one in self._locked)
 
     @contextmanager
     def counting(self) -> Iterator[OtherDevice]:
@@ -167,19 +177,22 @@ class OtherDevice(TorchDispatchMode):
             # Indices in host memory are uploaded, and that waits.
             self.waits += [f"{func} with indices of the host" for x in args[1] if _on_host(x)]
         if func is aten._to_copy.default and kwargs.get("device") is not None:
-            self._count_copy(args[0], to_host=torch.device(kwargs["device"]).type == "cpu", kwargs=kwargs)
+            to_host = torch.device(kwargs["device"]).type == "cpu"
+            self._count_copy(args[0], None if to_host else args[0], to_host=to_host, kwargs=kwargs)
         if func is aten.copy_.default:
             target, source = args[:2]
             if isinstance(target, DeviceTensor) != isinstance(source, DeviceTensor):
                 non_blocking = len(args) > 2 and args[2]
                 to_host = not isinstance(target, DeviceTensor)
-                self._count_copy(source, to_host=to_host, kwargs={"non_blocking": non_blocking, **kwargs})
+                host = target if to_host else source
+                self._count_copy(source, host, to_host=to_host, kwargs={"non_blocking": non_blocking, **kwargs})
 
-    def _count_copy(self, source: Tensor, *, to_host: bool, kwargs: Any) -> None:
+    def _count_copy(self, source: Tensor, host: Tensor | None, *, to_host: bool, kwargs: Any) -> None:
+        """`host`: what is read or written there; None where memory is made for it."""
         if to_host == (not isinstance(source, DeviceTensor)):
             return
         (self.downloads if to_host else self.uploads).append(source.numel() * source.element_size())
-        if source.numel() and not kwargs.get("non_blocking"):
+        if source.numel() and not (kwargs.get("non_blocking") and host is not None and self._is_locked(host)):
             self.waits.append("a copy to the host" if to_host else "a copy from the host")
 
 
@@ -240,15 +253,20 @@ def _inside(x: Any) -> Any:
 class _Constructors(TorchFunctionMode):
     """What does not come through the dispatcher."""
 
+    def __init__(self, lock: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._lock = lock
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func is torch.tensor and kwargs.get("device") is not None and torch.device(kwargs["device"]).type == NAME:
             device = kwargs.pop("device")
             return func(*args, **kwargs).to(device)
         if func is Tensor.pin_memory:
-            return args[0]
-        kwargs.pop("pin_memory", None)
-        return func(*args, **kwargs)
+            return self._lock(args[0].clone())
+        locked = kwargs.pop("pin_memory", False)
+        made = func(*args, **kwargs)
+        return self._lock(made) if locked else made
 
 
 _GENERATOR = torch.Generator

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sf_algo.config.resolve import configure
+from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.learner.learner import Learner
 from sf_algo.learning.build import build_policy_learner, build_policy_model
 from sf_algo.model.actor import Actor
@@ -83,7 +84,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, Any, dict[str, Any], dict
 
 
 def there(x: Tensor) -> Tensor:
-    return x.to(DEVICE, non_blocking=True)
+    return x.pin_memory().to(DEVICE, non_blocking=True)
 
 
 def close(left: Tensor, right: Tensor, tolerance: float = 2e-5) -> bool:
@@ -148,6 +149,13 @@ def test_sequences_and_their_gradients_are_the_same(case: Any, resets: bool) -> 
             assert close(mine, its, 1e-4), (mine.shape, (mine - its.cpu()).abs().max())
 
 
+def lock(gpu: OtherDevice, batches: list[TrajectoryBatch]) -> None:
+    """As batches in shared memory are locked for a GPU."""
+    for batch in batches:
+        for tensor in batch.tensors():
+            gpu.lock(tensor)
+
+
 def trained(learner: Learner, batches: list[Any]) -> list[Any]:
     return [learner.train(batch) for batch in batches]
 
@@ -161,6 +169,7 @@ def test_training_gives_the_same_and_waits_for_its_figures_alone(case: Any) -> N
     first = trained(here, batches)
     with OtherDevice() as gpu:
         other = make_learner(spec, cfg, make_model(spec, model_cfg, **changes), device=DEVICE)
+        lock(gpu, batches)
         with gpu.counting():
             second = trained(other, batches)
             # For each call one table of losses and one of details, read at its end.
@@ -189,6 +198,7 @@ def test_the_next_batch_is_uploaded_while_the_current_one_trains() -> None:
     trained(here, given)
     with OtherDevice() as gpu:
         other = learner(DEVICE)
+        lock(gpu, given)
         large = []
         for index, batch in enumerate(given):
             following = given[index + 1 : index + 2]

@@ -78,6 +78,8 @@ def test_large_rows_of_locked_slots_are_uploaded_from_where_they_lie(monkeypatch
             other.serve(requests)  # makes the buffers
             _, requests = inference_case(CPU)
             requests = [replace(request, columns=None) for request in requests]
+            for request in requests:
+                gpu.lock(torch.from_numpy(request.slot["obs/obs"]))
             with gpu.counting():
                 assert other.serve(requests) == 8
                 # Of each split the image, or one of both; measurements and states of both at once.

@@ -106,15 +106,20 @@ def test_every_setting_of_ours_is_a_valid_command(name: str, monkeypatch: pytest
 @pytest.mark.slow
 def test_the_check_of_gpus_runs_without_one_and_names_what_it_leaves_out(tmp_path: Path) -> None:
     out = tmp_path / "table.md"
-    command = [sys.executable, str(BENCHMARKS / "gpu_check.py"), "--only=parity,no_lag,graphs,side_by_side,stall"]
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "gpu_check.py"),
+        "--only=parity,no_lag,graphs,locked,ahead,side_by_side,stall",
+    ]
     run = subprocess.run(
-        [*command, "--device=cpu", f"--out={out}"], capture_output=True, text=True, cwd=tmp_path, timeout=280
+        [*command, "--device=cpu", f"--out={out}"], capture_output=True, text=True, cwd=tmp_path, timeout=560
     )
     assert run.returncode == 0, run.stdout + run.stderr
     table = out.read_text()
-    for name in ("parity", "graphs", "side_by_side"):
+    for name in ("parity", "graphs", "locked", "side_by_side"):
         assert f"| {name} | skipped: needs a GPU |" in table
     assert "| no_lag | ok |" in table
+    assert "| ahead | ok |" in table
     assert "| stall | ok |" in table
     wrong = subprocess.run([*command, "--only=speeed"], capture_output=True, text=True)
     assert wrong.returncode == 2

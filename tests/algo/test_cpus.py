@@ -94,6 +94,15 @@ def test_workers_and_threads_keep_to_what_the_container_allows() -> None:
     assert chosen["OMP_NUM_THREADS"] == "5"
 
 
+def test_where_gpus_compute_torch_takes_no_cores_from_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sf_algo.processes.torch_threads.usable_cpus", lambda: 16)
+    one = TorchThreads(acting=1, learner=1)
+    for sampling in (SamplingConfig(num_workers=2), SamplingConfig(num_workers=2, learner_main_loop_num_cores=8)):
+        assert TorchThreads.beside(sampling, num_learners=2, on_gpu=True) == one
+        assert TorchThreads.in_turn(sampling, has_images=True, on_gpu=True) == one
+    assert TorchThreads.beside(SamplingConfig(num_workers=2)) == TorchThreads(acting=4, learner=8)
+
+
 def test_without_a_quota_libraries_choose_themselves(container: Path) -> None:
     put(container, {"sys/fs/cgroup/cpu.max": "max 100000"})
     environment: dict[str, str] = {}

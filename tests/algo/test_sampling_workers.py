@@ -157,7 +157,7 @@ def test_workers_end_when_the_main_process_is_killed() -> None:
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program, *COUNTING], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, *COUNTING], capture_output=True, text=True, timeout=240, check=False
     )
     assert run.returncode == -signal.SIGKILL, run.stderr
     pids = [int(pid) for pid in run.stdout.split()]
