@@ -17,6 +17,7 @@ from sf_algo.ipc.messages import Message, MessageReader
 from sf_algo.processes.child_setup import TRACE_SIGNAL, sigint_blocked, single_thread_environment
 from sf_algo.processes.copies import ForkedCopy
 from sf_algo.processes.fork_server import ForkServer, ServedChild
+from sf_algo.processes.groups import wait_until_gone
 
 _TRACE_WAIT_S = 0.5
 _KILL_WAIT_S = 5.0
@@ -104,7 +105,7 @@ class ChildProcess:
         return self._process.poll() is not None
 
     def kill(self) -> None:
-        """Ends the process and everything in its process group, and collects it."""
+        """Ends the process and everything in its process group, and collects it. What they had in use is free then."""
         if self._process.poll() is None:
             with suppress(OSError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -113,6 +114,7 @@ class ChildProcess:
         with suppress(OSError):  # it may have died before it led a group
             os.killpg(self.pid, signal.SIGKILL)
         self.wait(_KILL_WAIT_S)
+        wait_until_gone([self.pid], _KILL_WAIT_S)
 
     def close(self) -> None:
         """Ends the process if need be and closes the descriptors."""

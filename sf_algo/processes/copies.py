@@ -36,7 +36,9 @@ class Settings(Protocol):
 
 
 class Forked(Protocol):
-    """A child that was forked early."""
+    """A child that was forked early, the leader of a process group."""
+
+    pid: int
 
     @property
     def socket(self) -> socket.socket:

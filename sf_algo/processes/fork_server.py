@@ -2,6 +2,8 @@
 
 It is forked from the main process as early as the copies (`copies.py`). So whatever the user's program had made by then
 is in every child: functions that no import path leads to, modules that are scripts, arrays in shared memory.
+
+It outlives the main process where that is killed, and so is the one who can clean up when all others are gone.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from sf_algo.processes.child_setup import name_process
 from sf_algo.processes.copies import Body, Forked, Settings, fork_early, live, receive_settings, send_settings
+from sf_algo.processes.groups import wait_until_gone
 
 PROCESS_NAME = "sf_forker"
 _NUMBER = struct.Struct("<q")
 _UNKNOWN_CODE = 1
+_ORPHANS_LIMIT_S = 20.0
+"""So long may those whose main process is gone take to end."""
 
 
 class ServedChild:
@@ -77,10 +82,19 @@ class ForkServer:
     """Forks children that run `body` with the settings they are given. It ends when it is closed, or when this process
     is gone; its children do not end with it."""
 
-    def __init__(self, body: Body, others: Sequence[Forked] = ()) -> None:
+    def __init__(
+        self, body: Body, others: Sequence[Forked] = (), clean_up: Callable[[], object] = lambda: None
+    ) -> None:
         """Fork the server. This process should have imported what `body` needs, and must have no threads. `others`:
-        the copies made earlier. Linux only."""
-        self.pid, self._socket = fork_early(lambda theirs: _serve(theirs, body), [other.socket for other in others])
+        the copies made earlier. Linux only.
+
+        `clean_up` runs in the server when this process has ended without closing it, once `others`, the server's
+        children and what all of these have started have ended, too.
+        """
+        earlier = [other.pid for other in others]
+        self.pid, self._socket = fork_early(
+            lambda theirs: _serve(theirs, body, earlier, clean_up), [other.socket for other in others]
+        )
 
     @property
     def socket(self) -> socket.socket:
@@ -108,14 +122,28 @@ class ForkServer:
         """End the server, and reap it."""
         if self._socket.fileno() < 0:
             return
+        with suppress(OSError):
+            send_settings(self._socket, _Farewell())
         self._socket.close()
         with suppress(ChildProcessError):  # somebody else has reaped it
             os.waitpid(self.pid, 0)
 
 
-def _serve(requests: socket.socket, body: Body) -> int:
-    """Fork children on request, and report the ends of those that are there, until the main process closes its end."""
+class _Farewell:
+    """Settings that no child has: the main process closes the server. Its death says nothing."""
+
+    def inherited_fds(self) -> set[int]:
+        return set()
+
+    def to_json(self) -> str:
+        return ""
+
+
+def _serve(requests: socket.socket, body: Body, earlier: Collection[int], clean_up: Callable[[], object]) -> int:
+    """Fork children on request, and report the ends of those that are there, until the main process says farewell or
+    is gone. `earlier`: process groups that may be left then, beside those of the children."""
     name_process(PROCESS_NAME)
+    groups = set(earlier)
     children: dict[int, tuple[int, socket.socket]] = {}
     """pidfd -> pid and where to report its end."""
     while True:
@@ -124,8 +152,12 @@ def _serve(requests: socket.socket, body: Body) -> int:
         for pidfd in set(children).intersection(ready):
             _report_end(pidfd, *children.pop(pidfd))
         if requests in ready:
-            received = receive_settings(requests)
+            received = _receive(requests)
             if received is None:
+                wait_until_gone(groups, _ORPHANS_LIMIT_S)
+                clean_up()
+                return 0
+            if not received[0]:
                 return 0
             text, fds, (report_fd,) = received
             report = socket.socket(fileno=report_fd)
@@ -135,9 +167,18 @@ def _serve(requests: socket.socket, body: Body) -> int:
             with suppress(OSError):  # the main process may have ended meanwhile
                 report.sendall(_NUMBER.pack(pid))
             if pid > 0:
+                groups.add(pid)
                 children[os.pidfd_open(pid)] = (pid, report)
             else:
                 report.close()
+
+
+def _receive(requests: socket.socket) -> tuple[str, dict[int, int], list[int]] | None:
+    """As `receive_settings`; None also where the main process was killed while it sent them."""
+    try:
+        return receive_settings(requests)
+    except (EOFError, OSError):
+        return None
 
 
 def _fork(text: str, fds: dict[int, int], body: Body, not_its: Sequence[socket.socket]) -> int:

@@ -43,7 +43,7 @@ def copies_for_workers(config: Config, additions: Additions) -> ForkedCopies:
     # module may hold a lock, which would stay locked in a copy. A new process finds what has an import path.
     if is_importable(config.run.env, additions) and (sampling.force_envs_single_thread or threading.active_count() > 1):
         return ForkedCopies()
-    from sf_algo.envs.factory import import_family
+    from sf_algo.envs.factory import import_family, remove_leftovers
     from sf_algo.rollout.worker import run_forked
 
     import_family(config.run.env, additions)
@@ -51,7 +51,7 @@ def copies_for_workers(config: Config, additions: Additions) -> ForkedCopies:
     made: list[ForkedCopy] = []
     for _ in range(sampling.num_workers):
         made.append(ForkedCopy(body, made))
-    return ForkedCopies(workers=made, server=ForkServer(body, made))
+    return ForkedCopies(workers=made, server=ForkServer(body, made, partial(remove_leftovers, config.run.env)))
 
 
 def with_learners(copies: ForkedCopies, config: Config, additions: Additions) -> ForkedCopies:

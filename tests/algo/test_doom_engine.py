@@ -19,6 +19,7 @@ from sf_algo.envs.doom import shm
 from sf_algo.envs.factory import EnvSections, make_env
 from sf_algo.envs.spec import Env, EnvPlacement
 from sf_algo.errors import EnvCrashedError, EnvError
+from tests.algo.engines import children_of, instances_of
 from tests.algo.waiting import wait_for_end
 
 pytest.importorskip("vizdoom")
@@ -94,28 +95,54 @@ def test_an_engine_killed_in_the_middle_of_a_step_is_noticed(basic: Env) -> None
 
 
 PLAYER = """
-import sys, time
+import time
 from sf_algo.envs.factory import EnvSections, make_env
 env = make_env("doom_basic", EnvSections())
 env.reset(env.spec.empty_rows(), seed=1)
-from sf_algo.envs.doom.watch import engine_pids
-print(*engine_pids(env._engine._instance_id), env._engine._instance_id, flush=True)
+print(env._engine._pid, flush=True)
 time.sleep(600)
 """
 
 
-def test_a_killed_player_takes_its_engine_along_and_its_segments_are_removed() -> None:
+def test_a_killed_player_takes_its_engine_along_and_leaves_no_segment() -> None:
     with subprocess.Popen([sys.executable, "-c", PLAYER], stdout=subprocess.PIPE, text=True) as player:
         assert player.stdout is not None
-        pid, instance = player.stdout.readline().split()
-        assert len(shm.segments_of(instance)) == 3
-        shm.remove_dead_segments()
-        assert len(shm.segments_of(instance)) == 3, "in use: not ours to remove"
+        pid = int(player.stdout.readline())
+        (instance,) = instances_of([pid])
+        assert Path(f"/proc/{pid}/maps").read_text().count("/dev/shm/ViZDoom") >= 3
+        assert not shm.segments_of(instance), "names are needed no more once the engine has started"
         player.kill()
         player.wait()
-        wait_for_end(int(pid))
-    removed = shm.remove_dead_segments()
-    assert {f"ViZDoom{kind}{instance}" for kind in ("SM", "MQCtr", "MQDoom")} <= set(removed)
+        wait_for_end(pid)
+    assert not shm.segments_of(instance)
+
+
+STARTING = """
+from sf_algo.config import DoomConfig
+from sf_algo.envs.factory import EnvSections, make_env
+env = make_env("doom_basic_of_two", EnvSections(doom=DoomConfig(doom_scenarios_dir=%r, num_agents=1, num_humans=1)))
+env.reset(env.spec.empty_rows(), seed=1)
+"""
+
+
+def test_what_a_player_leaves_that_is_killed_while_its_engine_starts_is_removed(tmp_path: Path) -> None:
+    """It waits for somebody to join, so it starts for as long as one likes."""
+    (tmp_path / "basic_of_two.cfg").write_text("doom_scenario_path = basic.wad\navailable_buttons = { ATTACK }\n")
+    with subprocess.Popen([sys.executable, "-c", STARTING % str(tmp_path)], stderr=subprocess.PIPE) as player:
+        assert player.stderr is not None
+        assert b"waiting for a person" in player.stderr.readline()
+        while not (found := instances_of(engines := children_of(player.pid))):
+            assert player.poll() is None
+        (instance,) = found
+        queues = [path.name for path in shm.segments_of(instance)]
+        assert len(queues) == 2, "the third segment is the engine's"
+        shm.remove_dead_segments()
+        assert len(shm.segments_of(instance)) == 2, "in use: not ours to remove"
+        player.kill()
+        player.wait()
+        for engine in engines:
+            wait_for_end(engine)
+    assert set(queues) <= set(shm.remove_dead_segments())
     assert not shm.segments_of(instance)
 
 

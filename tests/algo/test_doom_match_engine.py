@@ -22,6 +22,7 @@ from sf_algo.envs.doom.match_env import MatchEnv
 from sf_algo.envs.factory import EnvSections, make_env
 from sf_algo.envs.spec import StepResult
 from sf_algo.errors import EnvCrashedError
+from tests.algo.engines import instances_of, segments_left_by
 from tests.algo.waiting import wait_for_end
 
 pytest.importorskip("vizdoom")
@@ -120,13 +121,6 @@ def engines_of(env: MatchEnv) -> list[int]:
     return [pid for pid in pids if pid is not None]
 
 
-def segments_of(env: MatchEnv) -> list[Path]:
-    assert isinstance(env._match, Lockstep)
-    found = [path for engine in env._match._engines for path in shm.segments_of(engine._instance_id)]
-    assert len(found) == 3 * env.spec.num_agents
-    return found
-
-
 @pytest.fixture
 def duel() -> Iterator[tuple[MatchEnv, list[dict[str, Any]]]]:
     """Under way."""
@@ -201,13 +195,15 @@ def test_a_match_whose_engine_is_killed_is_over_and_leaves_nothing(
     duel: tuple[MatchEnv, list[dict[str, Any]]], whose: int
 ) -> None:
     env, rows = duel
-    engines, segments = engines_of(env), segments_of(env)
+    engines = engines_of(env)
+    instances = instances_of(engines)
+    assert len(instances) == 2
     os.kill(engines[whose], signal.SIGKILL)
     with pytest.raises(EnvCrashedError, match=f"the match ended: player {whose}"):
         play(env, rows, 3)
     for engine in engines:
         wait_for_end(engine)
-    assert not [path for path in segments if path.exists()]
+    assert not segments_left_by(instances)
     env.reset(rows)
     play(env, rows, 2)
 
@@ -279,7 +275,6 @@ def test_engines_end_when_their_process_is_killed_in_the_middle_of_a_match() -> 
         player.kill()
     for engine in engines:
         wait_for_end(engine)
-    shm.remove_dead_segments()
 
 
 def test_steps_of_matches_run_side_by_side(duel: tuple[MatchEnv, list[dict[str, Any]]]) -> None:

@@ -23,11 +23,14 @@ def test_a_lock_that_a_dead_engine_took_along_is_released(tmp_path: Path) -> Non
     words = np.zeros(1024, np.int32)
     words[12:16] = [2, 0, 4711, 1]  # a pthread mutex with a waiter, held by process 4711
     queue.write_bytes(words.tobytes())
-    assert not watch.release_lock_of_dead(4712, queue)
-    assert watch.release_lock_of_dead(4711, queue)
+    mapped = watch.map_queue(queue)
+    assert mapped is not None
+    assert not watch.release_lock_of_dead(4712, mapped)
+    assert watch.release_lock_of_dead(4711, mapped)
     assert np.frombuffer(queue.read_bytes(), np.int32)[12:16].tolist() == [0, 0, 0, 1]
-    assert not watch.release_lock_of_dead(4711, queue)
-    assert not watch.release_lock_of_dead(4711, tmp_path / "gone")
+    assert not watch.release_lock_of_dead(4711, mapped)
+    mapped.close()
+    assert watch.map_queue(tmp_path / "gone") is None
 
 
 def test_segments_in_use_or_of_others_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +83,7 @@ def test_a_process_that_gives_up_removes_the_segments_it_maps(tmp_path: Path) ->
         path.write_bytes(bytes(8192))
     with mine.open("r+b") as file, mmap.mmap(file.fileno(), 8192):
         assert shm.remove_own_segments(tmp_path) == ["ViZDoomSMmine"]
+        assert shm.remove_own_segments(tmp_path) == [], "mapped, but without a name any more"
     assert others.exists()
 
 

@@ -99,6 +99,56 @@ def test_it_ends_with_the_process_that_made_it() -> None:
     os.close(gone)
 
 
+ORPHANS = """
+word = int(sys.argv[1])
+
+def wait_for_word(text, fds):
+    os.read(word, 1)
+    return 0
+
+def clean_up():
+    print("cleaned up", flush=True)
+
+copy = ForkedCopy(wait_for_word)
+server = ForkServer(wait_for_word, [copy], clean_up)
+copy.become(settings)
+child = server.start(settings)
+print(server.pid, flush=True)
+"""
+
+
+def test_who_is_left_when_the_main_process_is_killed_is_awaited_and_cleaned_up_after() -> None:
+    heard, said = os.pipe()
+    code = SCRIPT + ORPHANS + "time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(heard)], stdout=subprocess.PIPE, text=True, pass_fds=[heard]
+    )
+    os.close(heard)
+    with process:
+        assert process.stdout is not None
+        gone = os.pidfd_open(int(process.stdout.readline()))
+        process.kill()
+        process.wait()
+        assert not select.select([process.stdout, gone], [], [], 0.5)[0], "a copy and a child are at work"
+        os.close(said)
+        assert process.stdout.readline() == "cleaned up\n"
+        assert select.select([gone], [], [], 20)[0]
+        os.close(gone)
+
+
+def test_who_closes_the_server_cleans_up_by_himself() -> None:
+    heard, said = os.pipe()
+    code = SCRIPT + ORPHANS + "server.close(); print('closed')"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(heard)], stdout=subprocess.PIPE, text=True, pass_fds=[heard]
+    ) as process:
+        os.close(heard)
+        assert process.wait(20) == 0
+        os.close(said)
+        assert process.stdout is not None
+        assert process.stdout.read().splitlines()[1:] == ["closed"]
+
+
 PROGRAM = """
 import sys
 from sf_algo import testing, train_appo

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.algo.test_training_doom import SHM, SMALL, segments_of
+from sf_algo.envs.doom.shm import SHM_DIR
+from tests.algo.engines import instances_of, segments_left_by
+from tests.algo.test_training_doom import SMALL
 from tests.algo.training_command import TrainingCommand
 
 pytest.importorskip("vizdoom", reason="VizDoom environments need the vizdoom package")
@@ -31,14 +33,14 @@ def train(folder: Path, *flags: str) -> TrainingCommand:
     return TrainingCommand(*SMALL, f"--train_dir={folder}", "--experiment=e", "--save_every_sec=0.3", *flags)
 
 
-def kill_one(training: TrainingCommand, victim: str) -> set[Path]:
-    """Kill the first process of that kind as soon as there is one; the shared memory of all engines at that time."""
+def kill_one(training: TrainingCommand, victim: str) -> set[str]:
+    """Kill the first process of that kind as soon as there is one; the engines that there were at that time."""
     while True:
         pids = [training.process.pid] if victim == "main" else training.pids(VICTIMS[victim])
         if pids:
-            segments = segments_of(training.pids(VICTIMS["engine"]))
+            engines = instances_of(training.pids(VICTIMS["engine"]))
             os.kill(pids[0], signal.SIGKILL)
-            return segments
+            return engines
         assert training.process.poll() is None, "the command ended without such a process:\n" + training.text
 
 
@@ -52,7 +54,7 @@ def test_whoever_is_killed_and_when(tmp_path: Path, victim: str, moment: str) ->
             training.wait_for("saved", BOUND_S)
             # Saves follow each other every 0.3 s and take a few ms: one delay of many falls into one.
             threading.Event().wait(0.3 * random.random())
-        segments = kill_one(training, victim)
+        engines = kill_one(training, victim)
         if victim == "main":
             assert training.finish(BOUND_S) == -signal.SIGKILL
         elif victim == "learner":
@@ -68,8 +70,8 @@ def test_whoever_is_killed_and_when(tmp_path: Path, victim: str, moment: str) ->
             training.process.terminate()
             assert training.finish(BOUND_S) == 128 + signal.SIGTERM
         training.wait_until_nothing_is_left()
-    assert not [path for path in segments if path.exists()]
-    assert not list(SHM.glob("sf_algo*"))
+    assert not segments_left_by(engines)
+    assert not list(SHM_DIR.glob("sf_algo*"))
     saved = sorted((tmp_path / "e" / "checkpoint_p0").glob("checkpoint_*.pth"))
     with train(tmp_path, "--train_for_seconds=5") as again:
         assert again.finish(BOUND_S) == 0

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.algo.engines import instances_of, segments_left_by
 from tests.algo.training_command import TrainingCommand
 
 pytest.importorskip("vizdoom", reason="VizDoom environments need the vizdoom package")
 pytestmark = pytest.mark.doom
 
 ENGINE = "-iwad"
-SHM = Path("/dev/shm")
 SMALL = (
     "--env=doom_basic",
     "--num_workers=2",
@@ -40,20 +40,10 @@ def all_engines(training: TrainingCommand) -> list[int]:
             return engines
 
 
-def segments_of(pids: list[int]) -> set[Path]:
-    """Shared-memory files of these engines, by what they have mapped."""
-    found = set()
-    for pid in pids:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            if "/dev/shm/ViZDoom" in line:
-                found.add(Path(line.split(maxsplit=5)[5]))
-    return found
-
-
 def test_engines_die_and_are_replaced_and_leave_nothing(tmp_path: Path) -> None:
     with TrainingCommand(*SMALL, f"--train_dir={tmp_path}", "--experiment=e") as training:
         engines = all_engines(training)
-        segments = segments_of(engines)
+        instances = instances_of(engines)
         os.kill(engines[0], signal.SIGKILL)
         training.wait_for("made environment .* anew, which had broken")
         training.wait_for(r"fps [1-9]")
@@ -61,21 +51,21 @@ def test_engines_die_and_are_replaced_and_leave_nothing(tmp_path: Path) -> None:
         worker = training.pids("sf_worker")[0]
         os.kill(worker, signal.SIGKILL)
         training.wait_for("was killed by SIGKILL .*; it is started again")
-        segments |= segments_of(all_engines(training))
+        instances |= instances_of(all_engines(training))
 
         os.kill(training.process.pid, signal.SIGKILL)
         training.finish()
         training.wait_until_nothing_is_left()
-    assert segments
-    assert not [path for path in segments if path.exists()]
+    assert instances
+    assert not segments_left_by(instances)
 
 
 def test_a_terminated_training_closes_its_engines(tmp_path: Path) -> None:
     with TrainingCommand(*SMALL, f"--train_dir={tmp_path}", "--experiment=e", "--serial_mode=True") as training:
         training.wait_for(r"fps [1-9]")
-        segments = segments_of(training.pids(ENGINE))
+        instances = instances_of(training.pids(ENGINE))
         training.process.terminate()
         assert training.finish() == 128 + signal.SIGTERM
         training.wait_until_nothing_is_left()
-    assert segments
-    assert not [path for path in segments if path.exists()]
+    assert instances
+    assert not segments_left_by(instances)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sf_algo.envs.doom import maps, shm
-from tests.algo.test_training_doom import ENGINE, segments_of
+from sf_algo.envs.doom import maps
+from tests.algo.engines import instances_of, segments_left_by
+from tests.algo.test_training_doom import ENGINE
 from tests.algo.training_command import TrainingCommand
 
 pytest.importorskip("vizdoom", reason="VizDoom environments need the vizdoom package")
@@ -51,24 +52,23 @@ def all_engines(training: TrainingCommand) -> list[int]:
 def test_killed_and_stopped_engines_and_workers_cost_their_matches_only(tmp_path: Path) -> None:
     with TrainingCommand(*SMALL, f"--train_dir={tmp_path}", "--experiment=e") as training:
         engines = all_engines(training)
-        segments = segments_of(engines)
+        instances = instances_of(engines)
         os.kill(engines[0], signal.SIGKILL)
         training.wait_for("made environment .* anew, which had broken")
         engines = all_engines(training)
-        segments |= segments_of(engines)
+        instances |= instances_of(engines)
         os.kill(engines[0], signal.SIGSTOP)
         training.wait_for("made environment .* anew, which had broken")
         engines = all_engines(training)
-        segments |= segments_of(engines)
+        instances |= instances_of(engines)
         os.kill(training.pids("sf_worker")[0], signal.SIGKILL)
         training.wait_for("was killed by SIGKILL .*; it is started again")
-        segments |= segments_of(all_engines(training))
+        instances |= instances_of(all_engines(training))
         os.kill(training.process.pid, signal.SIGKILL)
         training.finish()
         training.wait_until_nothing_is_left()
-    shm.remove_dead_segments()  # of a worker that was ended before it could do so; the next start does this
-    assert segments
-    assert not [path for path in segments if path.exists()]
+    assert instances
+    assert not segments_left_by(instances)
 
 
 def test_trainings_of_matches_run_side_by_side_and_end_in_an_orderly_way(tmp_path: Path) -> None:
@@ -77,12 +77,12 @@ def test_trainings_of_matches_run_side_by_side_and_end_in_an_orderly_way(tmp_pat
     trainings = [
         TrainingCommand(*flags, "--num_workers=1", f"--train_dir={tmp_path}", f"--experiment=e{k}") for k in range(4)
     ]
-    segments = set()
+    instances = set()
     try:
         for training in trainings:
             while len(training.pids(ENGINE)) < 4:
                 training.wait_for(r"fps [1-9]")
-            segments |= segments_of(training.pids(ENGINE))
+            instances |= instances_of(training.pids(ENGINE))
         for training in trainings:
             training.process.terminate()
         for training in trainings:
@@ -92,5 +92,5 @@ def test_trainings_of_matches_run_side_by_side_and_end_in_an_orderly_way(tmp_pat
     finally:
         for training in trainings:
             training.__exit__(None, None, None)
-    assert len(segments) == 4 * 2 * 2 * 3
-    assert not [path for path in segments if path.exists()]
+    assert len(instances) == 4 * 2 * 2
+    assert not segments_left_by(instances)

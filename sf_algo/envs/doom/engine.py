@@ -79,7 +79,6 @@ class DoomEngine:
             raise EnvError(f"{cfg} names no available_buttons; the agent could do nothing")
         self._player_number = vizdoom.GameVariable.PLAYER_NUMBER
         self.screen_shape = (3, height, width)
-        self._instance_id = ""
         self._running = False
         self._pid: int | None = None
         self._watch: EngineWatch | None = None
@@ -120,14 +119,16 @@ class DoomEngine:
         with launcher.guarded(self._binary, working_dir=scratch, preload=preload, silent=True) as path:
             self._game.set_vizdoom_path(path)
             self._guard(self._game.init)
-        self._instance_id = self._game.get_instance_id()
         self._running = True
-        self._watch = self._start_watch()
+        segments = shm.segments_of(instance_id := self._game.get_instance_id())
+        self._watch = self._start_watch(instance_id, [path for path in segments if "MQ" in path.name])
+        # Player and engine have mapped them and need no names any more. So whoever is killed now leaves none behind.
+        for segment in segments:
+            segment.unlink(missing_ok=True)
 
-    def _start_watch(self) -> EngineWatch | None:
-        pids = engine_pids(self._instance_id)
+    def _start_watch(self, instance_id: str, queues: Sequence[Path]) -> EngineWatch | None:
+        pids = engine_pids(instance_id)
         self._pid = pid = pids[0] if pids else None
-        queues = [path for path in shm.segments_of(self._instance_id) if "MQ" in path.name]
         if pid is not None:
             with suppress(OSError, AttributeError):  # a kernel without pidfds
                 return EngineWatch(pid, queues)
@@ -225,7 +226,7 @@ class DoomEngine:
         return EnvCrashedError(f"the VizDoom engine of {self._name} died: {error}")
 
     def close(self) -> None:
-        """Ends the process and removes its shared memory; may be called twice and after a crash."""
+        """Ends the process; may be called twice and after a crash."""
         self._running = False
         if self._watch:
             self._watch.stop()
@@ -233,10 +234,6 @@ class DoomEngine:
         self._pid = None
         with suppress(Exception):  # a dead engine cannot be asked to end
             self._game.close()
-        if self._instance_id:
-            for segment in shm.segments_of(self._instance_id):
-                segment.unlink(missing_ok=True)
-            self._instance_id = ""
 
 
 def _check_shared_memory() -> None:

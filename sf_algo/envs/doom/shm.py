@@ -1,9 +1,10 @@
-"""Shared-memory segments that killed engines leave behind.
+"""Shared-memory segments that engines leave behind which are killed while they start.
 
-vizdoom names three files per engine, `ViZDoomSM<id>`, `ViZDoomMQCtr<id>` and `ViZDoomMQDoom<id>`. A player
-that is killed cannot remove them. Which are still in use is answered by the kernel: a read lease is granted
-only on a file that nobody has open or mapped for writing, in whatever container that may be. Only files of
-our own user are looked at; a lease on other people's is not ours to take.
+vizdoom names three files per engine, `ViZDoomSM<id>`, `ViZDoomMQCtr<id>` and `ViZDoomMQDoom<id>`. Once an engine
+has started, their names are removed (`engine.py`). A player that is killed before cannot do that. Which are still
+in use is answered by the kernel: a read lease is granted only on a file that nobody has open or mapped for
+writing, in whatever container that may be. Only files of our own user are looked at; a lease on other people's is
+not ours to take.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def remove_own_segments(folder: Path = SHM_DIR) -> list[str]:
     except OSError:
         return []
     mapped = {Path(line.split(maxsplit=5)[5]) for line in lines if f" {folder}/" in line}
-    removed = sorted(path.name for path in mapped if path.match(_PATTERN))
+    removed = sorted(path.name for path in mapped if path.match(_PATTERN) and path.exists())
     for name in removed:
         (folder / name).unlink(missing_ok=True)
     return removed

@@ -52,12 +52,12 @@ class EngineWatch:
     """Watches one engine from its start until `stop`."""
 
     def __init__(self, pid: int, queues: Sequence[Path]) -> None:
-        """`queues` are the segments with the engine's message queues. Raises OSError where pidfds are
-        unknown.
+        """`queues` are the segments with the engine's message queues; they may lose their names once this returns.
+        Raises OSError where pidfds are unknown.
         """
         self._pid = pid
-        self._queues = tuple(queues)
         self._pidfd = os.pidfd_open(pid)
+        self._queues = [queue for path in queues if (queue := map_queue(path)) is not None]
         self._stop_read, self._stop_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="doom engine watch", daemon=True)
         self._thread.start()
@@ -86,22 +86,29 @@ class EngineWatch:
         self._thread.join()
         os.close(self._stop_read)
         os.close(self._pidfd)
+        for queue in self._queues:
+            queue.close()
 
 
-def release_lock_of_dead(pid: int, queue: Path) -> bool:
-    """Releases the lock in that segment if the dead process `pid` holds it, and wakes who waits for it."""
+def map_queue(path: Path) -> mmap.mmap | None:
+    """The part of a queue's segment in which its lock lies; None where that is gone, or too short to be a queue."""
+    try:
+        with path.open("r+b") as file:
+            return mmap.mmap(file.fileno(), _HEADER_BYTES)
+    except (OSError, ValueError):
+        return None
+
+
+def release_lock_of_dead(pid: int, queue: mmap.mmap) -> bool:
+    """Releases the lock in that queue if the dead process `pid` holds it, and wakes who waits for it."""
     call = _FUTEX_CALL.get(platform.machine())
     if call is None:
         return False
+    words = np.frombuffer(queue, np.int32)
     try:
-        with queue.open("r+b") as file, mmap.mmap(file.fileno(), _HEADER_BYTES) as segment:
-            words = np.frombuffer(segment, np.int32)
-            try:
-                return _release(words, pid, call)
-            finally:
-                del words  # it keeps the mapping from being closed
-    except (OSError, ValueError):
-        return False  # gone, or too short to be a queue
+        return _release(words, pid, call)
+    finally:
+        del words  # it keeps the mapping from being closed
 
 
 def _release(words: np.ndarray[tuple[int], np.dtype[np.int32]], pid: int, call: int) -> bool:
