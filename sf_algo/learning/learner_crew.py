@@ -22,6 +22,16 @@ MakeSettings = Callable[[int, int, int, int], LearnerSettings]
 """(rank, descriptor for commands, for messages to us, for stack traces) -> settings of that learner."""
 
 
+class LearnerDiedError(WorkerError):
+    """A learner process ended without a word, or hangs."""
+
+    def __init__(self, what: str, trace: str = "") -> None:
+        """`what`: which one, and what happened, in a line. `trace`: the stacks that its processes have written."""
+        self.what = what
+        self.trace = f"\n{trace}" if trace else ""
+        super().__init__(f"{what}; start the same command again to go on from the last checkpoint{self.trace}")
+
+
 class _Member:
     """One of the processes."""
 
@@ -82,7 +92,8 @@ class LearnerCrew:
         """The news: of the first one, and of an answer that all give when the last one has given it.
 
         Raises:
-            WorkerError: one of them failed or died.
+            LearnerDiedError: one of them died.
+            WorkerError: one of them failed, and has said how.
         """
         news = [message for rank in range(len(self._members)) for message in self._read(rank)]
         if not news:  # what they said before they died counts; the next look tells of the death
@@ -124,14 +135,11 @@ class LearnerCrew:
         """Those that ended without a word."""
         return [member for member in self._members if member.process.messages.closed and member.error is None]
 
-    def failure(self, what: str, name: str | None = None) -> WorkerError:
+    def failure(self, what: str, name: str | None = None) -> LearnerDiedError:
         """The error for the user, with the stacks that processes have written."""
         traces = [member.process.trace for member in self._members]
         process = (name or self._members[0].name).replace("learner", "learner process")
-        return WorkerError(
-            f"{process} {what}; start the same command again to go on from the last checkpoint"
-            + "".join(f"\n{trace}" for trace in traces if trace)
-        )
+        return LearnerDiedError(f"{process} {what}", "\n".join(trace for trace in traces if trace))
 
     def ask_traces(self) -> None:
         """Has all write their stacks."""

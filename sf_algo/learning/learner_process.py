@@ -30,7 +30,7 @@ from sf_algo.learner.peers import ALONE, ConnectedPeers, Peers
 from sf_algo.learning.build import build_policy_learner
 from sf_algo.learning.learner_settings import LearnerSettings
 from sf_algo.learning.learners import PolicyChange, change
-from sf_algo.learning.remote_memory import SharedBatches, batch_specs, weight_specs, write_weights
+from sf_algo.learning.remote_memory import SharedBatches, batch_specs, published_weights, weight_specs, write_weights
 from sf_algo.learning.state_file import read_state, write_state
 from sf_algo.own.additions import NOTHING_ADDED, Additions, additions_at
 from sf_algo.plain import cloned
@@ -118,6 +118,8 @@ class LearnerProcess:
             self._answer("loaded", lambda: self._learner.load_state_dict(state))
         elif kind == "change":
             self._answer("changed", lambda: self._change(command))
+        elif kind == "begin_again":
+            self._answer("begun_again", lambda: self._begin_again(command["nbytes"]))
         else:
             raise AssertionError(f"unknown command {kind}")
 
@@ -161,6 +163,12 @@ class LearnerProcess:
         donor = read_state(self._settings.state_fd, nbytes) if nbytes else None
         what = PolicyChange(overrides=command["overrides"], donor=donor, carried=command["carried"])
         change(self._learner, what)
+
+    def _begin_again(self, nbytes: int) -> None:
+        """Goes on where the weights were published that another process has learned before it died. The rest is that of
+        an older state, if there is one."""
+        state = read_state(self._settings.state_fd, nbytes) if nbytes else cloned(self._learner.state_dict())
+        self._learner.load_state_dict({**state, **published_weights(self._weights)})
 
     def _answer(self, kind: str, obey: Callable[[], None]) -> None:
         """Says what came of a command that changes the learner."""

@@ -35,7 +35,18 @@ class TrainedBatch:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class KnownState:
+    """A learner's state that was kept."""
+
+    name: str
+    """Where it was kept, as users are told of it."""
+    state: Mapping[str, Any]
+
+
 TrainedSink = Callable[[TrainedBatch], None]
+Recall = Callable[[int], "KnownState | None"]
+"""Policy -> the newest state of its learner that is kept anywhere."""
 T = TypeVar("T")
 
 
@@ -65,6 +76,11 @@ def change(learner: Learner, what: PolicyChange) -> int:
         learner.begin_generation()
     learner.carried = dict(what.carried)
     return learner.policy_version
+
+
+def nothing_known(policy_id: int) -> KnownState | None:
+    """The `Recall` of a training that keeps nothing."""
+    return None
 
 
 def done(function: Callable[[], T]) -> Future[T]:

@@ -25,7 +25,7 @@ from sf_algo.learning.build import (
     layout_of,
 )
 from sf_algo.learning.learner_settings import LearnerSettings
-from sf_algo.learning.learners import Learners, LocalLearners, TrainedSink
+from sf_algo.learning.learners import Learners, LocalLearners, Recall, TrainedSink, nothing_known
 from sf_algo.learning.remote_learner import RemoteLearner
 from sf_algo.learning.remote_learners import RemoteLearners
 from sf_algo.learning.remote_memory import LearnerMemory
@@ -106,9 +106,11 @@ def open_learners(
     is_enough: Callable[[int], bool],
     on_trained: TrainedSink,
     forked_copies: Sequence[ForkedCopy] = (),
+    recall: Recall = nothing_known,
 ) -> OpenLearners:
     """Starts the learners; `models` (from the basis) become the acting networks. `forked_copies` become the learner
-    processes, in place of new processes; they are let go where there are no learner processes.
+    processes, in place of new processes; they are let go where there are no learner processes. `recall` helps those
+    that take the place of dead ones.
 
     Learners that train at the same time as others act get a process each, on CPUs and on GPUs: what launches work for a
     GPU needs the interpreter as much as what computes.
@@ -125,6 +127,7 @@ def open_learners(
             is_enough=is_enough,
             on_trained=on_trained,
             forked_copies=forked_copies,
+            recall=recall,
         )
     for forked_copy in forked_copies:
         forked_copy.let_go()
@@ -162,6 +165,7 @@ def _open_remote(
     is_enough: Callable[[int], bool],
     on_trained: TrainedSink,
     forked_copies: Sequence[ForkedCopy],
+    recall: Recall,
 ) -> OpenLearners:
     plan = basis.plan
     memories = [
@@ -186,6 +190,7 @@ def _open_remote(
             on_trained=on_trained,
             devices=[basis.device_of(policy.policy_id, learner) for learner in range(each)],
             forked_copies=forked_copies[p * each : (p + 1) * each],
+            recall=recall,
         )
         for p, (memory, policy) in enumerate(zip(memories, trained, strict=True))
     ]

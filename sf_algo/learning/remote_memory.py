@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,6 +30,18 @@ def write_weights(model: nn.Module, arrays: WeightArrays) -> None:
     when that has finished (`processes.cuda.wait_for`)."""
     for name, tensor in model.state_dict().items():
         torch.from_numpy(arrays[name]).copy_(tensor, non_blocking=True)
+
+
+def published_weights(weights: SharedWeights) -> dict[str, Any]:
+    """Copies of what was published last, as part of a learner's state; nothing where nothing was."""
+    if not weights.news:
+        return {}
+    model: dict[str, torch.Tensor] = {}
+
+    def read(arrays: WeightArrays) -> None:
+        model.update({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+
+    return {"policy_version": weights.take(read), "model": model}
 
 
 def batch_over(arrays: TrajectoryArrays) -> TrajectoryBatch:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -16,6 +15,7 @@ from sf_algo.ipc.messages import Message
 from sf_algo.processes.absence import AbsenceWatch
 from sf_algo.processes.copies import ForkedCopy
 from sf_algo.processes.fork_server import ForkServer
+from sf_algo.processes.restarts import Restarts
 from sf_algo.processes.slow import SlowWatch
 from sf_algo.rollout.env_set import EnvFault
 from sf_algo.rollout.episodes import EpisodeReport, mix_seed
@@ -73,7 +73,7 @@ class WorkerPool:
         self._fork_server = fork_server
         self._task_of = task_of
         self._workers: list[WorkerProcess] = []
-        self._restarts: list[deque[float]] = [deque() for _ in settings]
+        self._restarts = [Restarts(MAX_RESTARTS, RESTART_WINDOW_S) for _ in settings]
         self._next_check = 0.0
         self._absence = AbsenceWatch(min(timeouts.step_s, timeouts.reset_s))
         self._faults = FaultLog()
@@ -153,15 +153,12 @@ class WorkerPool:
         self._workers[index].close()
         self._clean_up()
         restarts = self._restarts[index]
-        while restarts and now - restarts[0] > RESTART_WINDOW_S:
-            restarts.popleft()
         trace = f":\n{failure.trace}" if failure.trace else ""
-        if len(restarts) >= MAX_RESTARTS:
-            times = f"{len(restarts) + 1} times in {RESTART_WINDOW_S / 60:g} minutes"
-            raise WorkerError(f"{failure.what}; it broke {times}{trace}")
-        restarts.append(now)
+        number = restarts.begin(now)
+        if not number:
+            raise WorkerError(f"{failure.what}; it broke {restarts.exceeded}{trace}")
         self.num_restarts += 1
-        log.warning("%s; it is started again (%d of %d)%s", failure.what, len(restarts), MAX_RESTARTS, trace)
+        log.warning("%s; it is started again (%d of %d)%s", failure.what, number, restarts.most, trace)
         # With the same seed it would play the same first episodes once more.
         again = self._settings[index]
         self._workers[index] = self._launch(replace(again, seed=mix_seed(again.seed, self.num_restarts)))

@@ -170,6 +170,7 @@ class _Run:
         derived = maker.derived_means()
         self._windows = [EpisodeWindow(self._run.stats_avg, derived) for _ in range(basis.plan.num_policies)]
         self._sampler: Sampler | None = None
+        self._saver: Saver | None = None
         self._env_seed = basis.seed
         self._board = TrainingBoard.create(
             num_acting=basis.plan.num_acting, shaping=list(basis.spec.shaping), num_roles=basis.spec.num_roles
@@ -187,6 +188,7 @@ class _Run:
             is_enough=self._is_enough,
             on_trained=self._trained,
             forked_copies=self._copies.learners,
+            recall=lambda policy: None if self._saver is None else self._saver.newest(policy),
         )
         self._stack.callback(learning.close)
         self._rules = self._make_rules(learning)
@@ -201,6 +203,7 @@ class _Run:
             programs=ProgramState(self._observers, self._handle),
             rules=self._rules,
         )
+        self._saver = None if self._run.benchmark else saver
         sampler_state = {} if self._run.benchmark else self._resume(learning, saver)
         self._stop.set_time_left(self._run.train_for_seconds - self._ledger.seconds_before)
         reporter = self._open_reporter()

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from sf_algo.acting.policies import TrainedPolicy
 from sf_algo.checkpoints import Checkpoint, CheckpointStore, unsound_tensors
 from sf_algo.config import RunConfig
-from sf_algo.errors import DivergedError, SfAlgoError, StorageError, WorkerError
-from sf_algo.learning.learners import Learners
+from sf_algo.errors import CheckpointError, DivergedError, SfAlgoError, StorageError, WorkerError
+from sf_algo.learning.learners import KnownState, Learners
 from sf_algo.paths import ExperimentPaths
 from sf_algo.plain import cloned
 from sf_algo.save_schedule import SaveSchedule
@@ -86,6 +86,14 @@ class Saver:
     def best(self) -> list[float | None]:
         """The best value of --save_best_metric of every policy."""
         return [schedule.best_metric for schedule in self._schedules]
+
+    def newest(self, policy_id: int) -> KnownState | None:
+        """The learner's state in the policy's newest sound checkpoint."""
+        try:
+            loaded = self.stores[policy_id].load_latest()
+        except CheckpointError:
+            return None
+        return None if loaded is None else KnownState(name=loaded.path.name, state=loaded.checkpoint.learner)
 
     def resumed(self, policy_id: int, *, best_metric: float | None) -> None:
         self._schedules[policy_id].best_metric = best_metric

@@ -76,21 +76,6 @@ def test_a_stopped_learner_holds_nobody_up_and_goes_on_later(tmp_path: Path) -> 
     assert min(policy["policy_version"] for policy in results(tmp_path)["policies"]) > 0
 
 
-def test_kill_9_of_one_learner_is_told_and_the_others_are_saved(tmp_path: Path) -> None:
-    with command(tmp_path, COUNTING, "--save_every_sec=1000") as training:
-        training.wait_for(r"fps [1-9]")
-        training.wait_for(r"lag ")
-        os.kill(training.pids("sf_learner")[0], signal.SIGKILL)
-        assert training.finish() == 1
-        training.wait_until_nothing_is_left()
-    (error,) = [line for line in training.lines if line.startswith("error: ")]
-    match = re.search(r"the learner process of policy (\d) was killed by SIGKILL; start the same command again", error)
-    assert match, error
-    other = 1 - int(match[1])
-    assert list((tmp_path / "e" / f"checkpoint_p{other}").glob("checkpoint_*.pth"))
-    assert results(tmp_path)["outcome"] == "failed"
-
-
 def test_episodes_that_never_end_hold_nobody_up(tmp_path: Path) -> None:
     env = "tests.algo.match_envs:make_first_is_endless"
     with command(tmp_path, env, "--train_for_env_steps=6000", "--seed=1") as training:
