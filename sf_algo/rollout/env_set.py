@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sf_algo.envs.recorder import HasRecorder, InfoRecorder
 from sf_algo.envs.spec import Env, EnvSpec, ObsTarget, StepResult, StepsAhead, SupportsShaping, goes_on
-from sf_algo.errors import EnvContractError, WorkerError
+from sf_algo.errors import EnvContractError, EnvCrashedError, WorkerError
 from sf_algo.own.shaping import nest
 from sf_algo.processes.stopping import StopRequested
 from sf_algo.rollout.episodes import mix_seed
@@ -227,7 +227,7 @@ class EnvSet:
         fault = EnvFault(
             env_index=self.env_indices[e],
             episode=self.episodes[e],
-            traceback="".join(traceback.format_exception(type(error), error, error.__traceback__)),
+            traceback=_told(error),
         )
         self._close(e)
         if isinstance(error, (WorkerError, EnvContractError)):
@@ -289,3 +289,10 @@ class EnvSet:
     def close(self) -> None:
         for e in range(len(self)):
             self._close(e)
+
+
+def _told(error: BaseException) -> str:
+    """Where it happened, for those who can change that; of an engine that died, what its environment says of it."""
+    if type(error) is EnvCrashedError:
+        return str(error)
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))

@@ -34,7 +34,7 @@ class FaultLog:
         self.num_faults += 1
         trace = fault.traceback.strip()
         lines = trace.splitlines() or ["unknown error"]
-        detail = f":\n{trace}" if self.num_faults <= FULL_REPORTS else f": {lines[-1]}"
+        detail = f":\n{trace}" if len(lines) > 1 and self.num_faults <= FULL_REPORTS else f": {lines[-1]}"
         log.warning("%s made environment %d anew, which had broken%s", where, fault.env_index, detail)
 
     def _notice(self, where: str, fault: EnvFault) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sf_algo.envs.doom import shm
+from sf_algo.envs.doom.watch import instance_of
 
 
 def children_of(pid: int) -> list[int]:
@@ -20,13 +21,7 @@ def children_of(pid: int) -> list[int]:
 
 def instances_of(pids: Iterable[int]) -> set[str]:
     """The names by which vizdoom tells the engines among these processes apart."""
-    found = set()
-    for pid in pids:
-        with suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-            if "+viz_instance_id" in words:
-                found.add(words[words.index("+viz_instance_id") + 1])
-    return found
+    return {instance for pid in pids if (instance := instance_of(pid))}
 
 
 def segments_left_by(instances: Iterable[str]) -> list[Path]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sf_algo.config import DoomConfig
-from sf_algo.envs.doom import lockstep, maps, shm
+from sf_algo.envs.doom import lockstep, maps
 from sf_algo.envs.doom.lockstep import Lockstep
 from sf_algo.envs.doom.match_env import MatchEnv
 from sf_algo.envs.factory import EnvSections, make_env
@@ -252,7 +252,56 @@ def test_who_does_not_come_is_not_waited_for_for_ever() -> None:
     ended = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, timeout=120)
     assert ended.stdout.splitlines() == ["the match ended: player 0, 1 did not start within 2 s", "no port is held"]
     assert (ended.returncode, ended.stderr.splitlines()[1:]) == (3, []), "one line tells how to join"
-    shm.remove_dead_segments()
+
+
+STOPPED = """
+import sys, threading
+from pathlib import Path
+from sf_algo.config import DoomConfig
+from sf_algo.envs.doom import launcher, shm
+from sf_algo.envs.doom.watch import instance_of, process_state
+from sf_algo.envs.factory import EnvSections, make_env
+from sf_algo.errors import EnvCrashedError
+from sf_algo.processes.threads import leave
+
+script = launcher._script
+def stopping(*args):
+    # that one's process stops itself before it becomes the engine
+    stop = threading.current_thread().name == f"doom player {sys.argv[1]}"
+    return script(*args).replace('[ "$PPID"', 'kill -STOP $$; [ "$PPID"', 1) if stop else script(*args)
+
+env = make_env("doom_duel", EnvSections(doom=DoomConfig(timelimit=1 / 60)))
+rows = env.spec.empty_rows()
+launcher._script = stopping
+try:
+    env.reset(rows, seed=1)
+except EnvCrashedError as error:
+    print(error)
+print(env._lease.port if env._lease else "no port is held")
+children = {int(c) for p in Path("/proc/self/task").glob("*/children") for c in p.read_text().split()}
+left = [pid for pid in children if instance_of(pid)]
+print(len(left), {process_state(pid) for pid in left}, [shm.segments_of(instance_of(pid)) for pid in left])
+print(*left)
+launcher._script = script
+env.reset(rows, seed=1)
+print("another match begins", flush=True)
+env.close()
+leave(3)
+"""
+
+
+@pytest.mark.parametrize("whose", ["0", "1"], ids=["host", "joiner"])
+def test_an_engine_that_is_stopped_while_it_starts_costs_its_match_alone(whose: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", STOPPED, whose], capture_output=True, text=True, timeout=300)
+    *told, left, again = ended.stdout.splitlines()
+    assert told == [
+        f"the match ended: the engine of player {whose} has been stopped (SIGSTOP), or crashed",
+        "no port is held",
+        "2 {'T'} [[], []]",
+    ], ended.stderr
+    assert (again, ended.returncode, ended.stderr) == ("another match begins", 3, "")
+    for engine in map(int, left.split()):
+        wait_for_end(engine)
 
 
 PLAYER = """

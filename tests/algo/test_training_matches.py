@@ -4,6 +4,7 @@ nothing behind."""
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -69,6 +70,26 @@ def test_killed_and_stopped_engines_and_workers_cost_their_matches_only(tmp_path
         training.wait_until_nothing_is_left()
     assert instances
     assert not segments_left_by(instances)
+
+
+@pytest.mark.parametrize("role", ["-host", "-join"])
+def test_an_engine_that_is_stopped_while_it_starts_costs_its_match_only(tmp_path: Path, role: str) -> None:
+    with TrainingCommand(*SMALL, f"--train_dir={tmp_path}", "--experiment=e") as training:
+        while not (starting := [pid for pid in training.pids(role) if pid in training.pids(ENGINE)]):
+            assert training.process.poll() is None
+        os.kill(starting[0], signal.SIGSTOP)
+        line = training.wait_for("made environment .* anew, which had broken")
+        assert re.search(r"the match ended: the engine of player \d has been stopped \(SIGSTOP\), or crashed$", line)
+        training.wait_for(r"fps [1-9]")
+        training.wait_for("lag ")
+        instances = instances_of(training.pids(ENGINE))
+        training.process.terminate()
+        assert training.finish() == 128 + signal.SIGTERM
+        training.wait_until_nothing_is_left()
+    assert len(instances) == 4 * 2 + 2, "four matches, and the engines of the one that never began"
+    assert not segments_left_by(instances)
+    assert "it is started again" not in training.text, "its worker's other matches went on"
+    assert "Traceback" not in training.text
 
 
 def test_trainings_of_matches_run_side_by_side_and_end_in_an_orderly_way(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_algo.envs.doom import launcher, maps, packet_wait, shm, start_lock
-from sf_algo.envs.doom.watch import EngineWatch, engine_pids, process_state
+from sf_algo.envs.doom.watch import EngineWatch, engine_pids, instance_of, process_state
 from sf_algo.errors import EnvCrashedError, EnvError
 
 _START_SEED = 1
@@ -147,6 +148,15 @@ class DoomEngine:
     def _starting_pids(self) -> list[int]:
         """Processes that may be this engine before it is known which one it is."""
         return engine_pids(self._mark) if self._mark else []
+
+    def leave_starting(self) -> None:
+        """Stops a process that has not started yet, for good, and removes its names in /dev/shm. vizdoom takes its own
+        process along when an engine ends that is starting, so this is how one is given up: it ends with us."""
+        for pid in self._starting_pids():
+            with suppress(OSError):
+                os.kill(pid, signal.SIGSTOP)
+            for segment in shm.segments_of(instance_of(pid)):
+                segment.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """End the started process at once, also in the middle of a call in another thread, which then fails."""

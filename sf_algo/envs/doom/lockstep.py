@@ -19,7 +19,9 @@ from sf_algo.errors import EnvCrashedError
 
 STEP_LIMIT_S = 30
 EPISODE_LIMIT_S = 60
-START_LIMIT_S = 120
+START_LIMIT_S = 60
+"""Together with the time that a match waits for its turn to start, less than --reset_timeout_seconds: then a match that
+does not start costs nothing else, and not its worker with all other matches."""
 _STOPPED_LIMIT_S = 3
 """An engine that somebody stopped (SIGSTOP) gets this long to be continued."""
 _END_LIMIT_S = 10
@@ -148,7 +150,9 @@ class Lockstep:
         self._barrier.abort()
         if not self._started:
             # vizdoom takes its process along when an engine ends that has not started yet, or is closed then. So those
-            # whose match never began are left waiting, which costs no time; they end with this process.
+            # whose match never began stay, stopped, which costs no time; they end with this process.
+            for engine in self._engines:
+                engine.leave_starting()
             _never_started.extend(self._engines)
             self._engines, self._calls, self._threads = (), [], []
             return

@@ -53,8 +53,8 @@ def remove_own_segments(folder: Path = SHM_DIR) -> list[str]:
 
 
 def segments_of(instance_id: str, folder: Path = SHM_DIR) -> list[Path]:
-    """The segments of one engine."""
-    return sorted(folder.glob(f"{_PATTERN}{instance_id}"))
+    """The segments of one engine that still have names; none where it has no `instance_id`."""
+    return sorted(folder.glob(f"{_PATTERN}{instance_id}")) if instance_id else []
 
 
 def _in_use(path: Path, status: os.stat_result) -> bool:

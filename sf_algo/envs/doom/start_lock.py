@@ -17,7 +17,7 @@ from sf_algo.errors import EnvError
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.02
-_MATCH_PATIENCE_S = 60.0
+_MATCH_PATIENCE_S = 50.0
 
 
 def scratch_dir() -> Path:

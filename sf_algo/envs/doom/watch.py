@@ -41,6 +41,14 @@ def engine_pids(word: str) -> list[int]:
     return found
 
 
+def instance_of(pid: int) -> str:
+    """By what name vizdoom knows that engine; empty where its command line does not tell."""
+    with suppress(OSError, ValueError, IndexError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        return words[words.index("+viz_instance_id") + 1]
+    return ""
+
+
 def process_state(pid: int) -> str:
     """The state of a process as /proc tells it ("R", "S", "T" for stopped); empty where it does not."""
     with suppress(OSError, IndexError):
