@@ -92,6 +92,22 @@ def test_an_engine_that_is_stopped_while_it_starts_costs_its_match_only(tmp_path
     assert "Traceback" not in training.text
 
 
+def test_eight_matches_of_one_training_begin_at_once(tmp_path: Path) -> None:
+    flags = [flag for flag in SMALL if not flag.startswith("--num_envs_per_worker")]
+    with TrainingCommand(*flags, "--num_envs_per_worker=4", f"--train_dir={tmp_path}", "--experiment=e") as training:
+        while len(training.pids(ENGINE)) < 16:
+            training.wait_for(r"fps ")
+        instances = instances_of(training.pids(ENGINE))
+        training.wait_for("lag ")
+        training.process.terminate()
+        assert training.finish() == 128 + signal.SIGTERM
+        training.wait_until_nothing_is_left()
+    assert len(instances) == 16
+    assert not segments_left_by(instances)
+    assert "had broken" not in training.text
+    assert "started again" not in training.text
+
+
 def test_trainings_of_matches_run_side_by_side_and_end_in_an_orderly_way(tmp_path: Path) -> None:
     """Eight matches in four trainings that start at once."""
     flags = [flag for flag in SMALL if not flag.startswith("--num_workers")]
