@@ -1,4 +1,4 @@
-"""Collects full slots into training batches of one policy.
+"""Collects full slots into training batches of one policy, in a queue (`Batcher`) or round by round (`RoundBatcher`).
 
 Shape letters: T rollout length, N trajectories of a slot, B trajectories of a batch.
 """
@@ -27,7 +27,8 @@ class FullBatch:
 
 
 class Batcher:
-    """Copies trajectories side by side into batch buffers; a slot may go on in the next batch.
+    """Where a learner trains beside the sampling: batches of one size, of which some wait. Copies trajectories side by
+    side into batch buffers; a slot may go on in the next batch.
 
     The number of buffers bounds how far sampling runs ahead of learning. One thread collects (`has_room`,
     `add`); the same one or another takes full batches (`take`) and gives their memory back (`give_back`).
@@ -70,7 +71,7 @@ class Batcher:
             if self._filling is None:
                 self._filling, self._columns, self._valid_steps = self._next_buffer(), 0, 0
             taken = columns[start : start + self._trajectories - self._columns]
-            self._copy(slot, taken, self._filling)
+            _copy_columns(slot, taken, self._arrays[id(self._filling)], self._columns)
             self._valid_steps += int(valid[taken].sum())
             start += len(taken)
             self._columns += len(taken)
@@ -88,25 +89,6 @@ class Batcher:
         self._arrays[id(batch)] = batch_arrays(batch)
         return batch
 
-    def _copy(self, slot: TrajectoryArrays, columns: NDArray[np.intp], batch: TrajectoryBatch) -> None:
-        whole = len(columns) == slot["rewards"].shape[1]
-        begin, end = self._columns, self._columns + len(columns)
-        for name, target in self._arrays[id(batch)].items():
-            target[:, begin:end] = slot[name] if whole else slot[name][:, columns]
-
-    def unfinished(self) -> TrajectoryArrays:
-        """Copies of the trajectories collected for the next batch; empty arrays' dictionary if there are
-        none."""
-        if self._filling is None:
-            return {}
-        arrays = self._arrays[id(self._filling)]
-        return {name: array[:, : self._columns].copy() for name, array in arrays.items()}
-
-    def load_unfinished(self, trajectories: TrajectoryArrays) -> None:
-        """Instead of collecting them: what `unfinished` returned. Only before the first `add`."""
-        if trajectories:
-            self.add(trajectories)
-
     @property
     def num_full(self) -> int:
         return len(self._full)
@@ -122,6 +104,96 @@ class Batcher:
         """The batch has been trained on; its memory is filled anew."""
         self._free.append(batch)
         self._num_taken -= 1
+
+
+class RoundBatcher:
+    """Where sampling and learning take turns: a batch is all that a policy has collected, once that is enough.
+
+    `take` comes between two rounds, when nobody acts: so nothing is left over that would be older than the policy which
+    learns from it, and until then the policy stays as it is. What was done with other weights is not collected at all.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy_id: int,
+        trajectories: int,
+        most_trajectories: int,
+        version: Callable[[], int],
+        allocate: Callable[[int], TrajectoryBatch],
+    ) -> None:
+        """`trajectories` are enough for a batch, and no round brings it beyond `most_trajectories`. `version` is that
+        of the weights that act; `allocate(columns)` makes the buffer when it is first needed."""
+        self._policy_id = policy_id
+        self._trajectories = trajectories
+        self._most_trajectories = most_trajectories
+        self._version = version
+        self._allocate = allocate
+        self._buffer: TrajectoryBatch | None = None
+        self._arrays: TrajectoryArrays = {}
+        self._valid_steps = 0
+        self.columns = 0
+        """Trajectories collected so far."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody trains while somebody collects."""
+        return True
+
+    def has_room(self, columns: int) -> bool:
+        """There is, for every slot of a round."""
+        return True
+
+    def add(self, slot: TrajectoryArrays) -> int:
+        """Copies this policy's trajectories of a full slot. Returns how many valid steps they hold."""
+        mine = (slot["policy_id"] == self._policy_id) & (slot["policy_version"] == self._version())
+        columns = np.flatnonzero(mine.any(axis=0))
+        if not len(columns):
+            return 0
+        if self._buffer is None:
+            self._buffer = self._allocate(self._most_trajectories)
+            self._arrays = batch_arrays(self._buffer)
+        assert self.columns + len(columns) <= self._most_trajectories, "a full batch was not taken between two rounds"
+        _copy_columns(slot, columns, self._arrays, self.columns)
+        self.columns += len(columns)
+        valid = int(np.count_nonzero(slot["valid"] & mine))
+        self._valid_steps += valid
+        return valid
+
+    def take(self) -> FullBatch | None:
+        """All that has been collected, if it is enough. Its memory stays the caller's until the next `add`."""
+        if self._buffer is None or self.columns < self._trajectories:
+            return None
+        full = FullBatch(self._buffer.first(self.columns), self._valid_steps)
+        self.forget()
+        return full
+
+    def give_back(self, batch: TrajectoryBatch) -> None:
+        """The batch has been trained on."""
+
+    def forget(self) -> None:
+        """The policy has become another one: what it has collected is of no use."""
+        self.columns = self._valid_steps = 0
+
+    def unfinished(self) -> TrajectoryArrays:
+        """Copies of the trajectories collected for the next batch; empty arrays' dictionary if there are
+        none."""
+        if not self.columns:
+            return {}
+        return {name: array[:, : self.columns].copy() for name, array in self._arrays.items()}
+
+    def load_unfinished(self, trajectories: TrajectoryArrays) -> None:
+        """Instead of collecting them: what `unfinished` returned. Only before the first `add`."""
+        if trajectories:
+            self.add(trajectories)
+
+
+def _copy_columns(slot: TrajectoryArrays, columns: NDArray[np.intp], target: TrajectoryArrays, begin: int) -> None:
+    """Copies these columns of a slot into a batch, from column `begin` on."""
+    whole = len(columns) == slot["rewards"].shape[1]
+    end = begin + len(columns)
+    for name, array in target.items():
+        array[:, begin:end] = slot[name] if whole else slot[name][:, columns]
 
 
 def batch_arrays(batch: TrajectoryBatch) -> TrajectoryArrays:

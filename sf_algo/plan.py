@@ -27,8 +27,7 @@ class Mode(Enum):
     PIPELINED = "pipelined"
     """One process steps all environments and acts, while the learner trains beside it."""
     SYNC = "synchronous"
-    """Workers step environments; inference and learning take turns in the main process. One policy has no policy
-    lag."""
+    """Workers step environments; inference and learning take turns in the main process, without policy lag."""
     ASYNC = "asynchronous"
     """Workers step environments, the main process acts, the learner trains beside it."""
 
@@ -58,9 +57,10 @@ class SamplerPlan:
     num_opponents: int = 0
     """Further policies that only act, at a time."""
     batch_trajectories: int
-    """B: trajectories that one call of the learner trains on."""
+    """B: trajectories that one call of the learner trains on; the fewest, where sampling and learning take turns."""
     num_batch_buffers: int
-    """Batches that exist at a time: one in training, the others filling or waiting."""
+    """Batches that exist at a time where the learner trains beside the sampling: one in training, the others filling or
+    waiting."""
     good_inference_batch: int = GOOD_INFERENCE_BATCH
     """Agents in one forward pass beyond which each hardly gets cheaper."""
 
@@ -86,11 +86,16 @@ class SamplerPlan:
         return max(1, min(self.good_inference_batch, share))
 
     @property
-    def slots_per_iteration(self) -> int | None:
-        """Slots of each split that make one synchronous iteration; None when they do not come out even."""
-        if self.num_acting > 1 or self.batch_trajectories % self.total_trajectories:
-            return None
-        return self.batch_trajectories // self.total_trajectories
+    def most_batch_trajectories(self) -> int:
+        """What a batch may grow to where sampling and learning take turns. Of several policies nobody knows how much of
+        a round each of them acts in: it may be everything, after all but one trajectory of a batch."""
+        even = self.num_acting == 1 and self.batch_trajectories % self.total_trajectories == 0
+        return self.batch_trajectories + (0 if even else self.total_trajectories - 1)
+
+    def rounds_to_fill(self, collected: int) -> int:
+        """Rounds of rollouts after which a policy that has `collected` trajectories may have a batch at the earliest,
+        because it acted in everything."""
+        return max(1, math.ceil((self.batch_trajectories - collected) / self.total_trajectories))
 
 
 def make_plan(sampling: SamplingConfig, rl: LearnerConfig, spec: EnvSpec, *, on_gpu: bool = False) -> SamplerPlan:

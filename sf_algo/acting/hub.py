@@ -66,6 +66,11 @@ class SamplingHub:
     """Of each port, who acted in its oldest full slot, and the count of freed slots that tells which slot that was."""
 
     @property
+    def is_through(self) -> bool:
+        """Synchronous sampling: every split has filled all slots that it may, and all of them are in the batches."""
+        return all(port.ring.freed == self.slots_allowed for port in self.ports)
+
+    @property
     def has_begun(self) -> bool:
         """Whether an environment has made a step that was asked for here."""
         return any(port.mailbox.row > 0 or port.ring.filled > 0 for port in self.ports)

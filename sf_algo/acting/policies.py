@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sf_algo.acting.inference import PolicyInference
-from sf_algo.batcher import Batcher
+from sf_algo.batcher import Batcher, RoundBatcher
 from sf_algo.timing import Stage
 
 
@@ -27,7 +27,14 @@ class TrainedPolicy:
 
     policy_id: int
     inference: PolicyInference
-    batcher: Batcher
+    batcher: Batcher | RoundBatcher
+    """The latter where sampling and learning take turns."""
+
+    @property
+    def rounds(self) -> RoundBatcher:
+        """The batcher, where sampling and learning take turns."""
+        assert isinstance(self.batcher, RoundBatcher), "learning does not take turns with sampling"
+        return self.batcher
 
     @property
     def acting(self) -> ActingPolicy:

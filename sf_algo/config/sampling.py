@@ -15,9 +15,7 @@ _SECONDS = "it is a length of time in seconds"
 class SamplingConfig:
     """Topology of the sampler and rules between sampler and learner."""
 
-    async_rl: bool = flag(
-        True, "collect experience while the learner trains; False: in turns, one policy without policy lag"
-    )
+    async_rl: bool = flag(True, "collect experience while the learner trains; False: in turns, without policy lag")
     serial_mode: bool = flag(
         False,
         "environments in the main process, without workers: best for very cheap ones. With async_rl=False "

@@ -5,7 +5,7 @@ Shape letters: T steps of a rollout, B trajectories, S numbers of recurrent stat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 
 import torch
@@ -108,11 +108,19 @@ class TrajectoryBatch:
         """The same batch on `device` (itself where it is there already); asynchronous from pinned memory."""
         if self.rewards.device == device:
             return self
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if f.name not in ("obs", "step_fields")
-        }
-        obs = {name: value.to(device, non_blocking=True) for name, value in self.obs.items()}
-        step_fields = {name: value.to(device, non_blocking=True) for name, value in self.step_fields.items()}
-        return replace(self, obs=obs, step_fields=step_fields, **moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def first(self, columns: int) -> TrajectoryBatch:
+        """The first so many trajectories, in the same memory."""
+        if columns == self.num_trajectories:
+            return self
+        return self._each(lambda tensor: tensor[:, :columns])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TrajectoryBatch:
+        single = {f.name for f in fields(self)} - {"obs", "step_fields"}
+        return replace(
+            self,
+            obs={name: change(tensor) for name, tensor in self.obs.items()},
+            step_fields={name: change(tensor) for name, tensor in self.step_fields.items()},
+            **{name: change(getattr(self, name)) for name in single},
+        )

@@ -46,11 +46,13 @@ class Learner:
         max_policy_lag: int,
         seed: int,
         train_for_env_steps: int | None = None,
+        batches_vary: bool = False,
         extra_losses: ExtraLosses = NO_LOSSES,
         peers: Peers = ALONE,
     ) -> None:
         """Moves `model` to `device`. `train_for_env_steps` is where `lr_schedule=linear_decay` reaches zero
-        (None: nowhere). The seed decides how trajectories are shuffled into minibatches. `peers` are those with whom
+        (None: nowhere). The seed decides how trajectories are shuffled into minibatches. `batches_vary`: there may be
+        somewhat more in a batch than the minibatches of the flags. `peers` are those with whom
         this one shares its minibatches: all of them make the same calls with the same arguments."""
         self.model = model.arrange(device)
         """The network being trained. Copy its `state_dict()` between calls of `train` to publish it."""
@@ -70,6 +72,7 @@ class Learner:
         self._uploads = BatchUploads(device)
         self._peers = peers
         self._max_policy_lag = max_policy_lag
+        self._batches_vary = batches_vary
         self._optimizer = GuardedAdam(model, rl_cfg)
         self._lr = LearningRate(rl_cfg, train_for_env_steps)
         self._generator = torch.Generator()
@@ -183,7 +186,9 @@ class Learner:
             size = max(1, cfg.batch_size // batch.rollout)
             for epoch in range(cfg.ppo_epochs):
                 divergences = []
-                plan = minibatches(judged.kept, size, self._generator, total=batch.num_trajectories)
+                plan = minibatches(
+                    judged.kept, size, self._generator, total=batch.num_trajectories, nearest=self._batches_vary
+                )
                 for index, which in enumerate(plan):
                     last = epoch == cfg.ppo_epochs - 1 and index == len(plan) - 1
                     part = self._share(samples, which)

@@ -43,13 +43,14 @@ def validity(
 
     Policy lag = version of the learner (`policy_version`) minus version of the policy that acted, both counted in
     optimizer steps. A sample with a lag of `max_policy_lag` or more is not valid, nor is one from before
-    `born_version`.
+    `born_version` or of a version that the policy has not come to (after a resume from an older checkpoint than the
+    sampler's).
     """
     sound = _sound_trajectories(batch)
     own = batch.valid & (batch.policy_id == policy_id)
     damaged = int((own.any(0) & ~sound).sum())
     lag = policy_version - batch.policy_version
-    valid = own & (lag < max_policy_lag) & (batch.policy_version >= born_version) & sound
+    valid = own & (lag >= 0) & (lag < max_policy_lag) & (batch.policy_version >= born_version) & sound
     lags = lag[own]
     if len(lags):
         spread = (float(lags.min()), float(lags.float().mean()), float(lags.max()))
@@ -137,13 +138,18 @@ class Samples:
         )
 
 
-def minibatches(kept: Tensor, size: int, generator: torch.Generator, *, total: int) -> list[Tensor | None]:
-    """Splits the trajectories `kept` [b] int64 into minibatches of at most `size`, as equal as possible.
+def minibatches(
+    kept: Tensor, size: int, generator: torch.Generator, *, total: int, nearest: bool = False
+) -> list[Tensor | None]:
+    """Splits the trajectories `kept` [b] int64 into minibatches of at most `size`, as equal as possible. `nearest`: as
+    near to `size` as possible; they may be larger, then.
 
     They are shuffled by `generator` if there is more than one minibatch. `total`: trajectories in the batch. Returns
-    indices [<= size] int64 per minibatch; None stands for the whole batch in its order.
+    indices int64 per minibatch; None stands for the whole batch in its order.
     """
     count = -(-len(kept) // size)
+    if nearest and count:
+        count = max(1, (len(kept) + size // 2) // size)
     if count <= 1:
         return [None if len(kept) == total else kept] if count else []
     shuffled = kept[torch.randperm(len(kept), generator=generator)]

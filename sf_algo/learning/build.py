@@ -68,12 +68,15 @@ def build_learner(
 ) -> Learner:
     """The learner of one policy, or one of them; it trains `model`. Raises ModelError where a loss of the user's cannot
     be imported."""
+    sampling = config.sampling
     return Learner(
         policy_id,
         policy_rl(config, policy_id),
         model,
         device=device,
-        max_policy_lag=config.sampling.max_policy_lag,
+        # In turns nothing older is collected, but the beginning of a trajectory may be from before a resume.
+        max_policy_lag=sampling.max_policy_lag if sampling.async_rl else 1,
+        batches_vary=not (sampling.async_rl or sampling.acts_as_one),
         seed=seed,
         train_for_env_steps=config.run.env_steps_limit,
         extra_losses=ExtraLosses(config.rl.extra_losses, config.own),
@@ -120,12 +123,12 @@ def build_inference(
 
 def batch_allocator(
     spec: EnvSpec, plan: SamplerPlan, model: ActorCritic, device: torch.device
-) -> Callable[[], TrajectoryBatch]:
-    """Makes batches in this process's own memory."""
-    return lambda: TrajectoryBatch.allocate(
+) -> Callable[[int], TrajectoryBatch]:
+    """Makes batches of so many trajectories in this process's own memory."""
+    return lambda columns: TrajectoryBatch.allocate(
         spec,
         rollout=plan.rollout,
-        num_trajectories=plan.batch_trajectories,
+        num_trajectories=columns,
         rnn_state_size=model.rnn_state_size,
         pin_memory=device.type == "cuda",
     )

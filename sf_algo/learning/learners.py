@@ -130,7 +130,7 @@ class Learners(Protocol):
 
 
 class LocalLearners:
-    """Trains in the thread that calls."""
+    """Trains in the thread that calls, between two rounds of sampling."""
 
     def __init__(
         self,
@@ -153,16 +153,14 @@ class LocalLearners:
             torch.set_num_threads(threads.acting)
 
     def train_ready(self) -> None:
+        """What has been collected is trained on, even beyond the limit of frames: a resume must find nothing
+        half-way."""
         for policy in self._policies:
-            while self.train_one(policy):
-                pass
+            full = policy.batcher.take()
+            if full is not None:
+                self._train_on(policy, full)
 
-    def train_one(self, policy: TrainedPolicy) -> bool:
-        """Trains a policy on its oldest full batch; False where there is none. What has been collected is trained on,
-        even beyond the limit of frames: a resume must find nothing half-way."""
-        full = policy.batcher.take()
-        if full is None:
-            return False
+    def _train_on(self, policy: TrainedPolicy, full: FullBatch) -> None:
         began = time.monotonic()
         learner = self._learners[policy.policy_id]
         stats = self._train(learner, full)
@@ -173,7 +171,6 @@ class LocalLearners:
         self._on_trained(
             TrainedBatch(policy_id=policy.policy_id, stats=stats, valid_steps=full.valid_steps, seconds=seconds)
         )
-        return True
 
     def _train(self, learner: Learner, full: FullBatch) -> TrainStats:
         if self._threads is None:
@@ -212,6 +209,8 @@ class LocalLearners:
         learner = self._learners[policy_id]
         version = change(learner, what)
         self._policies[policy_id].inference.take_weights(learner.model, version)
+        if what.donor is not None:
+            self._policies[policy_id].rounds.forget()
         return version
 
     def close(self) -> None:

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from sf_algo.acting.policies import ActingPolicy, TrainedPolicy
-from sf_algo.batcher import Batcher
+from sf_algo.batcher import Batcher, RoundBatcher
 from sf_algo.buffers.layout import TrajectoryLayout
 from sf_algo.config import Config
 from sf_algo.config.store import config_to_dict
 from sf_algo.envs.spec import EnvSpec
 from sf_algo.ipc.doorbell import Doorbell
-from sf_algo.learner.batch import TrajectoryBatch
 from sf_algo.learning.build import (
     batch_allocator,
     build_inference,
@@ -137,11 +136,8 @@ def open_learners(
     ]
     # One thread that acts and learns in turn needs one set of weights only.
     models = [*(learner.model for learner in learners), *models[len(learners) :]]
-    allocators = [
-        batch_allocator(basis.spec, basis.plan, model, basis.device_of(p))
-        for p, model in enumerate(models[: len(learners)])
-    ]
-    trained, acting = _policies(basis, models, allocators)
+    acting = _acting(basis, models)
+    trained = [_in_turn(basis, acting[p], learner.model) for p, learner in enumerate(learners)]
     has_images = any(obs.is_image for obs in basis.spec.obs.values())
     on_gpu = basis.device.type == "cuda"
     threads = TorchThreads.in_turn(basis.config.sampling, has_images=has_images, on_gpu=on_gpu)
@@ -174,7 +170,8 @@ def _open_remote(
         )
         for p, model in enumerate(models[: plan.num_policies])
     ]
-    trained, acting = _policies(basis, models, [memory.batches.allocator() for memory in memories])
+    acting = _acting(basis, models)
+    trained = [_beside(basis, acting[p], memory) for p, memory in enumerate(memories)]
     each = basis.config.sampling.num_learners
     threads = TorchThreads.beside(
         basis.config.sampling, num_learners=plan.num_policies * each, on_gpu=basis.device.type == "cuda"
@@ -221,11 +218,9 @@ def _remote_settings(basis: RunBasis, policy_id: int, threads: TorchThreads) -> 
     )
 
 
-def _policies(
-    basis: RunBasis, models: Sequence[ActorCritic], allocators: Sequence[Callable[[], TrajectoryBatch]]
-) -> tuple[list[TrainedPolicy], list[ActingPolicy]]:
-    """Those in training, for whom there are allocators of batches, and all that act."""
-    acting = [
+def _acting(basis: RunBasis, models: Sequence[ActorCritic]) -> list[ActingPolicy]:
+    """All that act, with these networks."""
+    return [
         ActingPolicy(
             policy_id=p,
             inference=build_inference(
@@ -240,17 +235,27 @@ def _policies(
         )
         for p, model in enumerate(models)
     ]
-    trained = [
-        TrainedPolicy(
-            policy_id=p,
-            inference=acting[p].inference,
-            batcher=Batcher(
-                policy_id=p,
-                trajectories=basis.plan.batch_trajectories,
-                num_buffers=basis.plan.num_batch_buffers,
-                allocate=allocate,
-            ),
-        )
-        for p, allocate in enumerate(allocators)
-    ]
-    return trained, acting
+
+
+def _in_turn(basis: RunBasis, acting: ActingPolicy, model: ActorCritic) -> TrainedPolicy:
+    """A policy that is trained between two rounds of sampling."""
+    plan, inference = basis.plan, acting.inference
+    batcher = RoundBatcher(
+        policy_id=acting.policy_id,
+        trajectories=plan.batch_trajectories,
+        most_trajectories=plan.most_batch_trajectories,
+        version=lambda: inference.policy_version,
+        allocate=batch_allocator(basis.spec, plan, model, basis.device_of(acting.policy_id)),
+    )
+    return TrainedPolicy(policy_id=acting.policy_id, inference=inference, batcher=batcher)
+
+
+def _beside(basis: RunBasis, acting: ActingPolicy, memory: LearnerMemory) -> TrainedPolicy:
+    """A policy that is trained while sampling goes on."""
+    batcher = Batcher(
+        policy_id=acting.policy_id,
+        trajectories=basis.plan.batch_trajectories,
+        num_buffers=basis.plan.num_batch_buffers,
+        allocate=memory.batches.allocator(),
+    )
+    return TrainedPolicy(policy_id=acting.policy_id, inference=acting.inference, batcher=batcher)

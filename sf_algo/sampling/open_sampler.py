@@ -56,7 +56,7 @@ class SamplerParts:
     on_dropped: Callable[[int, int], None]
     on_episodes: Callable[[list[EpisodeReport]], None]
     on_iteration: Callable[[], None]
-    """Where sampling and learning take turns in one thread: between two iterations."""
+    """Where sampling and learning take turns: between two rounds, after what was due has been trained."""
     guard: Callable[[SerialSampler], None]
     """Watches over environments in this process, from their start on."""
 
@@ -144,7 +144,7 @@ def _open_parallel(parts: SamplerParts) -> Sampler:
     try:
         pool.start()
         if isinstance(learning.learners, LocalLearners):
-            return SyncSampler(pool, hub, learning.learners, transport, parts.stop)
+            return SyncSampler(pool, hub, learning.learners, transport, parts.stop, parts.on_iteration)
         return AsyncSampler(pool, hub, learning.learners, transport)
     except BaseException:
         pool.stop()

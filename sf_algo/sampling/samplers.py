@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from sf_algo.acting.hub import SamplingHub
@@ -48,7 +48,8 @@ class Sampler(Protocol):
 
 
 class SyncSampler:
-    """Workers step while the main thread serves them; it trains as soon as an iteration is complete."""
+    """Workers step while the main thread serves them, for as many rounds as nobody can have a batch before. Then nobody
+    acts: the main thread trains whoever has one, and policies may be changed."""
 
     def __init__(
         self,
@@ -57,14 +58,17 @@ class SyncSampler:
         learners: LocalLearners,
         transport: Transport,
         stop: StopCondition,
+        on_iteration: Callable[[], None],
     ) -> None:
+        """`on_iteration` is called between rounds, when nobody acts."""
         self._pool = pool
         self._hub = hub
         self._learners = learners
         self._transport = transport
         self._stop = stop
-        self._step = hub.plan.slots_per_iteration
-        hub.slots_allowed = self._step
+        self._on_iteration = on_iteration
+        self._rounds = 0
+        self._allow_rounds()
 
     def work(self, until: float) -> None:
         next_listen = 0.0
@@ -73,10 +77,16 @@ class SyncSampler:
                 self._pool.listen(0.0)
                 next_listen = now + _SYNC_TURN_S
             self._hub.turn(_SYNC_TURN_S)
-            for policy in self._hub.collector.policies:
-                while self._learners.train_one(policy):
-                    if self._hub.slots_allowed is not None and self._step is not None:
-                        self._hub.slots_allowed += self._step
+            if self._hub.is_through:
+                self._learners.train_ready()
+                self._on_iteration()
+                self._allow_rounds()
+
+    def _allow_rounds(self) -> None:
+        """As many more as go on without a look at the batches: only the last of them can bring one to its size."""
+        most = max(policy.rounds.columns for policy in self._hub.collector.policies)
+        self._rounds += self._hub.plan.rounds_to_fill(most)
+        self._hub.slots_allowed = self._rounds
 
     @property
     def has_begun(self) -> bool:

@@ -136,7 +136,7 @@ class SerialSampler:
         else:
             self._split.restore(state.split, 0)
             for policy, trajectories in zip(self._collector.policies, state.unfinished, strict=True):
-                policy.batcher.load_unfinished(trajectories)
+                policy.rounds.load_unfinished(trajectories)
         self._stop.check()
         self.watch.starting = False
 
@@ -188,7 +188,7 @@ class SerialSampler:
         """To be saved with the learners, between two calls of `work`."""
         return SerialState(
             split=self._split.state(),
-            unfinished=[policy.batcher.unfinished() for policy in self._collector.policies],
+            unfinished=[policy.rounds.unfinished() for policy in self._collector.policies],
         )
 
     def close(self) -> None:

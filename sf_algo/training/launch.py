@@ -217,7 +217,7 @@ class _Run:
             frameskip=self._basis.spec.frameskip,
             observers=self._observers,
             rules=self._rules,
-            rules_in_turn=self._basis.plan.mode is Mode.SERIAL,
+            rules_in_turn=not self._basis.plan.mode.learns_aside,
             began=self._began,
             profile=self._basis.config.speed.profile,
             work=lambda: self._basis.work_per_frame(models[0]),
@@ -322,7 +322,7 @@ class _Run:
             on_collected=self._collected,
             on_dropped=self._ledger.dropped,
             on_episodes=loop.on_episodes,
-            on_iteration=self._rules.step if self._basis.plan.mode is Mode.SERIAL else lambda: None,
+            on_iteration=(lambda: None) if self._basis.plan.mode.learns_aside else self._rules.step,
             guard=lambda sampler: self._guard(sampler, saver),
         )
         try:

@@ -34,8 +34,8 @@ class PolicyRules(Protocol):
     """Decides how policies change while they train. Called by the main thread."""
 
     def step(self, control: PolicyControl) -> None:
-        """Between two iterations where sampling and learning take turns in one thread, else a few times a second. Has
-        to come back quickly."""
+        """Between two rounds where sampling and learning take turns, else a few times a second. Has to come back
+        quickly."""
 
     def on_matches(self, matches: Sequence[MatchReport]) -> None:
         """Matches that ended since the last `step`."""

@@ -26,7 +26,7 @@ class Rules:
             self._matches.append(match)
 
     def step(self) -> None:
-        """Between two iterations, or a few times a second: see `PolicyRules.step`."""
+        """Between two rounds, or a few times a second: see `PolicyRules.step`."""
         self.control.advance()
         self._tell_matches()
         for rules in self._rules.values():

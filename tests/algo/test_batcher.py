@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sf_algo.batcher import Batcher, batch_arrays
+from sf_algo.batcher import Batcher, RoundBatcher, batch_arrays
 from sf_algo.buffers.layout import TrajectoryArrays, make_layout
 from sf_algo.buffers.shared import ArraySpec
 from sf_algo.config.resolve import parse_args
@@ -98,18 +98,91 @@ def test_a_policy_takes_the_trajectories_in_which_it_played() -> None:
     assert (mine.valid_steps, theirs.valid_steps) == (3 * T - 2, T + 1)
 
 
-def test_an_unfinished_batch_survives_a_checkpoint() -> None:
-    batcher = make_batcher(4)
+class Version:
+    """Of the weights that act."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def __call__(self) -> int:
+        return self.number
+
+
+def make_round_batcher(trajectories: int, most: int, version: Version | None = None) -> RoundBatcher:
+    return RoundBatcher(
+        policy_id=0,
+        trajectories=trajectories,
+        most_trajectories=most,
+        version=version or Version(),
+        allocate=lambda columns: TrajectoryBatch.allocate(SPEC, rollout=T, num_trajectories=columns, rnn_state_size=4),
+    )
+
+
+def test_in_turns_a_batch_is_all_that_was_collected() -> None:
+    batcher = make_round_batcher(4, 7)
+    assert batcher.take() is None
+    assert batcher.add(make_slot(3, 0)) == 3 * T
+    assert batcher.take() is None
+    assert batcher.add(make_slot(4, 3)) == 4 * T
+    full = batcher.take()
+    assert full is not None
+    assert columns_of(full.batch) == [0, 1, 2, 3, 4, 5, 6]
+    assert full.valid_steps == 7 * T
+    assert batcher.take() is None
+    batcher.add(make_slot(4, 10))
+    second = batcher.take()
+    assert second is not None
+    assert columns_of(second.batch) == [10, 11, 12, 13]
+    assert second.valid_steps == 4 * T
+
+
+def test_in_turns_what_other_weights_have_done_is_not_collected() -> None:
+    version = Version(5)
+    batcher = make_round_batcher(2, 9, version)
+    slot = make_slot(5, 0)
+    slot["policy_version"][:] = 5
+    slot["policy_version"][:, 1] = 4
+    slot["policy_version"][:, 2] = 6
+    slot["policy_version"][0, 3] = 4
+    slot["policy_id"][:, 4] = 1
+    assert batcher.add(slot) == T + (T - 1)
+    full = batcher.take()
+    assert full is not None
+    assert columns_of(full.batch) == [0, 3]
+    assert full.valid_steps == T + (T - 1)
+
+
+def test_a_policy_that_becomes_another_one_forgets_what_it_has_collected() -> None:
+    batcher = make_round_batcher(4, 7)
+    batcher.add(make_slot(3, 0))
+    batcher.forget()
     assert batcher.unfinished() == {}
-    batcher.add(make_slot(3, 7))
+    batcher.add(make_slot(4, 3))
+    full = batcher.take()
+    assert full is not None
+    assert columns_of(full.batch) == [3, 4, 5, 6]
+    assert full.valid_steps == 4 * T
+
+
+def test_an_unfinished_batch_survives_a_checkpoint() -> None:
+    batcher = make_round_batcher(4, 7, Version(2))
+    assert batcher.unfinished() == {}
+    slot = make_slot(3, 7)
+    slot["policy_version"][:] = 2
+    batcher.add(slot)
     saved = batcher.unfinished()
-    restored = make_batcher(4)
+    restored = make_round_batcher(4, 7, Version(2))
     restored.load_unfinished(saved)
-    restored.add(make_slot(1, 20))
+    more = make_slot(1, 20)
+    more["policy_version"][:] = 2
+    restored.add(more)
     full = restored.take()
     assert full is not None
     assert columns_of(full.batch) == [7, 8, 9, 20]
     assert full.valid_steps == 4 * T
+    other = make_round_batcher(4, 7, Version(3))  # the policy goes on from another checkpoint than the sampler
+    other.load_unfinished(saved)
+    assert other.unfinished() == {}
 
 
 def plan_of(*flags: str, agents: int = 1) -> SamplerPlan:
@@ -158,17 +231,18 @@ def test_nothing_waits_for_the_learner_where_that_is_asked_for() -> None:
     assert plan_of(*flags[:3], "--batch_size=64").num_batch_buffers == 2
 
 
-def test_synchronous_iterations_are_whole_rounds_or_nothing() -> None:
-    flags = (
-        "--num_workers=2",
-        "--num_envs_per_worker=4",
-        "--rollout=8",
-        "--async_rl=False",
-        "--num_batches_per_iteration=1",
-    )
-    assert plan_of(*flags, "--batch_size=128").slots_per_iteration == 2
-    assert plan_of(*flags, "--batch_size=32").slots_per_iteration is None
-    assert plan_of(*flags, "--batch_size=128", "--num_policies=2").slots_per_iteration is None
+def test_in_turns_nobody_looks_at_the_batches_before_one_can_be_full() -> None:
+    flags = ("--num_workers=2", "--num_envs_per_worker=4", "--rollout=8", "--async_rl=False")
+    one = plan_of(*flags, "--num_batches_per_iteration=1", "--batch_size=128")
+    assert (one.batch_trajectories, one.most_batch_trajectories, one.rounds_to_fill(0)) == (16, 16, 2)
+    two = plan_of(*flags, "--num_batches_per_iteration=1", "--batch_size=160", "--num_policies=2")
+    assert (two.batch_trajectories, two.most_batch_trajectories) == (20, 27)
+    assert [two.rounds_to_fill(collected) for collected in (0, 3, 4, 11, 12, 19)] == [3, 3, 2, 2, 1, 1]
+    # However a round is shared out, the buffer holds all of it.
+    for collected in range(two.batch_trajectories):
+        rounds = two.rounds_to_fill(collected)
+        assert collected + (rounds - 1) * two.total_trajectories < two.batch_trajectories
+        assert collected + rounds * two.total_trajectories <= two.most_batch_trajectories
 
 
 def test_inference_waits_for_no_more_than_can_be_waiting() -> None:

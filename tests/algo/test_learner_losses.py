@@ -238,8 +238,10 @@ class TestValidity:
         batch.policy_version.fill_(95)
         return batch
 
-    def judge(self, batch: TrajectoryBatch) -> tuple[list[list[bool]], list[int], tuple[float, float, float]]:
-        out = validity(batch, policy_id=0, policy_version=100, max_policy_lag=10)
+    def judge(
+        self, batch: TrajectoryBatch, *, max_policy_lag: int = 10, born_version: int = 0
+    ) -> tuple[list[list[bool]], list[int], tuple[float, float, float]]:
+        out = validity(batch, policy_id=0, policy_version=100, max_policy_lag=max_policy_lag, born_version=born_version)
         return out.valid.tolist(), out.kept.tolist(), out.lags
 
     def test_filler_foreign_and_stale_samples(self) -> None:
@@ -260,6 +262,22 @@ class TestValidity:
         valid, kept, _ = self.judge(batch)
         assert [row[1] for row in valid] == [False, False, False]
         assert kept == [0, 2, 3]
+
+    def test_nothing_of_what_the_policy_was_before_it_became_another(self) -> None:
+        """However large the lag may be."""
+        batch = self.batch()
+        batch.policy_version[:, 2] = torch.tensor([95, 96, 97])
+        valid, kept, _ = self.judge(batch, max_policy_lag=9999, born_version=96)
+        assert valid == [[False] * 4, [False, False, True, False], [False, False, True, False]]
+        assert kept == [2]
+
+    def test_nothing_but_the_policy_as_it_is(self) -> None:
+        batch = self.batch()
+        batch.policy_version[:, 1] = torch.tensor([99, 100, 101])
+        valid, kept, lags = self.judge(batch, max_policy_lag=1)
+        assert valid == [[False] * 4, [False, True, False, False], [False] * 4]
+        assert kept == [1]
+        assert (lags[0], lags[2]) == (-1.0, 5.0)
 
     def test_nothing_of_ours(self) -> None:
         batch = self.batch()
@@ -286,6 +304,11 @@ class TestMinibatches:
         assert sizes == [3, 3, 2]
         assert sorted(together) == [0, 1, 2, 3, 5, 6, 7, 9]
         assert together != sorted(together)
+
+    def test_of_batches_that_vary_they_are_as_near_to_the_size_as_can_be(self) -> None:
+        for kept, sizes in ((1, [1]), (4, [4]), (5, [5]), (6, [3, 3]), (9, [5, 4]), (10, [4, 3, 3]), (0, [])):
+            parts = minibatches(torch.arange(kept), 4, torch.Generator(), total=20, nearest=True)
+            assert [len(part) for part in parts if part is not None] == sizes
 
 
 def test_rewards_are_scaled_then_clipped() -> None:

@@ -126,27 +126,24 @@ def test_a_policy_takes_over_another_with_other_hyperparameters(place: str, trai
     assert torch.equal(newest(tmp_path, 1).learner["model"][weight], learner["model"][weight])
 
 
-def test_what_was_collected_before_is_not_trained_on(train: Train) -> None:
-    """However large the lag may be: in turns, the unfinished batch of the policy is of its former self."""
+def test_in_turns_what_was_collected_before_is_forgotten(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next batch is a whole one of what the policy is now."""
     from sf_algo.learner.learner import Learner
 
-    found: list[tuple[int, int, float]] = []
+    found: list[tuple[set[int], int]] = []
     real = Learner.train
 
     def noting(self: Learner, batch: Any, *, env_steps: int = 0) -> Any:
-        born, version = self.born_version, self.policy_version
-        old = bool(((batch.policy_version < born) & (batch.policy_id == self._policy_id) & batch.valid).any())
-        stats = real(self, batch, env_steps=env_steps)
-        if born and version == born:
-            found.append((old, stats.num_valid_samples, stats.num_samples))
-        return stats
+        if self.born_version and self.policy_version == self.born_version:
+            versions = batch.policy_version[(batch.policy_id == self._policy_id) & batch.valid]
+            found.append((set((versions - self.born_version).tolist()), batch.num_trajectories))
+        return real(self, batch, env_steps=env_steps)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "train", noting)
-        train("serial", OneExchange(1000, donor=0, overrides={}), "--train_for_env_steps=4000", "--max_policy_lag=9999")
-    ((old, valid, samples),) = found
-    assert old
-    assert 0 < valid < samples
+    monkeypatch.setattr(Learner, "train", noting)
+    train("serial", OneExchange(1000, donor=0, overrides={}), "--train_for_env_steps=4000")
+    ((versions, trajectories),) = found
+    assert versions == {0}
+    assert trajectories >= 16
 
 
 @pytest.mark.parametrize("place", ["serial", "processes"])

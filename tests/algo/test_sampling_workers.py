@@ -56,12 +56,13 @@ def test_workers_fill_batches_with_unbroken_trajectories() -> None:
 
 def test_synchronous_splits_stop_at_the_end_of_their_share() -> None:
     with SamplingHarness(*COUNTING, "--async_rl=False", "--worker_num_splits=2") as harness:
-        assert harness.plan.slots_per_iteration == 2
-        harness.hub.slots_allowed = 2
+        harness.hub.slots_allowed = harness.plan.rounds_to_fill(0)
+        assert not harness.hub.is_through
         harness.until(lambda: harness.batches, what="a batch")
         for _ in range(20):
             harness.turn()
         assert [port.ring.filled for port in harness.hub.ports] == [2, 2, 2, 2]
+        assert harness.hub.is_through
         assert len(harness.batches) == 1
         harness.hub.slots_allowed = 4
         harness.until(lambda: len(harness.batches) == 2, what="the next batch")
