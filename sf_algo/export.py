@@ -7,19 +7,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from sf_algo.config.entry import INTERRUPTED, report_error
-from sf_algo.errors import CheckpointError, ConfigError, SfAlgoError, StorageError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see python -m sf_algo.export --help")
+from sf_algo.config.entry import CommandParser, with_one_line_faults
+from sf_algo.errors import CheckpointError, StorageError
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         prog="python -m sf_algo.export",
         description="Writes a trained policy as one ONNX file and checks it against the policy. Flags of the training "
         "(--env_frameskip=1) change what is stored with the experiment.",
@@ -86,12 +80,7 @@ def _check_folder(path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
-    try:
-        return export(sys.argv[1:] if argv is None else argv)
-    except SfAlgoError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return with_one_line_faults(lambda: export(sys.argv[1:] if argv is None else argv))
 
 
 if __name__ == "__main__":

@@ -6,22 +6,17 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from sf_algo.config.entry import INTERRUPTED, report_error
-from sf_algo.errors import CheckpointError, ConfigError, SfAlgoError
+from sf_algo.config.entry import CommandParser, with_one_line_faults
+from sf_algo.errors import CheckpointError
 
 if TYPE_CHECKING:
     from sf_algo.watching.evaluation import EpisodeResult
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see python -m sf_algo.trained_policies --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         prog="python -m sf_algo.trained_policies",
         description="Lists, plays, fetches and makes trained policies. Without an action they are listed.",
         allow_abbrev=False,
@@ -190,13 +185,12 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; `argv` without the program's name, by default the process's. Returns the exit code."""
-    try:
+
+    def run() -> int:
         options = _parser().parse_args(sys.argv[1:] if argv is None else argv)
         return _ACTIONS[options.action or "list"](options)
-    except SfAlgoError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+
+    return with_one_line_faults(run)
 
 
 if __name__ == "__main__":

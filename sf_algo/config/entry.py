@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from sf_algo.config.command_line import parse_command_line
 from sf_algo.config.help import help_text
@@ -11,7 +13,15 @@ from sf_algo.config.program import NO_PROGRAM, Program
 from sf_algo.config.resolve import Command, Invocation, configure
 from sf_algo.errors import ConfigError, SfAlgoError
 
-INTERRUPTED = 130
+_INTERRUPTED = 130
+
+
+class CommandParser(argparse.ArgumentParser):
+    """For commands with words of their own: what is wrong with these is an error like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError."""
+        raise ConfigError(f"{message}; see {self.prog} --help")
 
 
 def run_command(
@@ -26,7 +36,8 @@ def run_command(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     typed = parse_command_line(words)
-    try:
+
+    def run() -> int:
         if typed.help_wanted:
             sys.stdout.write(help_text(command, typed.env, program=program))
             return 0
@@ -34,11 +45,19 @@ def run_command(
         for note in invocation.notes:
             print(f"note: {note}", file=sys.stderr)
         return body(invocation)
+
+    return with_one_line_faults(run)
+
+
+def with_one_line_faults(run: Callable[[], int]) -> int:
+    """Runs a command; returns its exit code, or that of the fault of the user's making that ended it."""
+    try:
+        return run()
     except SfAlgoError as error:
         return report_error(error)
     except KeyboardInterrupt:
         print("error: interrupted (KeyboardInterrupt)", file=sys.stderr)
-        return INTERRUPTED
+        return _INTERRUPTED
 
 
 def report_error(error: SfAlgoError) -> int:

@@ -136,6 +136,7 @@ def test_played_for_the_score_alone_as_the_card_says(own: Path, capsys: pytest.C
         (["play", "crat"], "there is no trained policy 'crat'; did you mean cart?"),
         (["play", "cart", "--gif=a.mp4"], "--gif=a.mp4 must end in .gif"),
         (["dance"], "invalid choice: 'dance'"),
+        (["play"], "required: NAME; see python -m sf_algo.trained_policies play --help"),
         (["add", "--experiment=nowhere", "--name=a b"], "--name=a b must consist of letters"),
     ],
 )
