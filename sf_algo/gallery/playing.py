@@ -18,9 +18,10 @@ from sf_algo.gallery.animation import Animation
 from sf_algo.own.additions import NOTHING_ADDED, additions_of
 from sf_algo.own.training_info import TrainingInfo
 from sf_algo.processes.stopping import StopCondition, stop_on_signals
+from sf_algo.watching.actors import make_actor
 from sf_algo.watching.checkpoint import load_for_watching
 from sf_algo.watching.drawing import drawing, prepare_drawing
-from sf_algo.watching.enjoy import make_actor, make_watched_env
+from sf_algo.watching.enjoy import make_watched_env
 from sf_algo.watching.evaluation import EpisodeResult, FrameSource, Player, PlayLimits
 
 Picture = Literal["window", "frames", "none"]
@@ -74,7 +75,7 @@ def play(
         stack.callback(remove_leftovers, config.run.env)
         env = make_watched_env(config, additions, TrainingInfo([loaded.checkpoint.env_steps]))
         stack.callback(env.close)
-        actor, model = make_actor(config, env.spec, loaded, seed)
+        actor, model = make_actor(config, env.spec, loaded, config.evaluation, seed=seed)
         player = Player(env, actor, rnn_state_size=model.rnn_state_size, seed=seed)
         window = not config.evaluation.no_render and not config.evaluation.save_video
         limits = PlayLimits(

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-
-import torch
 
 from sf_algo.checkpoints import CheckpointStore, LoadedCheckpoint, load_checkpoint
 from sf_algo.config import Command, Config, configure
 from sf_algo.config.store import CONFIG_FILE_NAME
 from sf_algo.envs.spec import EnvSpec
 from sf_algo.errors import CheckpointError, CheckpointMismatchError, ConfigError
-from sf_algo.learning.build import build_model
-from sf_algo.model.actor import Actor
 from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.paths import ExperimentPaths
+from sf_algo.watching.actors import make_actor
 from sf_algo.watching.contest import Contestant
 
 _FORMS = (
@@ -101,24 +97,13 @@ def open_contestant(candidate: Candidate, spec: EnvSpec, config: Config, *, seed
 
     Raises CheckpointMismatchError where it knows other observations or actions than that environment has.
     """
-    cpu = torch.device("cpu")
-    model = build_model(candidate.config, spec, cpu, seed=seed)
-    state: Mapping[str, torch.Tensor] = candidate.loaded.checkpoint.learner["model"]
-    wanted = model.state_dict()
-    fits = wanted.keys() == state.keys() and all(wanted[name].shape == state[name].shape for name in wanted)
-    if not fits:
+    try:
+        actor, model = make_actor(candidate.config, spec, candidate.loaded, config.evaluation, seed=seed)
+    except CheckpointMismatchError as error:
         raise CheckpointMismatchError(
             f"{candidate.name} ({candidate.loaded.path}) cannot play in {config.run.env}: it was trained on "
             f"{candidate.config.run.env} with other observations or actions"
-        )
-    model.load_state_dict(state)
-    evaluation = config.evaluation
-    actor = Actor(
-        model,
-        seed=seed,
-        deterministic=evaluation.eval_deterministic,
-        sample_continuous=evaluation.continuous_actions_sample,
-    )
+        ) from error
     return Contestant(
         name=candidate.name, actor=actor, rnn_state_size=model.rnn_state_size, role=role_of(candidate, spec)
     )

@@ -11,22 +11,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from sf_algo.checkpoints import LoadedCheckpoint
 from sf_algo.config import Config
 from sf_algo.envs.dmlab.scores import LevelScores, ScoreRow, score_rows, score_table
 from sf_algo.envs.factory import EnvSections, derived_means, make_env, remove_leftovers
 from sf_algo.envs.spec import Env, EnvPlacement, EnvSpec
 from sf_algo.files import write_bytes_atomically
-from sf_algo.learning.build import build_model
-from sf_algo.model.actor import Actor
-from sf_algo.model.actor_critic import ActorCritic
 from sf_algo.own.additions import NOTHING_ADDED, Additions
 from sf_algo.own.training_info import TrainingInfo
 from sf_algo.paths import ExperimentPaths
 from sf_algo.processes.stopping import StopCondition, stop_on_signals
-from sf_algo.watching.checkpoint import load_for_watching, load_weights
+from sf_algo.watching.actors import make_actor
+from sf_algo.watching.checkpoint import load_for_watching
 from sf_algo.watching.drawing import drawing, prepare_drawing
 from sf_algo.watching.evaluation import EpisodeResult, FrameSource, Player, PlayLimits, summarize, table
 from sf_algo.watching.video import mp4_writer, require_video
@@ -56,7 +52,7 @@ def run_evaluation(config: Config, additions: Additions = NOTHING_ADDED) -> int:
         stack.callback(remove_leftovers, config.run.env)
         env = make_watched_env(config, additions, TrainingInfo([loaded.checkpoint.env_steps]))
         stack.callback(close_quietly, env)
-        actor, model = make_actor(config, env.spec, loaded, seed)
+        actor, model = make_actor(config, env.spec, loaded, evaluation, seed=seed)
         player = Player(env, actor, rnn_state_size=model.rnn_state_size, seed=seed)
         show = stack.enter_context(record_video(config, paths, env.spec)) if evaluation.save_video else show_nothing
         limits = PlayLimits(
@@ -106,21 +102,6 @@ def make_watched_env(config: Config, additions: Additions, training: TrainingInf
         return make_env(config.run.env, sections, placement)
     with drawing(config.run.env):
         return make_env(config.run.env, sections, placement)
-
-
-def make_actor(config: Config, spec: EnvSpec, loaded: LoadedCheckpoint, seed: int) -> tuple[Actor, ActorCritic]:
-    """The policy of a checkpoint on one core, and its network. Raises CheckpointMismatchError."""
-    torch.set_num_threads(1)  # one agent is too little work to share
-    model = build_model(config, spec, torch.device("cpu"), seed=seed)
-    load_weights(model, loaded)
-    evaluation = config.evaluation
-    actor = Actor(
-        model,
-        seed=seed,
-        deterministic=evaluation.eval_deterministic,
-        sample_continuous=evaluation.continuous_actions_sample,
-    )
-    return actor, model
 
 
 def show_nothing(env: Env) -> None:

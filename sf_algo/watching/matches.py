@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import torch
-
 from sf_algo.config import Config
 from sf_algo.envs.factory import remove_leftovers
 from sf_algo.files import write_bytes_atomically
@@ -43,7 +41,6 @@ def run_matches(config: Config, additions: Additions = NOTHING_ADDED) -> int:
     seed = config.run.seed if config.run.seed is not None else secrets.randbelow(2**31)
     stop = StopCondition(time_left_s=math.inf)
     games: list[Game] = []
-    torch.set_num_threads(1)
     with stop_on_signals(stop), ExitStack() as stack:
         stack.callback(remove_leftovers, config.run.env)
         frames_so_far = max(candidate.loaded.checkpoint.env_steps for candidate in candidates)
