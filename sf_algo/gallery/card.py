@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sf_algo.errors import CheckpointError
+from sf_algo.population.ratings import Z_95
 
 CARD, PICTURE = "card.json", "episode.gif"
 FORMAT_VERSION = 1
@@ -36,7 +37,7 @@ class Score:
         """Of at least two values."""
         mean = math.fsum(values) / len(values)
         variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-        half = 1.96 * math.sqrt(variance / len(values))
+        half = Z_95 * math.sqrt(variance / len(values))
         return Score(
             metric=metric,
             mean=mean,

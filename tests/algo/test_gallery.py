@@ -27,6 +27,8 @@ from sf_algo.gallery.shelf import PACKAGED
 from sf_algo.watching.load_policy import load_policy
 from tests.algo.fake_hub import running_hub
 
+SURE = statistics.NormalDist().inv_cdf(0.975)
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -68,7 +70,7 @@ def test_the_score_is_that_of_the_small_weights(made: Path, experiment: Path) ->
     found = json.loads((made / "evaluation_p0.json").read_text())
     values = [episode["true_reward"] for episode in found["episodes"]]
     assert card.score.mean == pytest.approx(statistics.fmean(values))
-    half = 1.96 * statistics.stdev(values) / len(values) ** 0.5
+    half = SURE * statistics.stdev(values) / len(values) ** 0.5
     assert (card.score.low, card.score.high) == (
         pytest.approx(card.score.mean - half),
         pytest.approx(card.score.mean + half),
@@ -165,7 +167,7 @@ def test_weights_beside_those_of_the_card_are_refused(own: Path, capsys: pytest.
 def test_intervals() -> None:
     score = Score.of([1.0, 2.0, 3.0, 4.0], metric="m", seed=0, deterministic=True)
     assert score.mean == 2.5
-    assert score.high - score.mean == pytest.approx(1.96 * statistics.stdev([1, 2, 3, 4]) / 2)
+    assert score.high - score.mean == pytest.approx(SURE * statistics.stdev([1, 2, 3, 4]) / 2)
 
 
 def test_an_animation_shows_every_so_many_frames(tmp_path: Path) -> None:
