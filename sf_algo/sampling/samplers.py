@@ -47,7 +47,33 @@ class Sampler(Protocol):
         """Ends everything; may be called twice, and after an error."""
 
 
-class SyncSampler:
+class _WithWorkers:
+    """What samplers with worker processes share."""
+
+    def __init__(self, pool: WorkerPool, hub: SamplingHub, transport: Transport) -> None:
+        self._pool = pool
+        self._hub = hub
+        self._transport = transport
+
+    @property
+    def has_begun(self) -> bool:
+        return self._hub.has_begun
+
+    def stage_seconds(self) -> Mapping[str, float]:
+        return self._hub.stage_seconds()
+
+    def process_times(self) -> Sequence[ProcessTimes]:
+        return [
+            ProcessTimes(name="main process", pid=os.getpid(), busy_s=self._hub.busy_s()),
+            *self._pool.process_times(),
+        ]
+
+    def close(self) -> None:
+        self._pool.stop()
+        self._transport.close()
+
+
+class SyncSampler(_WithWorkers):
     """Workers step while the main thread serves them, for as many rounds as nobody can have a batch before. Then nobody
     acts: the main thread trains whoever has one, and policies may be changed."""
 
@@ -61,10 +87,8 @@ class SyncSampler:
         on_iteration: Callable[[], None],
     ) -> None:
         """`on_iteration` is called between rounds, when nobody acts."""
-        self._pool = pool
-        self._hub = hub
+        super().__init__(pool, hub, transport)
         self._learners = learners
-        self._transport = transport
         self._stop = stop
         self._on_iteration = on_iteration
         self._rounds = 0
@@ -88,32 +112,13 @@ class SyncSampler:
         self._rounds += self._hub.plan.rounds_to_fill(most)
         self._hub.slots_allowed = self._rounds
 
-    @property
-    def has_begun(self) -> bool:
-        return self._hub.has_begun
 
-    def stage_seconds(self) -> Mapping[str, float]:
-        return self._hub.stage_seconds()
-
-    def process_times(self) -> Sequence[ProcessTimes]:
-        return [
-            ProcessTimes(name="main process", pid=os.getpid(), busy_s=self._hub.busy_s()),
-            *self._pool.process_times(),
-        ]
-
-    def close(self) -> None:
-        self._pool.stop()
-        self._transport.close()
-
-
-class AsyncSampler:
+class AsyncSampler(_WithWorkers):
     """The hub runs in a thread, the learners beside it; the main thread looks after the workers."""
 
     def __init__(self, pool: WorkerPool, hub: SamplingHub, learners: Learners, transport: Transport) -> None:
-        self._pool = pool
-        self._hub = hub
+        super().__init__(pool, hub, transport)
         self._learners = learners
-        self._transport = transport
         self._stopping = False
         self._error: BaseException | None = None
         self._last_turn = time.monotonic()
@@ -138,22 +143,8 @@ class AsyncSampler:
         if time.monotonic() - max(self._last_turn, self._absence.look()) > HUB_TIMEOUT_S:
             raise WorkerError(f"inference has not finished a forward pass for {HUB_TIMEOUT_S:g} s")
 
-    @property
-    def has_begun(self) -> bool:
-        return self._hub.has_begun
-
-    def stage_seconds(self) -> Mapping[str, float]:
-        return self._hub.stage_seconds()
-
-    def process_times(self) -> Sequence[ProcessTimes]:
-        return [
-            ProcessTimes(name="main process", pid=os.getpid(), busy_s=self._hub.busy_s()),
-            *self._pool.process_times(),
-        ]
-
     def close(self) -> None:
         self._stopping = True
         self._hub.bell.ring()
         self._thread.join(_JOIN_S)
-        self._pool.stop()
-        self._transport.close()
+        super().close()
