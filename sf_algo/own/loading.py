@@ -5,27 +5,17 @@ from __future__ import annotations
 import importlib
 import traceback
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
-from sf_algo.errors import ConfigError, EnvError, UnknownEnvError
+from sf_algo.errors import ConfigError, EnvError, SfAlgoError, UnknownEnvError
 from sf_algo.own.names import did_you_mean
 
 
 def load_maker(name: str) -> Callable[..., Any]:
     """The callable that `--env=package.module:attribute` names. Raises UnknownEnvError: which part is wrong."""
     module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        missing = str(error.name)
-        if module_name != missing and not module_name.startswith(missing + "."):
-            raise failed(f"--env={name}", error) from error  # the module is there: an import of its own fails
-        raise UnknownEnvError(
-            f"--env={name}: there is no module {missing}; start from the folder that holds it, or put that "
-            "folder on PYTHONPATH"
-        ) from error
-    except Exception as error:
-        raise failed(f"--env={name}", error) from error
+    module = _module(module_name, f"--env={name}", UnknownEnvError)
     maker: Callable[..., Any] | None = getattr(module, attribute, None)
     if not callable(maker):
         public = [n for n in dir(module) if not n.startswith("_")]
@@ -47,24 +37,29 @@ def load_object(path: str, what: str) -> Any:
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
         raise ConfigError(f"{what}={path}: write package.module:name")
-    try:
-        found = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        missing = str(error.name)
-        if module_name != missing and not module_name.startswith(missing + "."):
-            raise failed(f"{what}={path}", error) from error
-        raise ConfigError(
-            f"{what}={path}: there is no module {missing}; start from the folder that holds it, or put that folder on "
-            "PYTHONPATH"
-        ) from error
-    except Exception as error:
-        raise failed(f"{what}={path}", error) from error
+    found: Any = _module(module_name, f"{what}={path}", ConfigError)
     for name in attribute.split("."):
         if not hasattr(found, name):
             public = [n for n in dir(found) if not n.startswith("_")]
             raise ConfigError(f"{what}={path}: {module_name} has no {attribute}{did_you_mean(name, public)}")
         found = getattr(found, name)
     return found
+
+
+def _module(name: str, said: str, unknown: type[SfAlgoError]) -> ModuleType:
+    """Imports the user's module. `said`: by which flag it was named; `unknown`: raised where there is none."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
+        if name != missing and not name.startswith(missing + "."):
+            raise failed(said, error) from error  # the module is there: an import of its own fails
+        raise unknown(
+            f"{said}: there is no module {missing}; start from the folder that holds it, or put that folder on "
+            "PYTHONPATH"
+        ) from error
+    except Exception as error:
+        raise failed(said, error) from error
 
 
 def failed(what: str, error: BaseException) -> EnvError:
