@@ -102,10 +102,7 @@ class AtariEnv:
         self._game_over = True
         self._life_lost = False
         self._newest = 0
-        self._rewards = np.zeros(1, np.float32)
-        self._terminated = np.zeros(1, np.bool_)
-        self._truncated = np.zeros(1, np.bool_)
-        self._result = StepResult(self._rewards, self._terminated, self._truncated, np.ones(1, np.bool_), None)
+        self._result = StepResult.blank(1)
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
         if seed is not None:
@@ -169,9 +166,9 @@ class AtariEnv:
         truncated = self._game_over and bool(self._ale.game_truncated())
         self._life_lost = lives < self._lives and not self._game_over
         self._lives = lives
-        self._rewards[0] = reward
-        self._truncated[0] = truncated
-        self._terminated[0] = (self._game_over and not truncated) or self._life_lost
+        self._result.rewards[0] = reward
+        self._result.truncated[0] = truncated
+        self._result.terminated[0] = (self._game_over and not truncated) or self._life_lost
         if self._game_over:
             return self._result._replace(episode={"true_reward": self._score})
         return self._result._replace(episode=_LOST_LIFE) if self._life_lost else self._result

@@ -71,8 +71,8 @@ class _Agents(Adapter):
         return self._stats
 
 
-class ParallelAgents:
-    """A `pettingzoo.ParallelEnv`. Agents that are not in `env.agents` are out of the game until the next reset."""
+class _NamedAgents:
+    """What both adapters share."""
 
     def __init__(self, env: Any, *, frameskip: int = 1, pixel_format: PixelFormat = "CHW") -> None:
         """Raises EnvError for spaces without an array form, or agents whose spaces cannot be padded to common ones."""
@@ -80,6 +80,10 @@ class ParallelAgents:
         self._agents = _Agents(env, frameskip, pixel_format)
         self.spec: EnvSpec = self._agents.spec
         self.render, self.close = self._agents.render, self._agents.close
+
+
+class ParallelAgents(_NamedAgents):
+    """A `pettingzoo.ParallelEnv`. Agents that are not in `env.agents` are out of the game until the next reset."""
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
         obs, _ = self._env.reset(seed=seed)
@@ -90,8 +94,7 @@ class ParallelAgents:
         acting = list(self._env.agents)
         chosen = {name: self._agents.agent(name).decode(actions[self._agents.of(name)]) for name in acting}
         obs, rewards, terminations, truncations, infos = self._env.step(chosen)
-        count = len(self._agents.names)
-        result = _nothing_yet(count)
+        result = StepResult.blank(len(self._agents.names), active=False)
         for name in {*rewards, *acting}:
             index = self._agents.of(name)
             result.rewards[index] = reward_of(rewards.get(name, 0.0))
@@ -115,18 +118,11 @@ class ParallelAgents:
                 self._agents.blank(index, out[index])
 
 
-class TurnAgents:
+class TurnAgents(_NamedAgents):
     """A `pettingzoo.AECEnv`, whose agents act in turns: everybody but the one whose turn it is waits.
 
     A reward that comes while an agent waits belongs to what it did last.
     """
-
-    def __init__(self, env: Any, *, frameskip: int = 1, pixel_format: PixelFormat = "CHW") -> None:
-        """Raises EnvError for spaces without an array form, or agents whose spaces cannot be padded to common ones."""
-        self._env = env
-        self._agents = _Agents(env, frameskip, pixel_format)
-        self.spec: EnvSpec = self._agents.spec
-        self.render, self.close = self._agents.render, self._agents.close
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
         self._env.reset(seed=seed)
@@ -135,8 +131,7 @@ class TurnAgents:
 
     def step(self, actions: NDArray[np.float32], out: Sequence[ObsRow]) -> StepResult:
         env, agents = self._env, self._agents
-        count = len(agents.names)
-        result = _nothing_yet(count)
+        result = StepResult.blank(len(agents.names), active=False)
         name = env.agent_selection
         index = agents.of(name)
         env.step(agents.agent(name).decode(actions[index]))
@@ -171,12 +166,6 @@ class TurnAgents:
             self._agents.write(name, self._env.observe(name), out)
             if name != self._env.agent_selection:
                 self._agents.agent(name).allow_all(out[index])
-
-
-def _nothing_yet(count: int) -> StepResult:
-    """The result of a step of so many agents, to be filled."""
-    terminated, truncated, active = (np.zeros(count, np.bool_) for _ in range(3))
-    return StepResult(np.zeros(count, np.float32), terminated, truncated, active, None)
 
 
 def roles_of(names: Sequence[str]) -> tuple[int, ...]:

@@ -216,6 +216,14 @@ class StepResult(NamedTuple):
     episode: EpisodeStats | None
     restarted: NDArray[np.bool_] | None = None
 
+    @staticmethod
+    def blank(num_agents: int, *, active: bool = True) -> StepResult:
+        """To be filled in: no rewards, and nobody has ended."""
+        terminated, truncated = np.zeros(num_agents, np.bool_), np.zeros(num_agents, np.bool_)
+        return StepResult(
+            np.zeros(num_agents, np.float32), terminated, truncated, np.full(num_agents, active, np.bool_), None
+        )
+
 
 @runtime_checkable
 class Env(Protocol):

@@ -63,9 +63,7 @@ class DmlabEnv:
         self._rng = np.random.default_rng()
         self._seen = Observation(frame=np.zeros((*size, 3), np.uint8))
         self._true_reward = 0.0
-        self._rewards = np.zeros(1, np.float32)
-        self._terminated, self._truncated = np.zeros(1, np.bool_), np.zeros(1, np.bool_)
-        self._result = StepResult(self._rewards, self._terminated, self._truncated, np.ones(1, np.bool_), None)
+        self._result = StepResult.blank(1)
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
         if seed is not None:
@@ -86,9 +84,9 @@ class DmlabEnv:
             self._seen = seen
         self._write(out[0])
         time_is_up = frames_left <= self._frameskip
-        self._rewards[0] = shaped_reward(raw)
-        self._terminated[0] = seen is None and not time_is_up
-        self._truncated[0] = seen is None and time_is_up
+        self._result.rewards[0] = shaped_reward(raw)
+        self._result.terminated[0] = seen is None and not time_is_up
+        self._result.truncated[0] = seen is None and time_is_up
         if seen is not None:
             return self._result
         return self._result._replace(

@@ -41,10 +41,7 @@ class DoomEnv:
         self._rng = np.random.default_rng()
         self._episodes = 0
         self._frames_left = 0
-        self._rewards = np.zeros(1, np.float32)
-        self._terminated = np.zeros(1, np.bool_)
-        self._truncated = np.zeros(1, np.bool_)
-        self._result = StepResult(self._rewards, self._terminated, self._truncated, np.ones(1, np.bool_), None)
+        self._result = StepResult.blank(1)
 
     def reset(self, out: Sequence[ObsRow], *, seed: int | None = None) -> None:
         if seed is not None:
@@ -71,9 +68,9 @@ class DoomEnv:
         self._frames_left -= tics
         truncated = state is not None and self._frames_left <= 0
         ended = truncated or state is None
-        self._rewards[0] = self._player.step(state, raw_reward, out[0], ended=ended)
-        self._terminated[0] = state is None
-        self._truncated[0] = truncated
+        self._result.rewards[0] = self._player.step(state, raw_reward, out[0], ended=ended)
+        self._result.terminated[0] = state is None
+        self._result.truncated[0] = truncated
         return self._result._replace(episode={"true_reward": self._player.true_reward}) if ended else self._result
 
     def _recording(self) -> Path | None:
