@@ -202,6 +202,7 @@ class _Run:
             sampler_state=self._sampler_state,
             programs=ProgramState(self._observers, self._handle),
             rules=self._rules,
+            together=self._basis.plan.mode is Mode.SERIAL,
         )
         self._saver = None if self._run.benchmark else saver
         sampler_state = {} if self._run.benchmark else self._resume(learning, saver)

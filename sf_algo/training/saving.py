@@ -61,9 +61,11 @@ class Saver:
         sampler_state: Callable[[], Mapping[str, Any]],
         programs: ProgramState,
         rules: Rules,
+        together: bool,
     ) -> None:
         """`sampler_state` is what a serial training adds to the first policy's checkpoint, else empty. `programs`: what
-        the user's program adds; `rules` add what they must remember, and say which policies are to be saved soon."""
+        the user's program adds; `rules` add what they must remember, and say which policies are to be saved soon.
+        `together`: no policy is saved without the others, because it goes on from the sampler's state as well."""
         self.programs = programs
         self._run = run
         self._policies = policies
@@ -71,6 +73,7 @@ class Saver:
         self._windows = windows
         self._learners = learners
         self._sampler_state = sampler_state
+        self._together = together
         self.rules = rules
         now = time.monotonic()
         self._schedules = [SaveSchedule(run=run, started=now) for _ in policies]
@@ -101,11 +104,13 @@ class Saver:
     def save_due(self) -> None:
         """Asks for what is due now, and writes what has been handed over."""
         self._wanted |= self.rules.control.take_changed()
+        if self._together and any(self._is_due(policy.policy_id, time.monotonic()) for policy in self._policies):
+            self._want_all()
         for policy in self._policies:
             policy_id, schedule = policy.policy_id, self._schedules[policy.policy_id]
             self._write_asked(policy_id)
             now = time.monotonic()
-            if schedule.save_due(now, wanted=policy_id in self._wanted):
+            if self._is_due(policy_id, now):
                 self._ask(policy_id, "regular")
                 self._write_asked(policy_id)
             if schedule.milestone_due(now):
@@ -113,6 +118,15 @@ class Saver:
                 self._write_asked(policy_id)
             self._ask_best(policy_id, now)
             self._write_asked(policy_id)
+
+    def _is_due(self, policy_id: int, now: float) -> bool:
+        return self._schedules[policy_id].save_due(now, wanted=policy_id in self._wanted)
+
+    def _want_all(self) -> None:
+        self._wanted |= {policy.policy_id for policy in self._policies}
+
+    def _is_saved(self, policy_id: int) -> bool:
+        return self._ledger.policies[policy_id].policy_version == self._saved_versions[policy_id]
 
     def _ask(self, policy_id: int, kind: Kind, metric: float | None = None, before: float | None = None) -> None:
         """One at a time of every policy: what else is due has its turn afterwards."""
@@ -187,6 +201,8 @@ class Saver:
         """
         failures: dict[int, SfAlgoError] = {}
         waiting = [policy.policy_id for policy in self._policies]
+        if self._together and not all(self._is_saved(policy_id) for policy_id in waiting):
+            self._want_all()
         for policy_id in waiting:  # all learners come to the end of their iterations at the same time
             self._ask_best(policy_id, time.monotonic(), at_the_end=True)
             self._ask_last(policy_id)
@@ -207,7 +223,7 @@ class Saver:
             raise failure
 
     def _ask_last(self, policy_id: int) -> None:
-        if self._ledger.policies[policy_id].policy_version != self._saved_versions[policy_id]:
+        if policy_id in self._wanted or not self._is_saved(policy_id):
             self._ask(policy_id, "regular")
 
     def _save_last(self, policy_id: int, patience_s: float) -> None:

@@ -54,7 +54,7 @@ class Learners:
 class Bench:
     """A saver of two policies."""
 
-    def __init__(self, folder: Path, **run: Any) -> None:
+    def __init__(self, folder: Path, *, together: bool = False, **run: Any) -> None:
         self.learners = Learners()
         self.ledger = Ledger(num_policies=2, frameskip=1)
         self.folder = folder
@@ -76,6 +76,7 @@ class Bench:
             sampler_state=dict,
             programs=cast(Any, SimpleNamespace(of_policy=lambda policy: {})),
             rules=cast(Any, rules),
+            together=together,
         )
 
     def take_changed(self) -> set[int]:
@@ -137,6 +138,24 @@ def test_at_the_end_nothing_is_written_twice(tmp_path: Path) -> None:
     bench.train(1, 2)
     bench.saver.save_all()
     assert (len(bench.saved(0)), len(bench.saved(1))) == (1, 2)
+
+
+def test_policies_that_go_on_together_are_saved_together(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, together=True, save_every_sec=1000.0)
+    bench.learners.answering = {0, 1}
+    bench.train(0, 1)
+    bench.train(1, 1)
+    bench.changed = {1}
+    bench.saver.save_due()
+    assert (len(bench.saved(0)), len(bench.saved(1))) == (1, 1)
+    bench.saver.save_due()
+    bench.saver.save_all()  # nothing has been learned since
+    assert bench.learners.waits == []
+    first = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pth")}
+    bench.train(1, 2)
+    bench.saver.save_all()
+    again = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pth")}
+    assert {path.parent.name for path in again if again[path] != first.get(path)} == {"checkpoint_p0", "checkpoint_p1"}
 
 
 def test_a_change_is_saved_even_if_a_state_from_before_it_was_under_way(tmp_path: Path) -> None:
