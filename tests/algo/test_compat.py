@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,20 +120,6 @@ def test_environments_that_only_count_their_agents_have_lists_of_them(says: dict
     adapted = _adapted(env)
     assert (adapted.spec.num_agents, adapted.spec.frameskip) == (agents, 2)
     assert isinstance(adapted, AgentLists) is (agents == 2)
-
-
-def test_the_command_of_the_documentation_moves_a_project(tmp_path: Path) -> None:
-    """Applied to the project as it was before, it gives the moved one."""
-    moved = ROOT / "tests/algo/moved_project"
-    for path in moved.glob("*.py"):
-        before = path.read_text().replace("sf_algo.compat.sample_factory", "sample_factory")
-        (tmp_path / path.name).write_text(before.replace("sf_runner.launcher", "sample_factory.launcher"))
-    page = (ROOT / "docs/from_sample_factory.md").read_text()
-    command = next(block for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if "sed -i" in block)
-    assert "from sample_factory" in (tmp_path / "train.py").read_text()
-    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
-    for path in moved.glob("*.py"):
-        assert (tmp_path / path.name).read_text() == path.read_text()
 
 
 def test_what_is_left_out_says_so() -> None:
