@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from sf_algo.config.env_family import FAMILY_SECTIONS, EnvFamily, understands
 from sf_algo.config.flags import ENV_ARGS, FlagSpec
@@ -64,7 +66,7 @@ def help_text(command: Command, env: str | None, *, program: Program = NO_PROGRA
     flags = flag_set(program, env, parameters=True)
     defaults = default_values(program, env, flags)
     lines = [
-        f"usage: python -m {_command(command, program)} {_ESSENTIAL[command]} [--flag=value ...]",
+        f"usage: python {_command(command, program, env)} {_ESSENTIAL[command]} [--flag=value ...]",
         "",
         _SUMMARIES[command],
     ]
@@ -84,11 +86,15 @@ def help_text(command: Command, env: str | None, *, program: Program = NO_PROGRA
     return "\n".join(lines) + "\n"
 
 
-def _command(command: Command, program: Program) -> str:
-    if program.path is None:
-        return command.value
+def _command(command: Command, program: Program, env: str | None) -> str:
+    if program.path is not None and not program.path.startswith("__main__:"):
+        who = f"-m {program.path.partition(':')[0]}"
+    elif program.path is not None or program.sections or program.has_env(env):
+        who = Path(sys.argv[0]).name  # a script that is run itself
+    else:
+        return f"-m {command.value}"
     words = {Command.TRAIN: "train", Command.ENJOY: "enjoy", Command.LEAGUE: "league", Command.RUN_ALGORITHM: "dummy"}
-    return f"{program.path.partition(':')[0]} {words[command]}"
+    return f"{who} {words[command]}"
 
 
 def _own_title(section: str, kind: type) -> str:

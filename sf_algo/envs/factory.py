@@ -85,7 +85,13 @@ def make_env(name: str | None, sections: EnvSections, placement: EnvPlacement | 
         return _recorded(make_mujoco(name, sections.env, render_mode=placement.render_mode), sections)
     from sf_algo.envs.gymnasium_env import make_gymnasium
 
-    env = make_gymnasium(name, sections.env, render_mode=placement.render_mode, told=sections.args)
+    env = make_gymnasium(
+        name,
+        sections.env,
+        render_mode=placement.render_mode,
+        told=sections.args,
+        own_names=sections.additions.envs.keys(),
+    )
     return _recorded(env, sections)
 
 

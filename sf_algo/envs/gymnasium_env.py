@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -132,10 +132,16 @@ NOT_TOLD: Mapping[str, Any] = {}
 
 
 def make_gymnasium(
-    env_id: str, env_cfg: EnvConfig, *, render_mode: str | None = None, told: Mapping[str, Any] = NOT_TOLD
+    env_id: str,
+    env_cfg: EnvConfig,
+    *,
+    render_mode: str | None = None,
+    told: Mapping[str, Any] = NOT_TOLD,
+    own_names: Collection[str] = (),
 ) -> GymnasiumEnv:
     """Makes a registered gymnasium id; what the user has `told` it goes to its maker. Its own time limit and order
-    checks stay, the passive checker does not.
+    checks stay, the passive checker does not. `own_names`: environments of the user's program, for the message where
+    there is no such id.
 
     Raises UnknownEnvError, MissingDependencyError or EnvError.
     """
@@ -150,10 +156,11 @@ def make_gymnasium(
         if env_id.startswith("ALE/") or "NoFrameskip-v" in env_id:
             hint = "; Atari games are called atari_<game>, for example atari_pong"
         else:
-            hint = did_you_mean(env_id, gymnasium.registry)
+            hint = did_you_mean(env_id, [*own_names, *gymnasium.registry])
+        own = f"this program has {', '.join(own_names)}; else " if own_names else ""
         raise UnknownEnvError(
             f"--env={env_id}: there is no such environment{hint} "
-            "(an environment is a gymnasium id, doom_<map>, atari_<game>, mujoco_<task>, or your own as "
+            f"({own}an environment is a gymnasium id, doom_<map>, atari_<game>, mujoco_<task>, or your own as "
             "package.module:make_env)"
         ) from error
     except ImportError as error:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from sf_algo import App
 from sf_algo.config import DoomConfig, EnvConfig, ModelConfig
 from sf_algo.envs.factory import EnvSections, make_env
 from sf_algo.envs.gymnasium_env import GymnasiumEnv
@@ -48,6 +49,14 @@ def test_faults_are_one_line_that_helps(name: str | None, error: type[SfAlgoErro
         make_env(name, SECTIONS)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_leads_to_the_programs_own_environments() -> None:
+    program = App(envs={"short_corridor": CountingEnv, "long_corridor": CountingEnv})
+    with pytest.raises(UnknownEnvError) as caught:
+        make_env("shot_corridor", EnvSections(additions=program))
+    assert "did you mean short_corridor?" in str(caught.value)
+    assert "this program has short_corridor, long_corridor" in str(caught.value)
 
 
 @pytest.mark.parametrize(

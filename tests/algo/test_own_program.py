@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sf_algo import load_policy
+from sf_algo import App, load_policy
 from sf_algo.buffers.layout import make_layout
 from sf_algo.config import parse_args
 from sf_algo.envs.spec import ActionSpec, Discrete
@@ -106,6 +107,15 @@ def test_a_policy_is_used_from_python(tmp_path: Path) -> None:
     assert env.spec == policy.spec
     env.close()
     assert load_policy(tmp_path / "e", flags=["--cells=9"]).config.own["walk"].cells == 9
+
+
+@pytest.mark.parametrize("path", [None, "__main__:app"])
+def test_help_of_a_script_names_the_script(
+    path: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["folder/play.py"])
+    assert App(path, sections={"walk": own_program.Walk}).main(["enjoy", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python play.py enjoy --experiment=NAME")
 
 
 def test_a_policy_that_is_not_there(tmp_path: Path) -> None:
