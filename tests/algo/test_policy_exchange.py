@@ -133,11 +133,11 @@ def test_in_turns_what_was_collected_before_is_forgotten(train: Train, monkeypat
     found: list[tuple[set[int], int]] = []
     real = Learner.train
 
-    def noting(self: Learner, batch: Any, *, env_steps: int = 0) -> Any:
+    def noting(self: Learner, batch: Any, **how: Any) -> Any:
         if self.born_version and self.policy_version == self.born_version:
             versions = batch.policy_version[(batch.policy_id == self._policy_id) & batch.valid]
             found.append((set((versions - self.born_version).tolist()), batch.num_trajectories))
-        return real(self, batch, env_steps=env_steps)
+        return real(self, batch, **how)
 
     monkeypatch.setattr(Learner, "train", noting)
     train("serial", OneExchange(1000, donor=0, overrides={}), "--train_for_env_steps=4000")

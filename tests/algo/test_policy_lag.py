@@ -75,11 +75,11 @@ def iterations(monkeypatch: pytest.MonkeyPatch) -> list[Iteration]:
     found: list[Iteration] = []
     train = Learner.train
 
-    def noting(self: Learner, batch: TrajectoryBatch, *, env_steps: int = 0) -> Any:
+    def noting(self: Learner, batch: TrajectoryBatch, **how: Any) -> Any:
         own = batch.valid & (batch.policy_id == self._policy_id)
         lags = (self.policy_version - batch.policy_version)[own]
         version, samples = self.policy_version, int(own.sum())
-        stats = train(self, batch, env_steps=env_steps)
+        stats = train(self, batch, **how)
         found.append(
             Iteration(
                 policy=self._policy_id,
