@@ -192,19 +192,7 @@ class _Run:
         )
         self._stack.callback(learning.close)
         self._rules = self._make_rules(learning)
-        saver = Saver(
-            self._run,
-            self._paths,
-            learning.trained,
-            self._ledger,
-            self._windows,
-            learners=learning.learners,
-            sampler_state=self._sampler_state,
-            programs=ProgramState(self._observers, self._handle),
-            rules=self._rules,
-            together=self._basis.plan.mode is Mode.SERIAL,
-        )
-        self._saver = None if self._run.benchmark else saver
+        saver = self._make_saver(learning)
         sampler_state = {} if self._run.benchmark else self._resume(learning, saver)
         self._stop.set_time_left(self._run.train_for_seconds - self._ledger.seconds_before)
         reporter = self._open_reporter()
@@ -240,6 +228,22 @@ class _Run:
             last = loop.snapshot()
             reporter.finish(last, self._paths, outcome=outcome or "failed", reason=why, best=saver.best)
         return reason
+
+    def _make_saver(self, learning: OpenLearners) -> Saver:
+        saver = Saver(
+            self._run,
+            self._paths,
+            learning.trained,
+            self._ledger,
+            self._windows,
+            learners=learning.learners,
+            sampler_state=self._sampler_state,
+            programs=ProgramState(self._observers, self._handle),
+            rules=self._rules,
+            together=self._basis.plan.mode is Mode.SERIAL,
+        )
+        self._saver = None if self._run.benchmark else saver
+        return saver
 
     def _rescue(self, saver: Saver) -> None:
         """Saves after an error. What is broken may be what saving needs (after an error of CUDA every further call
