@@ -176,16 +176,11 @@ class RoundBatcher:
         self.columns = self._valid_steps = 0
 
     def unfinished(self) -> TrajectoryArrays:
-        """Copies of the trajectories collected for the next batch; empty arrays' dictionary if there are
-        none."""
+        """Copies of the trajectories collected for the next batch, which may be added later as a slot is; empty if
+        there are none."""
         if not self.columns:
             return {}
         return {name: array[:, : self.columns].copy() for name, array in self._arrays.items()}
-
-    def load_unfinished(self, trajectories: TrajectoryArrays) -> None:
-        """Instead of collecting them: what `unfinished` returned. Only before the first `add`."""
-        if trajectories:
-            self.add(trajectories)
 
 
 def _copy_columns(slot: TrajectoryArrays, columns: NDArray[np.intp], target: TrajectoryArrays, begin: int) -> None:

@@ -136,7 +136,8 @@ class SerialSampler:
         else:
             self._split.restore(state.split, 0)
             for policy, trajectories in zip(self._collector.policies, state.unfinished, strict=True):
-                policy.rounds.load_unfinished(trajectories)
+                if trajectories:
+                    policy.batcher.add(trajectories)
         self._stop.check()
         self.watch.starting = False
 

@@ -172,7 +172,7 @@ def test_an_unfinished_batch_survives_a_checkpoint() -> None:
     batcher.add(slot)
     saved = batcher.unfinished()
     restored = make_round_batcher(4, 7, Version(2))
-    restored.load_unfinished(saved)
+    restored.add(saved)
     more = make_slot(1, 20)
     more["policy_version"][:] = 2
     restored.add(more)
@@ -181,7 +181,7 @@ def test_an_unfinished_batch_survives_a_checkpoint() -> None:
     assert columns_of(full.batch) == [7, 8, 9, 20]
     assert full.valid_steps == 4 * T
     other = make_round_batcher(4, 7, Version(3))  # the policy goes on from another checkpoint than the sampler
-    other.load_unfinished(saved)
+    other.add(saved)
     assert other.unfinished() == {}
 
 

@@ -102,7 +102,7 @@ def newest(folder: Path, policy: int) -> Checkpoint:
 @pytest.mark.parametrize("place", PLACES)
 def test_a_policy_takes_over_another_with_other_hyperparameters(place: str, train: Train, tmp_path: Path) -> None:
     overrides = {"learning_rate": 0.0, "exploration_loss_coeff": 0.0123}
-    rules = train(place, OneExchange(2000, donor=0, overrides=overrides), "--train_for_env_steps=8000")
+    rules = train(place, OneExchange(1000, donor=0, overrides=overrides), "--train_for_env_steps=16000")
     (exchanged,) = rules.told
     assert (exchanged.policy, exchanged.donor, exchanged.error) == (1, 0, "")
     assert rules.seen["averages before"]
@@ -117,7 +117,7 @@ def test_a_policy_takes_over_another_with_other_hyperparameters(place: str, trai
     assert saved.env_steps > exchanged.frames
     assert newest(tmp_path, 0).learner["born_version"] == 0
 
-    again = train(place, OneExchange(10**9, donor=0, overrides={}), "--train_for_env_steps=10000")
+    again = train(place, OneExchange(10**9, donor=0, overrides={}), "--train_for_env_steps=18000")
     assert again.seen == {"restored 0": True, "restored 1": True}
     assert newest(tmp_path, 1).learner["overrides"] == overrides
     assert newest(tmp_path, 1).learner["learning_rate"] == 0.0

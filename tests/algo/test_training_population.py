@@ -289,12 +289,12 @@ def test_results_tell_of_it(trained: Path) -> None:
 def test_the_same_command_goes_on_with_the_mutated_values_and_a_changed_flag_wins(trained: Path) -> None:
     before = last_values(trained)
     spread = ("--per_policy", "learning_rate:1e-5..1e-2")
-    train(trained, "--train_for_env_steps=5200", *spread, "--pbt_start_mutation=1000000")
+    train(trained, "--train_for_env_steps=6500", *spread, "--pbt_start_mutation=1000000")
     starts = lines_of(trained / "pbt/pbt.jsonl")[-3:]
     assert [line["event"] for line in starts] == ["start"] * 3
     assert {line["policy"]: line["values"] for line in starts} == before
     changed = ("--exploration_loss_coeff=0.02", "--pbt_start_mutation=1000000")
-    train(trained, "--train_for_env_steps=5800", *spread, *changed)
+    train(trained, "--train_for_env_steps=9000", *spread, *changed)
     for policy, values in last_values(trained).items():
         assert values == {**before[policy], "exploration_loss_coeff": 0.02}
         assert checkpoint_of(trained, policy).learner["overrides"].get("exploration_loss_coeff") in (None, 0.02)
