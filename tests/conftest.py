@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.runner.slurm_cluster import SlurmCluster, why_not
+from tests.runner.slurm_cluster import SlurmCluster
 
 # No deadline: how long an example takes says something about the machine, not about the code. The same examples at
 # every run, so that a failure is about the change that was tested.
@@ -24,8 +24,6 @@ for _number in (signal.SIGINT, signal.SIGHUP):
 
 @pytest.fixture(scope="session")
 def shared_cluster() -> Iterator[SlurmCluster]:
-    if why := why_not():
-        pytest.skip(why)
     with SlurmCluster() as cluster:
         yield cluster
 
@@ -33,8 +31,6 @@ def shared_cluster() -> Iterator[SlurmCluster]:
 @pytest.fixture(scope="session")
 def strict_cluster() -> Iterator[SlurmCluster]:
     """Two nodes; accounting is kept, and the limits of accounts and QOS are enforced."""
-    if why := why_not(accounting=True):
-        pytest.skip(why)
     with SlurmCluster(limits=True) as cluster:
         yield cluster
 

@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
@@ -81,7 +83,7 @@ StorageLoc=slurm_acct
 """
 
 
-def why_not(*, accounting: bool = False) -> str:
+def why_not(*, accounting: bool) -> str:
     """Why no Slurm can be brought up here; empty when it can."""
     if os.geteuid() != 0:
         return "bringing up a Slurm needs root"
@@ -97,6 +99,7 @@ def why_not(*, accounting: bool = False) -> str:
 
 class SlurmCluster:
     """Use as a context manager; `environ` is what clients need. `limits`: those of accounts and QOS are enforced.
+    Where none can be brought up, the test is skipped.
 
     beside: a cluster that keeps accounting, and on whose machines clients know this one, called `name`, as well."""
 
@@ -114,11 +117,13 @@ class SlurmCluster:
         name: str = "test",
         beside: SlurmCluster | None = None,
     ) -> None:
+        self._accounting = accounting or limits or beside is not None
+        if why := why_not(accounting=self._accounting):
+            pytest.skip(why)
         self.folder = Path(tempfile.mkdtemp(prefix="slurm_test_"))
         self.nodes = nodes
         self._name = name
         self._beside = beside
-        self._accounting = accounting or limits or beside is not None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._claim, ports = _reserve_ports(nodes + 3)
         self._dbd_port = ports[1] if beside is None else beside._dbd_port

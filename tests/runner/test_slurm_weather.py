@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.runner.harness import wait_until
-from tests.runner.slurm_cluster import SlurmCluster, why_not
+from tests.runner.slurm_cluster import SlurmCluster
 from tests.runner.slurm_front import put_up
 from tests.runner.slurm_runs import SlurmRun, slurm_run
 
@@ -37,8 +37,6 @@ echo '{"phase": "done"}' > progress_$0 && mv progress_$0 "$SF_RUNNER_PROGRESS_FI
 @pytest.fixture(scope="module")
 def clusters() -> Iterator[tuple[SlurmCluster, SlurmCluster]]:
     """Two, with accounting and limits; a user may have 30 jobs in each."""
-    if why := why_not(accounting=True):
-        pytest.skip(why)
     here = SlurmCluster(limits=True, cpus=6, max_array_size=25)
     with here, SlurmCluster(limits=True, cpus=6, max_array_size=25, name="other", beside=here) as other:
         here.run("sacctmgr", "-i", "modify", "user", "root", "set", "maxsubmitjobs=30")
