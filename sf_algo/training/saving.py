@@ -151,6 +151,8 @@ class Saver:
 
     def _write(self, policy_id: int, asked: _Asked) -> None:
         """Raises StorageError: the schedule knows. Raises DivergedError."""
+        # What the state has of an exchange is told first: where both stand, they agree, also at the end.
+        self.rules.control.advance()
         schedule, store = self._schedules[policy_id], self.stores[policy_id]
         try:
             checkpoint = self._checkpoint(policy_id, asked.state.result())
