@@ -63,7 +63,12 @@ class Bench:
             SimpleNamespace(policy_id=p, inference=SimpleNamespace(actor=actor), batcher=None) for p in range(2)
         ]
         self.changed: set[int] = set()
-        rules = SimpleNamespace(control=SimpleNamespace(take_changed=self.take_changed), state=lambda policy: {})
+        self.told_before: list[list[str]] = []
+        """What had been saved of policy 0 when it was told of exchanges."""
+        control = SimpleNamespace(
+            take_changed=self.take_changed, advance=lambda: self.told_before.append(self.saved(0))
+        )
+        rules = SimpleNamespace(control=control, state=lambda policy: {})
         for policy in range(2):
             ExperimentPaths(folder).checkpoints(policy).mkdir(parents=True)
         self.saver = Saver(
@@ -138,6 +143,16 @@ def test_at_the_end_nothing_is_written_twice(tmp_path: Path) -> None:
     bench.train(1, 2)
     bench.saver.save_all()
     assert (len(bench.saved(0)), len(bench.saved(1))) == (1, 2)
+
+
+def test_exchanges_are_told_before_a_state_is_written_that_has_them(tmp_path: Path) -> None:
+    """Also at the end, when nobody else asks any more what has become of them."""
+    bench = Bench(tmp_path, save_every_sec=1000.0)
+    bench.learners.answering = {0, 1}
+    bench.train(0, 1)
+    bench.saver.save_all()
+    assert bench.told_before[0] == []
+    assert len(bench.saved(0)) == 1
 
 
 def test_policies_that_go_on_together_are_saved_together(tmp_path: Path) -> None:
